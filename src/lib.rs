@@ -1,1 +1,9 @@
-//! placeholder
+//! The contract of MCP Gateway: what the control plane, the nodes and the command line agree on.
+//!
+//! Generated protobuf types, resource type URLs, and [`snapshot`], the one place that says what a configuration means.
+//! No I/O and no async runtime: both planes link this crate, so what one accepts the other accepts.
+
+pub mod proto;
+pub mod seal;
+pub mod snapshot;
+pub mod type_url;

@@ -1,0 +1,39 @@
+//! Compiles `proto/` with protox (nothing to install) and leaves the descriptor set for gRPC reflection and the CLI.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+const FILES: &[&str] = &[
+    "envoy/service/discovery/v3/discovery.proto",
+    "mcpgw/config/v1/config.proto",
+    "mcpgw/node/v1/node.proto",
+    "mcpgw/admin/v1/api_keys.proto",
+    "mcpgw/admin/v1/auth.proto",
+    "mcpgw/admin/v1/config_versions.proto",
+    "mcpgw/admin/v1/join_tokens.proto",
+    "mcpgw/admin/v1/logs.proto",
+    "mcpgw/admin/v1/memberships.proto",
+    "mcpgw/admin/v1/nodes.proto",
+    "mcpgw/admin/v1/organizations.proto",
+    "mcpgw/admin/v1/policies.proto",
+    "mcpgw/admin/v1/servers.proto",
+    "mcpgw/admin/v1/users.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true);
+    compiler.open_files(FILES)?;
+
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+
+    tonic_prost_build::configure()
+        .bytes(".mcpgw.config.v1")
+        .bytes(".mcpgw.node.v1")
+        .bytes(".envoy")
+        .enable_type_names()
+        .btree_map(".")
+        .compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}

@@ -28,12 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    tonic_prost_build::configure()
-        .bytes(".mcpgw.config.v1")
-        .bytes(".mcpgw.node.v1")
-        .bytes(".envoy")
-        .enable_type_names()
-        .btree_map(".")
-        .compile_fds(compiler.file_descriptor_set())?;
+    let mut config = prost_build::Config::new();
+    config.enable_type_names().btree_map(["."]).bytes([".mcpgw.config.v1", ".mcpgw.node.v1", ".envoy"]);
+    tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Types generated from `proto/`. Edit the `.proto` files, never these.
+#![allow(clippy::all, clippy::wildcard_imports, clippy::too_many_lines, clippy::large_futures, missing_docs)] // generated code
 
 /// Every message and service, as an encoded `google.protobuf.FileDescriptorSet` with comments; for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 macro_rules! generated {
     ($package:literal) => {
-        #![allow(clippy::all, clippy::wildcard_imports, clippy::too_many_lines, missing_docs)] // generated code
         tonic::include_proto!($package);
     };
 }

@@ -6,5 +6,7 @@
 #![allow(deprecated)]
 
 pub mod backend;
+pub mod conformance;
 pub mod demo;
+pub mod foreign;
 pub mod serve;

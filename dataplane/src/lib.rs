@@ -1,1 +1,24 @@
-//! placeholder
+//! The data plane: takes MCP requests, decides them under one configuration snapshot, relays them, and records both.
+//!
+//! A request reads top to bottom in [`pipeline`]; a configuration change in [`xds`] and [`live`]. No globals: two
+//! planes can live in one process.
+
+pub mod admin;
+pub mod app;
+pub mod audit;
+pub mod config;
+pub mod listener;
+pub mod lists;
+pub mod live;
+pub mod metrics;
+pub mod node;
+pub mod origin;
+pub mod pipeline;
+pub mod relay;
+pub mod session;
+pub mod sse;
+pub mod target;
+pub mod tasks;
+pub mod transport;
+pub mod upstream;
+pub mod xds;

@@ -1,0 +1,59 @@
+use figment::Figment;
+use figment::providers::{Format, Serialized};
+use serde_saphyr::figment::Yaml;
+
+use super::load::{Overrides, Problems, from_layers};
+use super::{Config, LogFormat};
+
+fn read(yaml: &str) -> Result<Config, Problems> {
+    from_layers(
+        &Figment::from(Serialized::defaults(Config::default())).merge(Yaml::string(yaml)),
+        Overrides::default(),
+    )
+}
+
+#[test]
+fn defaults_alone_are_usable() {
+    assert_eq!(read("").unwrap().limits.json_depth, 64);
+}
+
+#[test]
+fn quantities_are_read_with_their_units() {
+    let config = read("limits: { body_bytes: 2MiB }\ntimeouts: { headers: 500ms, idle: 5m }\nlog: { format: json }").unwrap();
+    assert_eq!(config.limits.body_bytes, 2 << 20);
+    assert_eq!(config.timeouts.headers.as_millis(), 500);
+    assert_eq!(config.timeouts.idle.as_secs(), 300);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn every_unknown_key_is_named_with_its_nearest() {
+    let Problems(problems) = read("limits: { body_byte: 1 }\npublik_url: x\n").unwrap_err();
+    assert!(
+        problems.contains(&"limits.body_byte: unknown key; did you mean `body_bytes`?".to_owned()),
+        "{problems:?}"
+    );
+    assert!(
+        problems.contains(&"publik_url: unknown key; did you mean `public_url`?".to_owned()),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn every_wrong_value_is_reported_at_once() {
+    let Problems(problems) =
+        read("limits: { body_bytes: lots, json_depth: x }\ntimeouts: { idle: soon }\n")
+            .unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    let Problems(problems) =
+        read("public_url: ftp://x\ncontrol_plane: { endpoints: [] }\ntimeouts: { idle: 0s }\n")
+            .unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+}
+
+#[test]
+fn a_join_token_never_prints() {
+    let config = read("control_plane: { join_token: mcpgw-join-s3cret }").unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+    assert!(!serde_json::to_string(&config).unwrap().contains("s3cret"));
+}

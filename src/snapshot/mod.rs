@@ -1,1 +1,28 @@
-//! wip
+//! The one place that says what a configuration means: decode, validate, compile to an immutable [`Snapshot`].
+//!
+//! The control plane uses it to refuse a bad write, a node to serve a good one: what one accepts the other accepts.
+//! Never does I/O, never reads a clock, never spawns.
+
+mod compile;
+mod hash;
+mod manifest;
+mod model;
+pub mod pattern;
+pub mod policy;
+mod problem;
+mod staged;
+mod validate;
+
+pub use compile::compile;
+pub use hash::{ContentHash, Digest, Version, digest};
+pub use manifest::{ManifestError, sign_manifest, verify_manifest};
+pub use model::{ApiKey, Endpoint, Issuer, Org, Server, SessionKey, SessionKeys, Snapshot, VerificationKey};
+pub use policy::{Ask, Rule, Subject, Verdict};
+pub use problem::Problem;
+pub use staged::Staged;
+pub use validate::{MAX_PATTERN_BYTES, check_org, is_slug, is_uuid, shard_of};
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;

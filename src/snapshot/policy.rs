@@ -1,0 +1,286 @@
+//! Policies compiled into an index by (server, subject, kind, name), and the one engine that decides calls and lists.
+//!
+//! A decision looks at rules that name the server, one of the caller's subjects, and the name asked for; the others cost nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::model::{Org, Server};
+use super::pattern::Pattern;
+use crate::proto::config::v1 as wire;
+
+/// Whom a decision is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The user id, `key:<key id>`, or `anonymous`.
+    pub subject: &'a str,
+    /// The API key that was presented.
+    pub api_key: Option<&'a str>,
+    pub roles: &'a [String],
+    pub groups: &'a [String],
+    /// Whether nobody was recognised; then only rules with `anonymous: true` match.
+    pub anonymous: bool,
+}
+
+/// What a decision is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask<'a> {
+    /// A tool by name.
+    Tool(&'a str),
+    /// A prompt by name.
+    Prompt(&'a str),
+    /// A resource by URI.
+    Resource(&'a str),
+    /// Whether any rule could allow the caller anything on this server.
+    Something,
+    /// A request of the server to the client, by method: allowed unless a rule denies it.
+    ServerMethod(&'a str),
+}
+
+/// What was decided, and by which rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict<'a> {
+    pub allowed: bool,
+    /// The deciding rule; `None` when nothing matched.
+    pub rule: Option<&'a Rule>,
+    /// A shadow rule that would have decided otherwise, and whether it would have allowed.
+    pub shadow: Option<(&'a Rule, bool)>,
+    /// How many rules were looked at.
+    pub evaluated: u32,
+}
+
+/// A policy as decisions and records name it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub id: Arc<str>,
+    pub name: Arc<str>,
+    /// Whether a match allows; otherwise it denies.
+    pub allow: bool,
+    /// Whether the rule only records.
+    pub shadow: bool,
+}
+
+/// Rules by server, then subject, then name.
+#[derive(Default)]
+pub(super) struct Index {
+    rules: Vec<Rule>, // sorted by name: the first match decides which rule is named
+    subjects: Subjects,
+    cells: HashMap<(u32, u32), Cell>, // (server ordinal or ANY_SERVER, subject ordinal)
+}
+
+const ANY_SERVER: u32 = u32::MAX;
+const ANONYMOUS: u32 = 0;
+const AUTHENTICATED: u32 = 1;
+
+/// Interned subjects, one map per kind.
+#[derive(Default)]
+struct Subjects {
+    count: u32,
+    roles: HashMap<Box<str>, u32>,
+    groups: HashMap<Box<str>, u32>,
+    users: HashMap<Box<str>, u32>,
+    api_keys: HashMap<Box<str>, u32>,
+}
+
+/// What one subject's rules say about one server.
+#[derive(Default)]
+struct Cell {
+    tools: Names,
+    prompts: Names,
+    resources: Names,
+    methods: HashMap<Box<str>, Vec<u32>>,
+    /// The first enforced allow rule, if any.
+    allows: Option<u32>,
+}
+
+/// Rules by name: exact names by hash, patterns by their literal prefix.
+#[derive(Default)]
+struct Names {
+    exact: HashMap<Box<str>, Vec<u32>>,
+    prefix_lengths: Vec<usize>,
+    prefixed: HashMap<Box<[u8]>, Vec<(Pattern, u32)>>,
+}
+
+impl Org {
+    /// Decides. Deny beats allow; nothing matching is a deny, except for [`Ask::ServerMethod`].
+    #[must_use]
+    pub fn judge(&self, server: &Server, subject: &Subject<'_>, ask: Ask<'_>) -> Verdict<'_> {
+        self.index.judge(server.ordinal, subject, ask)
+    }
+}
+
+impl Index {
+    /// Compiles validated policies; `ordinals` maps the slugs of callable servers.
+    pub(super) fn build<'p>(
+        policies: impl IntoIterator<Item = &'p wire::Policy>,
+        ordinals: &HashMap<Arc<str>, Arc<Server>>,
+    ) -> Self {
+        let mut policies: Vec<_> = policies.into_iter().collect();
+        policies.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut index = Self { subjects: Subjects { count: 2, ..Subjects::default() }, ..Self::default() };
+        for policy in policies {
+            index.add(policy, ordinals);
+        }
+        index
+    }
+
+    fn add(&mut self, policy: &wire::Policy, ordinals: &HashMap<Arc<str>, Arc<Server>>) {
+        let position = u32::try_from(self.rules.len()).expect("an organisation has fewer than 2^32 policies");
+        let allow = policy.effect() == wire::Effect::Allow;
+        let shadow = policy.mode() == wire::Mode::Shadow;
+        self.rules.push(Rule { id: policy.id.as_str().into(), name: policy.name.as_str().into(), allow, shadow });
+        let Some(matching) = &policy.r#match else {
+            return;
+        };
+        let subjects = policy.subjects.as_ref().map(|subjects| self.subjects.intern(subjects)).unwrap_or_default();
+        for slug in &policy.servers {
+            // A disabled server has no ordinal: its rules wait until it is back.
+            let server = if slug == "*" { Some(ANY_SERVER) } else { ordinals.get(slug.as_str()).map(|server| server.ordinal) };
+            for (server, subject) in server.into_iter().flat_map(|server| subjects.iter().map(move |subject| (server, *subject)))
+            {
+                let cell = self.cells.entry((server, subject)).or_default();
+                cell.add(position, matching);
+                if allow && !shadow && cell.allows.is_none() {
+                    cell.allows = Some(position);
+                }
+            }
+        }
+    }
+
+    fn judge(&self, server: u32, subject: &Subject<'_>, ask: Ask<'_>) -> Verdict<'_> {
+        let mut tally = Tally::default();
+        self.subjects.each(subject, |subject| {
+            for server in [server, ANY_SERVER] {
+                if let Some(cell) = self.cells.get(&(server, subject)) {
+                    cell.each(ask, |rule| tally.count(rule, &self.rules[rule as usize]));
+                }
+            }
+        });
+        tally.verdict(&self.rules, matches!(ask, Ask::ServerMethod(_)))
+    }
+}
+
+/// The earliest matching rule of each kind.
+#[derive(Default)]
+struct Tally {
+    deny: Option<u32>,
+    allow: Option<u32>,
+    shadow_deny: Option<u32>,
+    shadow_allow: Option<u32>,
+    evaluated: u32,
+}
+
+impl Tally {
+    fn count(&mut self, position: u32, rule: &Rule) {
+        self.evaluated += 1;
+        let slot = match (rule.allow, rule.shadow) {
+            (false, false) => &mut self.deny,
+            (true, false) => &mut self.allow,
+            (false, true) => &mut self.shadow_deny,
+            (true, true) => &mut self.shadow_allow,
+        };
+        *slot = Some(slot.map_or(position, |earlier| earlier.min(position)));
+    }
+
+    fn verdict(self, rules: &[Rule], allowed_by_default: bool) -> Verdict<'_> {
+        let rule = |position: Option<u32>| position.map(|position| &rules[position as usize]);
+        let allowed = self.deny.is_none() && (allowed_by_default || self.allow.is_some());
+        let shadow = match (allowed, self.shadow_deny, self.shadow_allow) {
+            (true, Some(deny), _) => Some((&rules[deny as usize], false)),
+            (false, None, Some(allow)) if self.deny.is_none() => Some((&rules[allow as usize], true)),
+            (true | false, _, _) => None,
+        };
+        Verdict { allowed, rule: rule(self.deny.or(self.allow)), shadow, evaluated: self.evaluated }
+    }
+}
+
+impl Cell {
+    fn add(&mut self, rule: u32, matching: &wire::Match) {
+        self.tools.add(rule, &matching.tools);
+        self.prompts.add(rule, &matching.prompts);
+        self.resources.add(rule, &matching.resources);
+        for method in &matching.methods {
+            self.methods.entry(method.as_str().into()).or_default().push(rule);
+        }
+    }
+
+    fn each(&self, ask: Ask<'_>, mut visit: impl FnMut(u32)) {
+        match ask {
+            Ask::Tool(name) => self.tools.each(name, visit),
+            Ask::Prompt(name) => self.prompts.each(name, visit),
+            Ask::Resource(uri) => self.resources.each(uri, visit),
+            Ask::Something => self.allows.into_iter().for_each(visit),
+            Ask::ServerMethod(method) => self.methods.get(method).into_iter().flatten().for_each(|rule| visit(*rule)),
+        }
+    }
+}
+
+impl Names {
+    fn add(&mut self, rule: u32, patterns: &[String]) {
+        for text in patterns {
+            let pattern = Pattern::new(text);
+            if pattern.is_exact() {
+                self.exact.entry(text.as_str().into()).or_default().push(rule);
+                continue;
+            }
+            let prefix = pattern.prefix().as_bytes();
+            if let Err(place) = self.prefix_lengths.binary_search(&prefix.len()) {
+                self.prefix_lengths.insert(place, prefix.len());
+            }
+            self.prefixed.entry(prefix.into()).or_default().push((pattern, rule));
+        }
+    }
+
+    fn each(&self, name: &str, mut visit: impl FnMut(u32)) {
+        self.exact.get(name).into_iter().flatten().for_each(|rule| visit(*rule));
+        for length in self.prefix_lengths.iter().take_while(|length| **length <= name.len()) {
+            let candidates = self.prefixed.get(&name.as_bytes()[..*length]);
+            candidates.into_iter().flatten().filter(|(pattern, _)| pattern.matches(name)).for_each(|(_, rule)| visit(*rule));
+        }
+    }
+}
+
+impl Subjects {
+    fn intern(&mut self, subjects: &wire::Subjects) -> Vec<u32> {
+        let mut ordinals = Vec::new();
+        if subjects.anonymous {
+            ordinals.push(ANONYMOUS);
+        }
+        let kinds = [
+            (&mut self.roles, &subjects.roles),
+            (&mut self.groups, &subjects.groups),
+            (&mut self.users, &subjects.users),
+            (&mut self.api_keys, &subjects.api_keys),
+        ];
+        for (kind, (map, names)) in kinds.into_iter().enumerate() {
+            for name in names {
+                if kind == 0 && name == "*" {
+                    ordinals.push(AUTHENTICATED);
+                    continue;
+                }
+                let count = &mut self.count;
+                ordinals.push(*map.entry(name.as_str().into()).or_insert_with(|| {
+                    *count += 1;
+                    *count - 1
+                }));
+            }
+        }
+        ordinals.sort_unstable();
+        ordinals.dedup();
+        ordinals
+    }
+
+    fn each(&self, subject: &Subject<'_>, mut visit: impl FnMut(u32)) {
+        if subject.anonymous {
+            return visit(ANONYMOUS);
+        }
+        visit(AUTHENTICATED);
+        self.users.get(subject.subject).into_iter().for_each(|ordinal| visit(*ordinal));
+        subject.api_key.and_then(|key| self.api_keys.get(key)).into_iter().for_each(|ordinal| visit(*ordinal));
+        let named = |map: &HashMap<Box<str>, u32>, names: &[String], visit: &mut dyn FnMut(u32)| {
+            names.iter().filter_map(|name| map.get(name.as_str())).for_each(|ordinal| visit(*ordinal));
+        };
+        named(&self.roles, subject.roles, &mut visit);
+        named(&self.groups, subject.groups, &mut visit);
+    }
+}

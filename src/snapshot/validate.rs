@@ -1,0 +1,244 @@
+//! What an organisation's configuration must satisfy. Pure checks; every defect is reported, not only the first.
+
+use std::collections::BTreeSet;
+
+use super::Problem;
+use super::hash::sha256;
+use crate::proto::config::v1::{
+    AuditFullAction, Effect, Era, Match, Mode, OrgBundle, Policy, Server, SignatureAlgorithm, TokenIssuer, Transport,
+};
+
+/// The longest pattern, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 1024;
+/// The most stars in one pattern: more would only serve to slow a match down.
+const MAX_STARS: usize = 8;
+const MAX_BODY_BYTES: u32 = 64 << 20;
+
+/// Checks all chunks of one organisation together, as a node would before serving them. Empty means that it compiles.
+/// Credentials are not looked up here: the control plane knows its own rows, a node checks them against the secrets.
+#[must_use]
+pub fn check_org(bundles: &[OrgBundle]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let Some(org) = bundles.first().map(|bundle| bundle.org_id.clone()) else {
+        return problems;
+    };
+    check_chunks(&org, bundles, &mut problems);
+    if !is_uuid(&org) {
+        problems.push(Problem::InvalidId { resource: format!("org/{org}"), field: "org_id", value: org.clone() });
+    }
+    if let Some(settings) = bundles.iter().find_map(|bundle| bundle.organization.as_ref()) {
+        let resource = format!("org/{org}");
+        if !is_slug(&settings.slug) {
+            problems.push(Problem::InvalidSlug { resource: resource.clone(), field: "slug", value: settings.slug.clone() });
+        }
+        known::<AuditFullAction>(&resource, "audit_full", settings.audit_full, &mut problems);
+        check_origins(&resource, &settings.allowed_origins, &mut problems);
+        check_issuers(&resource, &settings.issuers, &mut problems);
+    }
+    let mut ids = BTreeSet::new();
+    let mut slugs = BTreeSet::new();
+    for server in bundles.iter().flat_map(|bundle| &bundle.servers) {
+        check_server(server, &mut problems);
+        unique(&org, "server id", &server.id, &mut ids, &mut problems);
+        unique(&org, "server slug", &server.slug, &mut slugs, &mut problems);
+    }
+    let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for policy in bundles.iter().flat_map(|bundle| &bundle.policies) {
+        check_policy(policy, &slugs, &mut problems);
+        unique(&org, "policy id", &policy.id, &mut ids, &mut problems);
+        unique(&org, "policy name", &policy.name, &mut names, &mut problems);
+    }
+    problems
+}
+
+fn check_chunks(org: &str, bundles: &[OrgBundle], problems: &mut Vec<Problem>) {
+    let count = bundles[0].chunk_count;
+    let mut found: Vec<u32> = bundles.iter().map(|bundle| bundle.chunk).collect();
+    found.sort_unstable();
+    let complete = found.iter().copied().eq(0..count) && bundles.iter().all(|bundle| bundle.chunk_count == count);
+    if !complete {
+        problems.push(Problem::ChunksIncomplete { org: org.to_owned(), count, found });
+    }
+    if bundles.iter().any(|bundle| bundle.organization.is_some() != (bundle.chunk == 0)) {
+        problems.push(Problem::OrganizationMisplaced { org: org.to_owned() });
+    }
+}
+
+fn check_server(server: &Server, problems: &mut Vec<Problem>) {
+    let resource = format!("server {}", server.slug);
+    if !is_uuid(&server.id) {
+        problems.push(Problem::InvalidId { resource: resource.clone(), field: "id", value: server.id.clone() });
+    }
+    if !is_slug(&server.slug) {
+        problems.push(Problem::InvalidSlug { resource: resource.clone(), field: "slug", value: server.slug.clone() });
+    }
+    known::<Era>(&resource, "era", server.era, problems);
+    match Transport::try_from(server.transport) {
+        Ok(Transport::StreamableHttp) => {}
+        Ok(other) => problems
+            .push(Problem::UnsupportedTransport { server: server.slug.clone(), transport: other.as_str_name().to_owned() }),
+        Err(_) => problems.push(Problem::UnknownEnum { resource, field: "transport", value: server.transport }),
+    }
+    if server.endpoints.is_empty() {
+        problems.push(Problem::NoEndpoint { server: server.slug.clone() });
+    }
+    for (index, endpoint) in server.endpoints.iter().enumerate() {
+        if let Err(reason) = parse_url(&endpoint.url) {
+            problems.push(Problem::InvalidUrl { server: server.slug.clone(), index, reason });
+        }
+    }
+    if server.max_body_bytes > MAX_BODY_BYTES {
+        problems.push(Problem::BodyLimit { server: server.slug.clone(), found: server.max_body_bytes });
+    }
+}
+
+/// An absolute http or https URL without user info or fragment.
+pub(super) fn parse_url(url: &str) -> Result<http::Uri, String> {
+    if url.contains('#') {
+        return Err("it has a fragment".to_owned());
+    }
+    let uri: http::Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("its scheme is not http or https".to_owned());
+    }
+    match uri.authority() {
+        Some(authority) if authority.as_str().contains('@') => Err("it has user info".to_owned()),
+        Some(authority) if !authority.host().is_empty() => Ok(uri),
+        Some(_) | None => Err("it has no host".to_owned()),
+    }
+}
+
+fn check_policy(policy: &Policy, servers: &BTreeSet<&str>, problems: &mut Vec<Problem>) {
+    let resource = format!("policy {}", policy.name);
+    let name = || policy.name.clone();
+    if !is_uuid(&policy.id) {
+        problems.push(Problem::InvalidId { resource: resource.clone(), field: "id", value: policy.id.clone() });
+    }
+    if !is_slug(&policy.name) {
+        problems.push(Problem::InvalidSlug { resource: resource.clone(), field: "name", value: policy.name.clone() });
+    }
+    if !matches!(Effect::try_from(policy.effect), Ok(Effect::Allow | Effect::Deny)) {
+        problems.push(Problem::UnknownEnum { resource: resource.clone(), field: "effect", value: policy.effect });
+    }
+    known::<Mode>(&resource, "mode", policy.mode, problems);
+    if policy.servers.is_empty() {
+        problems.push(Problem::NoServers { policy: name() });
+    }
+    for (index, server) in policy.servers.iter().enumerate() {
+        if server != "*" && !servers.contains(server.as_str()) {
+            problems.push(Problem::DanglingServer { policy: name(), index, server: server.clone() });
+        }
+    }
+    let named = policy.subjects.as_ref().is_some_and(|subjects| {
+        subjects.anonymous
+            || [&subjects.roles, &subjects.groups, &subjects.users, &subjects.api_keys].iter().any(|names| !names.is_empty())
+    });
+    if !named {
+        problems.push(Problem::NoSubjects { policy: name() });
+    }
+    check_match(policy, policy.r#match.as_ref(), problems);
+    if !policy.when.is_empty() {
+        problems.push(Problem::ConditionUnsupported { policy: name() });
+    }
+}
+
+fn check_match(policy: &Policy, matching: Option<&Match>, problems: &mut Vec<Problem>) {
+    let empty = Match::default();
+    let matching = matching.unwrap_or(&empty);
+    let fields = [
+        ("match.tools", &matching.tools),
+        ("match.prompts", &matching.prompts),
+        ("match.resources", &matching.resources),
+        ("match.methods", &matching.methods),
+    ];
+    if fields.iter().all(|(_, patterns)| patterns.is_empty()) {
+        problems.push(Problem::EmptyMatch { policy: policy.name.clone() });
+    }
+    if !matching.methods.is_empty() && policy.effect() == Effect::Allow {
+        problems.push(Problem::MethodsOnAllow { policy: policy.name.clone() });
+    }
+    for (field, patterns) in fields {
+        for (index, pattern) in patterns.iter().enumerate() {
+            let reason = match pattern {
+                text if text.is_empty() => "a pattern cannot be empty",
+                text if text.len() > MAX_PATTERN_BYTES => "a pattern has at most 1024 bytes",
+                text if text.bytes().filter(|byte| *byte == b'*').count() > MAX_STARS => "a pattern has at most 8 stars",
+                text if field == "match.methods" && text.contains('*') => "methods are named exactly",
+                _ => continue,
+            };
+            problems.push(Problem::InvalidPattern { policy: policy.name.clone(), field, index, reason });
+        }
+    }
+}
+
+pub(super) fn check_issuers(resource: &str, issuers: &[TokenIssuer], problems: &mut Vec<Problem>) {
+    for issuer in issuers {
+        for key in &issuer.keys {
+            let expected = match key.algorithm() {
+                SignatureAlgorithm::Unspecified => "a known algorithm is expected",
+                SignatureAlgorithm::Eddsa if key.public_key.len() != 32 => "an Ed25519 key has 32 bytes",
+                SignatureAlgorithm::Rs256 | SignatureAlgorithm::Es256 if key.public_key.is_empty() => "a public key is expected",
+                SignatureAlgorithm::Eddsa | SignatureAlgorithm::Rs256 | SignatureAlgorithm::Es256 => continue,
+            };
+            problems.push(Problem::InvalidVerificationKey {
+                resource: resource.to_owned(),
+                issuer: issuer.issuer.clone(),
+                key_id: key.key_id.clone(),
+                expected,
+            });
+        }
+    }
+}
+
+pub(super) fn check_origins(resource: &str, origins: &[String], problems: &mut Vec<Problem>) {
+    for (index, value) in origins.iter().enumerate() {
+        if value != "*" && !is_origin(value) {
+            problems.push(Problem::InvalidOrigin { resource: resource.to_owned(), index, value: value.clone() });
+        }
+    }
+}
+
+/// A serialised origin (RFC 6454 section 6.2): scheme, host, optional port, nothing else.
+fn is_origin(value: &str) -> bool {
+    parse_url(value).is_ok_and(|uri| {
+        let bare =
+            format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |authority| authority.as_str()));
+        bare == value && value.bytes().all(|byte| !byte.is_ascii_uppercase())
+    })
+}
+
+fn known<E: TryFrom<i32>>(resource: &str, field: &'static str, value: i32, problems: &mut Vec<Problem>) {
+    if E::try_from(value).is_err() {
+        problems.push(Problem::UnknownEnum { resource: resource.to_owned(), field, value });
+    }
+}
+
+fn unique<'a>(org: &str, field: &'static str, value: &'a str, seen: &mut BTreeSet<&'a str>, problems: &mut Vec<Problem>) {
+    if !seen.insert(value) {
+        problems.push(Problem::Duplicate { resource: format!("org/{org}"), field, value: value.to_owned() });
+    }
+}
+
+/// 1 to 63 characters of a-z, 0-9 and hyphen, starting with a letter.
+#[must_use]
+pub fn is_slug(text: &str) -> bool {
+    text.len() <= 63
+        && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// A UUID in its canonical lower-case form.
+#[must_use]
+pub fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        })
+}
+
+/// The shard that holds an API key: the first byte of SHA-256 of its id.
+#[must_use]
+pub fn shard_of(key_id: &str) -> u8 {
+    sha256(&[key_id.as_bytes()])[0]
+}

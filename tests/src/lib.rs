@@ -9,4 +9,5 @@ pub mod backend;
 pub mod conformance;
 pub mod demo;
 pub mod foreign;
+pub mod peers;
 pub mod serve;

@@ -80,7 +80,7 @@ pub fn worse_than(direct: &Record, report: &Report) -> Vec<Worse> {
         let found = report.status(check);
         found
             .is_none_or(|found| found > was)
-            .then(|| (check, Some(was), found))
+            .then_some((check, Some(was), found))
     });
     let new = report.checks().filter_map(|(check, found)| {
         let bad = found >= Status::Warning && !direct.contains_key(check);

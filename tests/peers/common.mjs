@@ -1,0 +1,134 @@
+// What the TypeScript peers share: the command line, the answers they give a server that asks, and the one JSON
+// document they print. They differ in how they connect (see ts1.mjs and ts2.mjs).
+//
+// usage: PEER --url URL [--token TOKEN] [--mode MODE] [--transport KIND] [--plain] OPERATION...
+//   list-tools | list-resources | list-templates | list-prompts | ping | listen
+//   call NAME JSON | read URI | get-prompt NAME JSON | complete PROMPT ARGUMENT VALUE
+//   subscribe URI | set-level LEVEL | expect NOTIFICATION-METHOD
+// prints {"connect": OUTCOME, "operations": [OUTCOME...], "notifications": [...]}, where an OUTCOME is
+//   {"op", "ok": true, "result"} or {"op", "ok": false, "error": {"code", "message", "data", "httpStatus"?}}.
+// Exits with non-zero only when the peer itself cannot run.
+
+const ARITY = {
+  'list-tools': 0, 'list-resources': 0, 'list-templates': 0, 'list-prompts': 0, ping: 0, listen: 0,
+  call: 2, read: 1, 'get-prompt': 2, complete: 3, subscribe: 1, 'set-level': 1, expect: 1,
+};
+const EXPECT_MS = 10_000;
+
+export function parse(argv) {
+  const options = { operations: [], transport: 'http' };
+  const words = argv.slice(2);
+  while (words.length > 0) {
+    const word = words.shift();
+    if (word === '--plain') options.plain = true;
+    else if (word.startsWith('--')) options[word.slice(2)] = words.shift();
+    else if (word in ARITY) {
+      const args = words.splice(0, ARITY[word]);
+      if (args.length < ARITY[word]) throw new Error(`${word} needs ${ARITY[word]} arguments`);
+      options.operations.push({ op: word, args });
+    } else throw new Error(`there is no operation ${word}`);
+  }
+  if (!options.url) throw new Error('--url is needed');
+  return options;
+}
+
+export const capabilities = (options) =>
+  options.plain ? {} : { sampling: {}, elicitation: {}, roots: { listChanged: true } };
+
+// The answers of a user who accepts everything.
+export const answers = {
+  'sampling/createMessage': () => ({
+    model: 'peer', role: 'assistant', content: { type: 'text', text: 'sampled by the peer' },
+  }),
+  'roots/list': () => ({ roots: [{ uri: 'file:///peer', name: 'peer' }] }),
+  'elicitation/create': ({ params }) => {
+    const properties = Object.entries(params.requestedSchema?.properties ?? {});
+    return { action: 'accept', content: Object.fromEntries(properties.map(([name, schema]) => [name, filled(schema)])) };
+  },
+};
+
+function filled(schema) {
+  if (schema.default !== undefined) return schema.default;
+  const choices = schema.enum ?? schema.oneOf?.map((choice) => choice.const);
+  if (choices) return choices[0];
+  switch (schema.type) {
+    case 'boolean': return true;
+    case 'integer': case 'number': return 1;
+    case 'array': return [filled(schema.items?.anyOf ? { oneOf: schema.items.anyOf } : schema.items ?? {})];
+    default: return 'peer';
+  }
+}
+
+// Remembers the last refusal, because SDK errors do not always carry the HTTP status.
+export function watchedFetch() {
+  const watched = async (url, init) => {
+    const response = await fetch(url, init);
+    if (response.status >= 400 && (init?.method ?? 'GET') === 'POST') {
+      watched.refusal = { httpStatus: response.status };
+      const challenge = response.headers.get('www-authenticate');
+      if (challenge) watched.refusal.wwwAuthenticate = challenge;
+    }
+    return response;
+  };
+  return watched;
+}
+
+export function headers(options) {
+  return options.token ? { Authorization: `Bearer ${options.token}` } : {};
+}
+
+// Notifications in order of arrival, and a way to wait for one.
+export class Notifications {
+  all = [];
+  #waiting = [];
+
+  heard(notification) {
+    this.all.push(notification);
+    this.#waiting = this.#waiting.filter((wakes) => !wakes());
+  }
+
+  expect(method) {
+    return new Promise((resolve, reject) => {
+      const wakes = () => {
+        const found = this.all.find((notification) => notification.method === method);
+        if (found) {
+          clearTimeout(late);
+          resolve(found);
+        }
+        return found !== undefined;
+      };
+      const late = setTimeout(() => reject(new Error(`no ${method} within ${EXPECT_MS} ms`)), EXPECT_MS);
+      if (!wakes()) this.#waiting.push(wakes);
+    });
+  }
+}
+
+async function outcome(op, fetched, action) {
+  fetched.refusal = undefined;
+  try {
+    return { op, ok: true, result: (await action()) ?? {} };
+  } catch (error) {
+    const told = { code: error.code ?? null, message: String(error.message ?? error) };
+    if (error.data !== undefined) told.data = error.data;
+    return { op, ok: false, error: { ...told, ...fetched.refusal } };
+  }
+}
+
+// Runs the operations with `peer`: { connect(), close(), operations: {NAME: (...args) => result}, notifications, fetch }.
+export async function run(options, peer) {
+  const document = {
+    connect: await outcome('connect', peer.fetch, () => peer.connect()),
+    operations: [],
+    notifications: peer.notifications.all,
+  };
+  if (document.connect.ok) {
+    for (const { op, args } of options.operations) {
+      const action =
+        op === 'expect' ? () => peer.notifications.expect(args[0]) : () => peer.operations[op](...args);
+      document.operations.push(await outcome(op, peer.fetch, action));
+    }
+    await peer.close().catch(() => {});
+  }
+  await new Promise((written) => process.stdout.write(JSON.stringify(document) + '\n', written));
+  process.exit(0);
+}

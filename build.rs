@@ -25,11 +25,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_source_info(true).include_imports(true);
     compiler.open_files(FILES)?;
 
-    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let out = PathBuf::from(output_directory()?);
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
     let mut config = prost_build::Config::new();
     config.enable_type_names().btree_map(["."]).bytes([".mcpgw.config.v1", ".mcpgw.node.v1", ".envoy"]);
     tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
+}
+
+#[allow(clippy::disallowed_methods)] // cargo passes the output directory to build scripts by environment only
+fn output_directory() -> Result<String, env::VarError> {
+    env::var("OUT_DIR")
 }

@@ -42,7 +42,7 @@ pub struct NodeKeyPair {
 impl PoolKey {
     pub fn generate() -> Result<Self, Error> {
         let mut bytes = Zeroizing::new([0; 32]);
-        aws_lc_rs::rand::fill(bytes.as_mut()).map_err(|_| Error::Random)?; // the cause is always "unspecified"
+        aws_lc_rs::rand::fill(bytes.as_mut()).or(Err(Error::Random))?; // the cause is always "unspecified"
         Ok(Self(bytes))
     }
 

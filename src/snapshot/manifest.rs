@@ -32,5 +32,5 @@ pub fn verify_manifest(manifest: &Manifest, keys: &BTreeMap<String, Vec<u8>>) ->
     let unsigned = Manifest { signature: bytes::Bytes::new(), ..manifest.clone() };
     UnparsedPublicKey::new(&ED25519, key)
         .verify(&unsigned.encode_to_vec(), &manifest.signature)
-        .map_err(|_| ManifestError::Forged { scope, key_id }) // aws-lc says nothing more than "unspecified"
+        .or(Err(ManifestError::Forged { scope, key_id })) // aws-lc says nothing more than "unspecified"
 }

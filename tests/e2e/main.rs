@@ -1,4 +1,7 @@
 //! End-to-end tests against real parts. One binary, so that its parts are linked once; each module is one subject.
 //! The foreign peers come from `tests/foreign/install`.
 
+// A test that cannot go on says where by panicking; helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
 mod direct_peers;

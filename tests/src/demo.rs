@@ -7,10 +7,9 @@ use std::sync::Arc;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
-    CallToolResult, ContentBlock, GetPromptRequestParams, GetPromptResponse, GetPromptResult,
-    Implementation, ListPromptsResult, ListResourcesResult, PaginatedRequestParams, Prompt,
-    PromptArgument, PromptMessage, ReadResourceRequestParams, ReadResourceResponse,
-    ReadResourceResult, Resource, ResourceContents, Role, ServerCapabilities, ServerConfig,
+    CallToolResult, ContentBlock, GetPromptRequestParams, GetPromptResponse, GetPromptResult, Implementation, ListPromptsResult,
+    ListResourcesResult, PaginatedRequestParams, Prompt, PromptArgument, PromptMessage, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, Resource, ResourceContents, Role, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -46,9 +45,7 @@ struct Demo {
 #[tool_router]
 impl Demo {
     fn new() -> Self {
-        Self {
-            tool_router: Self::tool_router(),
-        }
+        Self { tool_router: Self::tool_router() }
     }
 
     #[tool(description = "Adds two numbers")]
@@ -74,16 +71,9 @@ fn said(text: String) -> CallToolResult {
 #[tool_handler(router = self.tool_router)]
 impl ServerHandler for Demo {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
-            .enable_tools()
-            .enable_resources()
-            .enable_prompts()
-            .build();
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
         ServerConfig::new(capabilities)
-            .with_server_info(Implementation::new(
-                "mcpgw-demo-server",
-                env!("CARGO_PKG_VERSION"),
-            ))
+            .with_server_info(Implementation::new("mcpgw-demo-server", env!("CARGO_PKG_VERSION")))
             .with_instructions("A demo server: add numbers, echo text, tell the time.")
     }
 
@@ -92,9 +82,7 @@ impl ServerHandler for Demo {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let readme = Resource::new(README_URI, "readme")
-            .with_description("What this server is")
-            .with_mime_type("text/plain");
+        let readme = Resource::new(README_URI, "readme").with_description("What this server is").with_mime_type("text/plain");
         Ok(ListResourcesResult::with_all_items(vec![readme]))
     }
 
@@ -116,9 +104,7 @@ impl ServerHandler for Demo {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        let name = PromptArgument::new("name")
-            .with_description("Whom to greet")
-            .with_required(true);
+        let name = PromptArgument::new("name").with_description("Whom to greet").with_required(true);
         let greet = Prompt::new("greet", Some("Greets somebody"), Some(vec![name]));
         Ok(ListPromptsResult::with_all_items(vec![greet]))
     }
@@ -133,10 +119,7 @@ impl ServerHandler for Demo {
             return Err(ErrorData::invalid_params(message, None));
         }
         let arguments = request.arguments.unwrap_or_default();
-        let name = arguments
-            .get("name")
-            .and_then(|name| name.as_str())
-            .unwrap_or("friend");
+        let name = arguments.get("name").and_then(|name| name.as_str()).unwrap_or("friend");
         let message = PromptMessage::new_text(Role::User, format!("Greet {name} warmly."));
         Ok(GetPromptResult::new(vec![message]).into())
     }
@@ -147,15 +130,6 @@ pub async fn start(listen: SocketAddr) -> anyhow::Result<Served> {
     let stop = CancellationToken::new();
     let config = StreamableHttpServerConfig::default().with_cancellation_token(stop.child_token());
     let demo = Demo::new();
-    let service = StreamableHttpService::new(
-        move || Ok(demo.clone()),
-        Arc::new(LocalSessionManager::default()),
-        config,
-    );
-    Served::start(
-        listen,
-        axum::Router::new().nest_service("/mcp", service),
-        stop,
-    )
-    .await
+    let service = StreamableHttpService::new(move || Ok(demo.clone()), Arc::new(LocalSessionManager::default()), config);
+    Served::start(listen, axum::Router::new().nest_service("/mcp", service), stop).await
 }

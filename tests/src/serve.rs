@@ -19,29 +19,15 @@ pub struct Served {
 
 impl Served {
     /// Binds `listen` (port 0 picks a free one) and serves `router` until `stop` is cancelled.
-    pub async fn start(
-        listen: SocketAddr,
-        router: axum::Router,
-        stop: CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}"))?;
+    pub async fn start(listen: SocketAddr, router: axum::Router, stop: CancellationToken) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
         let ended = stop.clone();
-        let serving = async move {
-            axum::serve(listener, router)
-                .with_graceful_shutdown(ended.cancelled_owned())
-                .await
-        };
+        let serving = async move { axum::serve(listener, router).with_graceful_shutdown(ended.cancelled_owned()).await };
         // The task lives as long as this handle; there is no supervisor in a test server.
         #[allow(clippy::disallowed_methods)]
         let task = tokio::spawn(serving);
-        Ok(Self {
-            address,
-            stop: Some(stop.drop_guard()),
-            task,
-        })
+        Ok(Self { address, stop: Some(stop.drop_guard()), task })
     }
 
     /// The bound address.
@@ -65,8 +51,7 @@ impl Served {
     pub async fn announce_and_run(self) -> anyhow::Result<()> {
         let line = serde_json::json!({ "listening": self.url() });
         writeln!(std::io::stdout(), "{line}")?;
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             _ = terminate.recv() => {}
             result = tokio::signal::ctrl_c() => result?,

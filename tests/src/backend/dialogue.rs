@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use rmcp::model::{
-    ClientCapabilities, ClientResult, CreateMessageRequest, CreateMessageRequestParams,
-    ElicitRequest, ElicitRequestParams, InputRequest, InputRequiredResult, InputResponses,
-    ListRootsRequest, ProtocolVersion, RequestStateCodec, SamplingMessage, ServerRequest,
+    ClientCapabilities, ClientResult, CreateMessageRequest, CreateMessageRequestParams, ElicitRequest, ElicitRequestParams,
+    InputRequest, InputRequiredResult, InputResponses, ListRootsRequest, ProtocolVersion, RequestStateCodec, SamplingMessage,
+    ServerRequest,
 };
 use rmcp::service::{RequestContext, ServiceError};
 use rmcp::{ErrorData, RoleServer};
@@ -35,15 +35,13 @@ impl Question {
     pub(super) fn request(&self) -> Result<InputRequest, ErrorData> {
         Ok(match self {
             Self::Form(message, schema) => {
-                let requested_schema = serde_json::from_value(schema.clone())
-                    .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-                InputRequest::Elicitation(ElicitRequest::new(
-                    ElicitRequestParams::FormElicitationParams {
-                        meta: None,
-                        message: message.clone(),
-                        requested_schema,
-                    },
-                ))
+                let requested_schema =
+                    serde_json::from_value(schema.clone()).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+                InputRequest::Elicitation(ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
+                    meta: None,
+                    message: message.clone(),
+                    requested_schema,
+                }))
             }
             Self::Sample(prompt, tokens) => {
                 let messages = vec![SamplingMessage::user_text(prompt.clone())];
@@ -75,10 +73,7 @@ impl Question {
         match self {
             Self::Form(_, schema) => match answer["action"].as_str() {
                 Some("accept") => schema["required"].as_array().is_none_or(|required| {
-                    required
-                        .iter()
-                        .filter_map(Value::as_str)
-                        .all(|name| answer["content"].get(name).is_some())
+                    required.iter().filter_map(Value::as_str).all(|name| answer["content"].get(name).is_some())
                 }),
                 Some("decline" | "cancel") => true,
                 _ => false,
@@ -110,9 +105,7 @@ pub(super) struct Dialogue {
 impl Dialogue {
     /// Whether the request is of 2026-07-28 or later.
     pub(super) fn modern(&self) -> bool {
-        self.context
-            .protocol_version()
-            .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+        self.context.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
     }
 
     pub(super) fn client(&self) -> ClientCapabilities {
@@ -131,9 +124,7 @@ impl Dialogue {
         remembered: &Value,
         seals: &RequestStateCodec,
     ) -> Result<Round, ErrorData> {
-        let sealed = seals
-            .seal_json(remembered)
-            .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        let sealed = seals.seal_json(remembered).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
         self.round(questions, Some(sealed)).await
     }
 
@@ -142,22 +133,16 @@ impl Dialogue {
         let Some(sealed) = &self.state else {
             return Ok(None);
         };
-        let opened = seals.open_json::<Value>(sealed).map_err(|error| {
-            ErrorData::invalid_params(format!("requestState is not one of ours: {error}"), None)
-        })?;
+        let opened = seals
+            .open_json::<Value>(sealed)
+            .map_err(|error| ErrorData::invalid_params(format!("requestState is not one of ours: {error}"), None))?;
         Ok(Some(opened))
     }
 
-    async fn round(
-        &self,
-        questions: &[(&str, Question)],
-        sealed: Option<String>,
-    ) -> Result<Round, ErrorData> {
+    async fn round(&self, questions: &[(&str, Question)], sealed: Option<String>) -> Result<Round, ErrorData> {
         let client = self.client();
         if let Some((_, question)) = questions.iter().find(|(_, q)| !q.declared_by(&client)) {
-            return Err(ErrorData::missing_required_client_capability(
-                question.needs(),
-            ));
+            return Err(ErrorData::missing_required_client_capability(question.needs()));
         }
         if !self.modern() {
             return self.interview(questions).await.map(Round::Answered);
@@ -186,9 +171,7 @@ impl Dialogue {
         let mut answers = Answers::new();
         for (key, question) in questions {
             let request = match question.request()? {
-                InputRequest::CreateMessage(request) => {
-                    ServerRequest::CreateMessageRequest(request)
-                }
+                InputRequest::CreateMessage(request) => ServerRequest::CreateMessageRequest(request),
                 InputRequest::Elicitation(request) => ServerRequest::ElicitRequest(request),
                 InputRequest::ListRoots(request) => ServerRequest::ListRootsRequest(request),
                 other => {
@@ -196,12 +179,7 @@ impl Dialogue {
                     return Err(ErrorData::internal_error(message, None));
                 }
             };
-            let answer = self
-                .context
-                .peer
-                .send_request(request)
-                .await
-                .map_err(refused)?;
+            let answer = self.context.peer.send_request(request).await.map_err(refused)?;
             answers.insert((*key).to_owned(), plain(answer)?);
         }
         Ok(answers)

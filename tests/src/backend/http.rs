@@ -14,11 +14,7 @@ use super::server::Session;
 
 pub(super) fn router(shared: &Arc<Shared>, config: StreamableHttpServerConfig) -> axum::Router {
     let each_session = shared.clone();
-    let service = StreamableHttpService::new(
-        move || Ok(Session::new(each_session.clone())),
-        shared.sessions.clone(),
-        config,
-    );
+    let service = StreamableHttpService::new(move || Ok(Session::new(each_session.clone())), shared.sessions.clone(), config);
     let stats = shared.stats.clone();
     let note = move |request: Request, next: Next| {
         let stats = stats.clone();
@@ -32,8 +28,5 @@ pub(super) fn router(shared: &Arc<Shared>, config: StreamableHttpServerConfig) -
     axum::Router::new()
         .nest_service("/mcp", service)
         .layer(middleware::from_fn(note))
-        .route(
-            "/stats",
-            get(async move || Json(read.snapshot())).delete(async move || reset.reset()),
-        )
+        .route("/stats", get(async move || Json(read.snapshot())).delete(async move || reset.reset()))
 }

@@ -32,10 +32,7 @@ pub(super) struct Notices {
 
 impl Notices {
     pub(super) fn new() -> Self {
-        Self {
-            changes: broadcast::channel(64).0,
-            legacy: Mutex::default(),
-        }
+        Self { changes: broadcast::channel(64).0, legacy: Mutex::default() }
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Change> {
@@ -43,20 +40,14 @@ impl Notices {
     }
 
     pub(super) fn joined(&self, peer: Peer<RoleServer>, watched: Watched) {
-        self.legacy
-            .lock()
-            .expect("no holder of this lock can panic")
-            .push((peer, watched));
+        self.legacy.lock().expect("no holder of this lock can panic").push((peer, watched));
     }
 
     pub(super) async fn announce(&self, change: Change) {
         // Nobody listening is fine.
         let _ = self.changes.send(change.clone());
         let sessions = {
-            let mut legacy = self
-                .legacy
-                .lock()
-                .expect("no holder of this lock can panic");
+            let mut legacy = self.legacy.lock().expect("no holder of this lock can panic");
             legacy.retain(|(peer, _)| !peer.is_transport_closed());
             legacy.clone()
         };
@@ -72,11 +63,7 @@ async fn tell_session(peer: &Peer<RoleServer>, watched: &Watched, change: &Chang
         Change::Prompts => peer.notify_prompt_list_changed().await,
         Change::Resources => peer.notify_resource_list_changed().await,
         Change::Resource(uri) => {
-            if !watched
-                .lock()
-                .expect("no holder of this lock can panic")
-                .contains(uri)
-            {
+            if !watched.lock().expect("no holder of this lock can panic").contains(uri) {
                 return;
             }
             let param = ResourceUpdatedNotificationParam::new(uri.clone());
@@ -89,10 +76,7 @@ async fn tell_session(peer: &Peer<RoleServer>, watched: &Watched, change: &Chang
 }
 
 /// Sends `change` on a modern listen stream; what the client did not ask for is left out.
-pub(super) async fn tell_listener(
-    sink: &SubscriptionSink,
-    change: Change,
-) -> Result<(), SubscriptionSendError> {
+pub(super) async fn tell_listener(sink: &SubscriptionSink, change: Change) -> Result<(), SubscriptionSendError> {
     match change {
         Change::Tools => sink.notify_tool_list_changed().await,
         Change::Prompts => sink.notify_prompt_list_changed().await,

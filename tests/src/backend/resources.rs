@@ -12,9 +12,7 @@ const WATCHED: &str = "test://watched-resource";
 
 pub(super) fn list() -> Vec<Resource> {
     let described = |uri: &str, name: &str, kind: &str| {
-        Resource::new(uri, name)
-            .with_description(format!("{name} of the suite"))
-            .with_mime_type(kind)
+        Resource::new(uri, name).with_description(format!("{name} of the suite")).with_mime_type(kind)
     };
     vec![
         described(TEXT, "Static text", "text/plain"),
@@ -33,8 +31,7 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
 
 pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
     let contents = match uri {
-        TEXT => ResourceContents::text("This is the content of the static text resource.", uri)
-            .with_mime_type("text/plain"),
+        TEXT => ResourceContents::text("This is the content of the static text resource.", uri).with_mime_type("text/plain"),
         BINARY => ResourceContents::blob(PIXEL_PNG, uri).with_mime_type("image/png"),
         WATCHED => ResourceContents::text("Watch me.", uri).with_mime_type("text/plain"),
         _ => templated(uri)?,
@@ -43,13 +40,10 @@ pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
 }
 
 fn templated(uri: &str) -> Result<ResourceContents, ErrorData> {
-    let id = uri
-        .strip_prefix("test://template/")
-        .and_then(|rest| rest.strip_suffix("/data"))
-        .ok_or_else(|| {
-            let data = json!({ "uri": uri });
-            ErrorData::resource_not_found(format!("there is no resource {uri}"), Some(data))
-        })?;
+    let id = uri.strip_prefix("test://template/").and_then(|rest| rest.strip_suffix("/data")).ok_or_else(|| {
+        let data = json!({ "uri": uri });
+        ErrorData::resource_not_found(format!("there is no resource {uri}"), Some(data))
+    })?;
     let document = json!({ "id": id, "templateTest": true, "data": format!("Data for ID: {id}") });
     Ok(ResourceContents::text(document.to_string(), uri).with_mime_type("application/json"))
 }

@@ -5,13 +5,11 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
-    CompleteResult, CompletionInfo, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
-    GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, LoggingLevel, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities, ServerConfig,
-    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
-    UnsubscribeRequestParams, UpdateTaskParams,
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult, CompletionInfo,
+    GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities, ServerConfig, SetLevelRequestParams,
+    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -66,9 +64,7 @@ impl ServerHandler for Session {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        self.shared
-            .notices
-            .joined(context.peer, self.watched.clone());
+        self.shared.notices.joined(context.peer, self.watched.clone());
     }
 
     async fn list_tools(
@@ -80,16 +76,10 @@ impl ServerHandler for Session {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        tools::definitions()
-            .into_iter()
-            .find(|tool| tool.name == name)
+        tools::definitions().into_iter().find(|tool| tool.name == name)
     }
 
-    async fn call_tool(
-        &self,
-        request: CallToolRequestParams,
-        context: Context,
-    ) -> Result<CallToolResponse, ErrorData> {
+    async fn call_tool(&self, request: CallToolRequestParams, context: Context) -> Result<CallToolResponse, ErrorData> {
         tools::call(self, request, context).await
     }
 
@@ -106,9 +96,7 @@ impl ServerHandler for Session {
         _request: Option<PaginatedRequestParams>,
         _context: Context,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(ListResourceTemplatesResult::with_all_items(
-            resources::templates(),
-        ))
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
     }
 
     async fn read_resource(
@@ -119,48 +107,24 @@ impl ServerHandler for Session {
         resources::read(&request.uri).map(ReadResourceResponse::from)
     }
 
-    async fn subscribe(
-        &self,
-        request: SubscribeRequestParams,
-        _context: Context,
-    ) -> Result<(), ErrorData> {
-        self.watched
-            .lock()
-            .expect("no holder of this lock can panic")
-            .insert(request.uri);
+    async fn subscribe(&self, request: SubscribeRequestParams, _context: Context) -> Result<(), ErrorData> {
+        self.watched.lock().expect("no holder of this lock can panic").insert(request.uri);
         Ok(())
     }
 
-    async fn unsubscribe(
-        &self,
-        request: UnsubscribeRequestParams,
-        _context: Context,
-    ) -> Result<(), ErrorData> {
-        self.watched
-            .lock()
-            .expect("no holder of this lock can panic")
-            .remove(&request.uri);
+    async fn unsubscribe(&self, request: UnsubscribeRequestParams, _context: Context) -> Result<(), ErrorData> {
+        self.watched.lock().expect("no holder of this lock can panic").remove(&request.uri);
         Ok(())
     }
 
-    fn accepted_subscription_filter(
-        &self,
-        requested: &SubscriptionFilter,
-    ) -> Option<SubscriptionFilter> {
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         let changes = self.shared.notices.subscribe();
-        self.opened
-            .lock()
-            .expect("no holder of this lock can panic")
-            .push_back(changes);
+        self.opened.lock().expect("no holder of this lock can panic").push_back(changes);
         Some(requested.supported_by(&capabilities()))
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let opened = self
-            .opened
-            .lock()
-            .expect("no holder of this lock can panic")
-            .pop_front();
+        let opened = self.opened.lock().expect("no holder of this lock can panic").pop_front();
         let mut changes = opened.unwrap_or_else(|| self.shared.notices.subscribe());
         loop {
             let change = tokio::select! {
@@ -189,69 +153,36 @@ impl ServerHandler for Session {
         Ok(ListPromptsResult::with_all_items(prompts::list()))
     }
 
-    async fn get_prompt(
-        &self,
-        request: GetPromptRequestParams,
-        context: Context,
-    ) -> Result<GetPromptResponse, ErrorData> {
+    async fn get_prompt(&self, request: GetPromptRequestParams, context: Context) -> Result<GetPromptResponse, ErrorData> {
         prompts::get(request, context).await
     }
 
-    async fn complete(
-        &self,
-        request: CompleteRequestParams,
-        _context: Context,
-    ) -> Result<CompleteResult, ErrorData> {
+    async fn complete(&self, request: CompleteRequestParams, _context: Context) -> Result<CompleteResult, ErrorData> {
         let known: &[&str] = match &request.r#ref {
             Reference::Prompt(_) => &["paris", "park", "party"],
             Reference::Resource(_) => &["1", "2", "3"],
             _ => &[],
         };
-        let values = known
-            .iter()
-            .filter(|value| value.starts_with(&request.argument.value))
-            .map(|value| (*value).to_owned())
-            .collect();
-        let info = CompletionInfo::with_all_values(values)
-            .map_err(|error| ErrorData::internal_error(error, None))?;
+        let values =
+            known.iter().filter(|value| value.starts_with(&request.argument.value)).map(|value| (*value).to_owned()).collect();
+        let info = CompletionInfo::with_all_values(values).map_err(|error| ErrorData::internal_error(error, None))?;
         Ok(CompleteResult::new(info))
     }
 
-    async fn set_level(
-        &self,
-        request: SetLevelRequestParams,
-        _context: Context,
-    ) -> Result<(), ErrorData> {
+    async fn set_level(&self, request: SetLevelRequestParams, _context: Context) -> Result<(), ErrorData> {
         *self.level.lock().expect("no holder of this lock can panic") = request.level;
         Ok(())
     }
 
-    async fn get_task(
-        &self,
-        request: GetTaskParams,
-        _context: Context,
-    ) -> Result<GetTaskResult, ErrorData> {
-        self.shared
-            .tasks
-            .get_task(&request.task_id)
-            .map(GetTaskResult::new)
+    async fn get_task(&self, request: GetTaskParams, _context: Context) -> Result<GetTaskResult, ErrorData> {
+        self.shared.tasks.get_task(&request.task_id).map(GetTaskResult::new)
     }
 
-    async fn update_task(
-        &self,
-        request: UpdateTaskParams,
-        _context: Context,
-    ) -> Result<(), ErrorData> {
-        self.shared
-            .tasks
-            .update_task(&request.task_id, request.input_responses)
+    async fn update_task(&self, request: UpdateTaskParams, _context: Context) -> Result<(), ErrorData> {
+        self.shared.tasks.update_task(&request.task_id, request.input_responses)
     }
 
-    async fn cancel_task(
-        &self,
-        request: CancelTaskParams,
-        _context: Context,
-    ) -> Result<(), ErrorData> {
+    async fn cancel_task(&self, request: CancelTaskParams, _context: Context) -> Result<(), ErrorData> {
         self.shared.tasks.cancel_task(&request.task_id)
     }
 }

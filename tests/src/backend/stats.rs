@@ -24,10 +24,7 @@ pub struct SeenRequest {
 impl SeenRequest {
     /// The first value of the header `name` (lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -76,18 +73,9 @@ impl Stats {
         let headers = parts
             .headers
             .iter()
-            .map(|(name, value)| {
-                (
-                    name.to_string(),
-                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
-                )
-            })
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
-        let request = SeenRequest {
-            method: parts.method.to_string(),
-            path: parts.uri.to_string(),
-            headers,
-        };
+        let request = SeenRequest { method: parts.method.to_string(), path: parts.uri.to_string(), headers };
         self.locked(|seen| {
             if seen.requests.len() == REMEMBERED_REQUESTS {
                 seen.requests.pop_front();

@@ -16,9 +16,5 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    mcpgw_tests::backend::Backend::start(options.listen)
-        .await?
-        .into_served()
-        .announce_and_run()
-        .await
+    mcpgw_tests::backend::Backend::start(options.listen).await?.into_served().announce_and_run().await
 }

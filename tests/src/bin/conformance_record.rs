@@ -28,11 +28,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let suites = if options.suite.is_empty() {
-        Suite::ALL.to_vec()
-    } else {
-        options.suite.clone()
-    };
+    let suites = if options.suite.is_empty() { Suite::ALL.to_vec() } else { options.suite.clone() };
     let mut worse = 0;
     for suite in suites {
         let report = run(suite, &options).await?;
@@ -58,10 +54,7 @@ async fn run(suite: Suite, options: &Options) -> anyhow::Result<Report> {
         Some(_) => None,
         None => Some(Backend::on_free_port().await?),
     };
-    let url = backend
-        .as_ref()
-        .map(Backend::url)
-        .or_else(|| options.url.clone());
+    let url = backend.as_ref().map(Backend::url).or_else(|| options.url.clone());
     let mut report = Report::default();
     for _ in 0..options.runs {
         let directory = tempfile::tempdir()?;

@@ -16,8 +16,5 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    mcpgw_tests::demo::start(options.listen)
-        .await?
-        .announce_and_run()
-        .await
+    mcpgw_tests::demo::start(options.listen).await?.announce_and_run().await
 }

@@ -27,16 +27,8 @@ pub struct Worse {
 
 impl fmt::Display for Worse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |status: Option<Status>| {
-            status.map_or_else(|| "not made".to_owned(), |status| status.to_string())
-        };
-        write!(
-            f,
-            "{}: {} became {}",
-            self.check,
-            name(self.direct),
-            name(self.found)
-        )?;
+        let name = |status: Option<Status>| status.map_or_else(|| "not made".to_owned(), |status| status.to_string());
+        write!(f, "{}: {} became {}", self.check, name(self.direct), name(self.found))?;
         match &self.reason {
             Some(reason) => write!(f, " ({reason})"),
             None => Ok(()),
@@ -46,25 +38,20 @@ impl fmt::Display for Worse {
 
 /// Where the record of a direct run of `suite` is committed.
 pub fn record_path(suite: Suite) -> PathBuf {
-    tests_directory()
-        .join("conformance/direct")
-        .join(format!("{suite}.json"))
+    tests_directory().join("conformance/direct").join(format!("{suite}.json"))
 }
 
 /// The committed record of a direct run of `suite`.
 pub fn direct(suite: Suite) -> anyhow::Result<Record> {
     let path = record_path(suite);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("no record {}: run mcpgw-conformance-record", path.display()))?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("no record {}: run mcpgw-conformance-record", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not a record", path.display()))
 }
 
 /// Writes `report` as a record: sorted, one line per check, without the suite's trace lines.
 pub fn write(path: &Path, report: &Report) -> anyhow::Result<()> {
-    let judged: BTreeMap<_, _> = report
-        .checks()
-        .filter(|(_, status)| *status != Status::Info)
-        .collect();
+    let judged: BTreeMap<_, _> = report.checks().filter(|(_, status)| *status != Status::Info).collect();
     let mut text = serde_json::to_string_pretty(&judged)?;
     text.push('\n');
     if let Some(parent) = path.parent() {
@@ -78,9 +65,7 @@ pub fn write(path: &Path, report: &Report) -> anyhow::Result<()> {
 pub fn worse_than(direct: &Record, report: &Report) -> Vec<Worse> {
     let known = direct.iter().filter_map(|(check, &was)| {
         let found = report.status(check);
-        found
-            .is_none_or(|found| found > was)
-            .then_some((check, Some(was), found))
+        found.is_none_or(|found| found > was).then_some((check, Some(was), found))
     });
     let new = report.checks().filter_map(|(check, found)| {
         let bad = found >= Status::Warning && !direct.contains_key(check);
@@ -120,26 +105,14 @@ mod tests {
         let cases = [
             (Status::Success, r#"[{"id":"a","status":"SUCCESS"}]"#, None),
             (Status::Warning, r#"[{"id":"a","status":"SUCCESS"}]"#, None),
-            (
-                Status::Success,
-                r#"[{"id":"a","status":"SUCCESS"},{"id":"t","status":"INFO"}]"#,
-                None,
-            ),
-            (
-                Status::Success,
-                r#"[{"id":"a","status":"INFO"}]"#,
-                Some("s/a: SUCCESS became INFO"),
-            ),
+            (Status::Success, r#"[{"id":"a","status":"SUCCESS"},{"id":"t","status":"INFO"}]"#, None),
+            (Status::Success, r#"[{"id":"a","status":"INFO"}]"#, Some("s/a: SUCCESS became INFO")),
             (
                 Status::Success,
                 r#"[{"id":"a","status":"FAILURE","errorMessage":"why"}]"#,
                 Some("s/a: SUCCESS became FAILURE (why)"),
             ),
-            (
-                Status::Success,
-                r#"[{"id":"t","status":"INFO"}]"#,
-                Some("s/a: SUCCESS became not made"),
-            ),
+            (Status::Success, r#"[{"id":"t","status":"INFO"}]"#, Some("s/a: SUCCESS became not made")),
             (
                 Status::Success,
                 r#"[{"id":"a","status":"SUCCESS"},{"id":"b","status":"WARNING"}]"#,
@@ -161,9 +134,6 @@ mod tests {
         let checks = r#"[{"id":"b","status":"SUCCESS"},{"id":"a","status":"SKIPPED"},{"id":"t","status":"INFO"}]"#;
         write(&path, &report(checks)).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
-        assert_eq!(
-            text,
-            "{\n  \"s/a\": \"SKIPPED\",\n  \"s/b\": \"SUCCESS\"\n}\n"
-        );
+        assert_eq!(text, "{\n  \"s/a\": \"SKIPPED\",\n  \"s/b\": \"SUCCESS\"\n}\n");
     }
 }

@@ -57,11 +57,7 @@ pub struct Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            success,
-            warning,
-            failure,
-        } = self;
+        let Self { success, warning, failure } = self;
         write!(f, "{success} passed, {failure} failed, {warning} warnings")
     }
 }
@@ -82,15 +78,14 @@ impl Report {
     /// Reads what the suite left in `directory`: one folder per scenario.
     pub fn read(directory: &Path) -> anyhow::Result<Self> {
         let mut verdicts = BTreeMap::new();
-        let folders = std::fs::read_dir(directory)
-            .with_context(|| format!("the suite left nothing in {}", directory.display()))?;
+        let folders =
+            std::fs::read_dir(directory).with_context(|| format!("the suite left nothing in {}", directory.display()))?;
         for folder in folders {
             let folder = folder?;
             let file = folder.path().join("checks.json");
-            let text = std::fs::read_to_string(&file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            let checks: Vec<Check> = serde_json::from_str(&text)
-                .with_context(|| format!("{} is not a list of checks", file.display()))?;
+            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let checks: Vec<Check> =
+                serde_json::from_str(&text).with_context(|| format!("{} is not a list of checks", file.display()))?;
             let name = folder.file_name();
             let name = name.to_string_lossy();
             let scenario = scenario(&name);
@@ -102,10 +97,7 @@ impl Report {
                 if *times > 1 {
                     id.push_str(&format!("#{times}"));
                 }
-                let verdict = Verdict {
-                    status: check.status,
-                    reason: check.error_message,
-                };
+                let verdict = Verdict { status: check.status, reason: check.error_message };
                 ensure!(
                     verdicts.insert(id.clone(), verdict).is_none(),
                     "{} holds more than one run: {id} is there twice",
@@ -139,11 +131,7 @@ impl Report {
     /// How many checks ended how.
     pub fn totals(&self) -> Totals {
         let count = |status| self.checks().filter(|(_, found)| *found == status).count();
-        Totals {
-            success: count(Status::Success),
-            warning: count(Status::Warning),
-            failure: count(Status::Failure),
-        }
+        Totals { success: count(Status::Success), warning: count(Status::Warning), failure: count(Status::Failure) }
     }
 
     /// Keeps the worse verdict on every check, so that a record of several runs promises only what all of them kept.
@@ -164,9 +152,7 @@ impl Report {
 fn scenario(folder: &str) -> &str {
     const TIME: usize = "-2026-11-22T20-00-50-571Z".len();
     let name = folder.strip_prefix("server-").unwrap_or(folder);
-    name.len()
-        .checked_sub(TIME)
-        .map_or(name, |end| &name[..end])
+    name.len().checked_sub(TIME).map_or(name, |end| &name[..end])
 }
 
 #[cfg(test)]
@@ -182,21 +168,13 @@ mod tests {
     #[test]
     fn repeated_checks_of_a_scenario_are_numbered() {
         let directory = tempfile::tempdir().unwrap();
-        let checks =
-            r#"[{"id":"a","status":"SUCCESS"},{"id":"a","status":"FAILURE","errorMessage":"why"}]"#;
+        let checks = r#"[{"id":"a","status":"SUCCESS"},{"id":"a","status":"FAILURE","errorMessage":"why"}]"#;
         folder(directory.path(), "tools-list", checks);
         let report = Report::read(directory.path()).unwrap();
         assert_eq!(report.status("tools-list/a"), Some(Status::Success));
         assert_eq!(report.status("tools-list/a#2"), Some(Status::Failure));
         assert_eq!(report.reason("tools-list/a#2"), Some("why"));
-        assert_eq!(
-            report.totals(),
-            Totals {
-                success: 1,
-                warning: 0,
-                failure: 1
-            }
-        );
+        assert_eq!(report.totals(), Totals { success: 1, warning: 0, failure: 1 });
     }
 
     #[test]
@@ -204,9 +182,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let checks = r#"[{"id":"a","status":"SUCCESS"}]"#;
         folder(directory.path(), "ping", checks);
-        let again = directory
-            .path()
-            .join("server-ping-2026-11-22T20-00-51-000Z");
+        let again = directory.path().join("server-ping-2026-11-22T20-00-51-000Z");
         std::fs::create_dir(&again).unwrap();
         std::fs::write(again.join("checks.json"), checks).unwrap();
         assert!(Report::read(directory.path()).is_err());
@@ -214,15 +190,7 @@ mod tests {
 
     #[test]
     fn merging_keeps_the_worse_verdict() {
-        let one = |status| {
-            Report(BTreeMap::from([(
-                "x/a".to_owned(),
-                Verdict {
-                    status,
-                    reason: None,
-                },
-            )]))
-        };
+        let one = |status| Report(BTreeMap::from([("x/a".to_owned(), Verdict { status, reason: None })]));
         let mut merged = one(Status::Success);
         merged.merge_worst(one(Status::Warning));
         merged.merge_worst(one(Status::Success));

@@ -33,13 +33,8 @@ pub enum Suite {
 
 impl Suite {
     /// All of them, oldest first.
-    pub const ALL: [Self; 5] = [
-        Self::V2025_03_26,
-        Self::V2025_06_18,
-        Self::V2025_11_25,
-        Self::V2026_07_28,
-        Self::Requirements2026_07_28,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25, Self::V2026_07_28, Self::Requirements2026_07_28];
 
     /// The name of the suite and of its record.
     pub fn name(self) -> &'static str {
@@ -101,9 +96,7 @@ pub async fn run(suite: Suite, url: &str, directory: &Path) -> anyhow::Result<Re
     let report = Report::read(directory)?;
     if report.is_empty() {
         let words = format!("{}\n{}", output.stdout, output.stderr);
-        return Err(anyhow!(
-            "conformance suite {suite} against {url} judged nothing:\n{words}"
-        ));
+        return Err(anyhow!("conformance suite {suite} against {url} judged nothing:\n{words}"));
     }
     Ok(report)
 }

@@ -18,15 +18,9 @@ pub struct Foreign {
 impl Foreign {
     /// Finds the packages that `tests/foreign/install` put into `.cache/foreign`.
     pub fn installed() -> anyhow::Result<Self> {
-        let found = Self {
-            cache: tests_directory().join("../.cache/foreign"),
-        };
+        let found = Self { cache: tests_directory().join("../.cache/foreign") };
         for needed in [found.node(), found.python()] {
-            ensure!(
-                needed.exists(),
-                "{} is missing: run tests/foreign/install first",
-                needed.display()
-            );
+            ensure!(needed.exists(), "{} is missing: run tests/foreign/install first", needed.display());
         }
         Ok(found)
     }

@@ -27,12 +27,7 @@ impl Output {
         if self.status.success() {
             return Ok(self);
         }
-        bail!(
-            "{what} ended with {}\n--- stdout\n{}\n--- stderr\n{}",
-            self.status,
-            self.stdout,
-            self.stderr
-        )
+        bail!("{what} ended with {}\n--- stdout\n{}\n--- stderr\n{}", self.status, self.stdout, self.stderr)
     }
 }
 
@@ -60,26 +55,13 @@ pub struct Service {
 
 impl Service {
     /// Starts `command` and waits until a line on its output or error stream satisfies `ready`.
-    pub async fn start(
-        command: &mut Command,
-        ready: impl Fn(&str) -> bool,
-        deadline: Duration,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(command: &mut Command, ready: impl Fn(&str) -> bool, deadline: Duration) -> anyhow::Result<Self> {
         let what = format!("{:?}", command.as_std().get_program());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot run {what}"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn().with_context(|| format!("cannot run {what}"))?;
         let stdout = child.stdout.take().context("stdout is piped")?;
         let stderr = child.stderr.take().context("stderr is piped")?;
-        let (mut stdout, mut stderr) = (
-            BufReader::new(stdout).lines(),
-            BufReader::new(stderr).lines(),
-        );
+        let (mut stdout, mut stderr) = (BufReader::new(stdout).lines(), BufReader::new(stderr).lines());
         let mut said = String::new();
         let waiting = async {
             loop {

@@ -70,13 +70,8 @@ impl Outcome {
 
     /// The names in a list of tools or prompts.
     pub fn names(&self) -> Vec<&str> {
-        let list = ["tools", "prompts", "resources", "resourceTemplates"]
-            .iter()
-            .find_map(|kind| self.result[kind].as_array());
-        list.into_iter()
-            .flatten()
-            .filter_map(|item| item["name"].as_str())
-            .collect()
+        let list = ["tools", "prompts", "resources", "resourceTemplates"].iter().find_map(|kind| self.result[kind].as_array());
+        list.into_iter().flatten().filter_map(|item| item["name"].as_str()).collect()
     }
 
     /// The JSON-RPC code of a refusal.

@@ -36,12 +36,7 @@ impl Era {
 /// `arguments` such as `["--method", "tools/call", "--tool-name", "echo", "--tool-args-json", "{}"]`.
 ///
 /// A refusal is an outcome; an error means that the inspector itself could not run.
-pub async fn inspect(
-    url: &str,
-    token: Option<&str>,
-    era: Era,
-    arguments: &[&str],
-) -> anyhow::Result<Outcome> {
+pub async fn inspect(url: &str, token: Option<&str>, era: Era, arguments: &[&str]) -> anyhow::Result<Outcome> {
     let foreign = Foreign::installed()?;
     let launcher = "@modelcontextprotocol/inspector/clients/launcher/build/index.js";
     // The inspector keeps a catalogue in the home directory, which tests have no business with.
@@ -54,13 +49,9 @@ pub async fn inspect(
         .args(["--protocol-era", era.name(), "--format", "json", "--quiet"])
         .args(arguments);
     if let Some(token) = token {
-        command
-            .arg("--header")
-            .arg(format!("Authorization: Bearer {token}"));
+        command.arg("--header").arg(format!("Authorization: Bearer {token}"));
     }
-    let output = foreign::run(&mut command, INSPECTOR_TIMEOUT)
-        .await
-        .context("mcp-inspector")?;
+    let output = foreign::run(&mut command, INSPECTOR_TIMEOUT).await.context("mcp-inspector")?;
     // A tool's own error has a result on one stream and the verdict on the other.
     let printed = [&output.stdout, &output.stderr]
         .into_iter()
@@ -71,10 +62,5 @@ pub async fn inspect(
         Some(error) => Some(serde_json::from_value::<Refusal>(error.clone())?),
         None => None,
     };
-    Ok(Outcome {
-        op: arguments.join(" "),
-        ok: error.is_none(),
-        result: printed["result"].clone(),
-        error,
-    })
+    Ok(Outcome { op: arguments.join(" "), ok: error.is_none(), result: printed["result"].clone(), error })
 }

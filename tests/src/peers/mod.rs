@@ -4,6 +4,7 @@
 mod document;
 mod everything;
 mod inspector;
+mod xds;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::process::Command;
 pub use document::{Document, Outcome, Refusal};
 pub use everything::{Everything, EverythingTransport};
 pub use inspector::{Era, inspect};
+pub use xds::{FirstResponse, NamedVersion, StockXds};
 
 use crate::foreign::{self, Foreign, tests_directory};
 
@@ -46,23 +48,14 @@ pub enum Peer {
 
 impl Peer {
     /// Every client that speaks Streamable HTTP.
-    pub const STREAMABLE_HTTP: [Self; 7] = [
-        Self::Ts1,
-        Self::Ts2,
-        Self::Ts2Legacy,
-        Self::Ts2Auto,
-        Self::Py2,
-        Self::Py2Legacy,
-        Self::Py2Auto,
-    ];
+    pub const STREAMABLE_HTTP: [Self; 7] =
+        [Self::Ts1, Self::Ts2, Self::Ts2Legacy, Self::Ts2Auto, Self::Py2, Self::Py2Legacy, Self::Py2Auto];
 
     /// Whether a server of both eras is spoken to in 2026-07-28.
     pub fn modern(self) -> bool {
         match self {
             Self::Ts2 | Self::Ts2Auto | Self::Py2 | Self::Py2Auto => true,
-            Self::Ts1 | Self::Ts1Sse | Self::Ts1WebSocket | Self::Ts2Legacy | Self::Py2Legacy => {
-                false
-            }
+            Self::Ts1 | Self::Ts1Sse | Self::Ts1WebSocket | Self::Ts2Legacy | Self::Py2Legacy => false,
         }
     }
 
@@ -100,10 +93,7 @@ pub struct Visit {
 impl Visit {
     /// A visit to the MCP endpoint at `url`.
     pub fn to(url: &str) -> Self {
-        Self {
-            arguments: Vec::new(),
-        }
-        .with(["--url", url])
+        Self { arguments: Vec::new() }.with(["--url", url])
     }
 
     /// Sends `token` as bearer.
@@ -186,12 +176,9 @@ impl Visit {
         let foreign = Foreign::installed()?;
         let what = format!("peer {peer:?}");
         let mut command = peer.command(&foreign);
-        let output = foreign::run(command.args(self.arguments), VISIT_TIMEOUT)
-            .await
-            .with_context(|| what.clone())?
-            .succeeded(&what)?;
-        serde_json::from_str(&output.stdout)
-            .with_context(|| format!("{what} printed {:?}", output.stdout))
+        let output =
+            foreign::run(command.args(self.arguments), VISIT_TIMEOUT).await.with_context(|| what.clone())?.succeeded(&what)?;
+        serde_json::from_str(&output.stdout).with_context(|| format!("{what} printed {:?}", output.stdout))
     }
 
     fn with<const N: usize>(mut self, words: [&str; N]) -> Self {

@@ -9,30 +9,13 @@ use crate::backend::dialogue::{Question, Round, sampled_text};
 
 pub(super) fn definitions() -> Vec<Tool> {
     vec![
-        tool(
-            "test_sampling",
-            "Asks the client's model",
-            json!({ "prompt": { "type": "string" } }),
-        ),
-        tool(
-            "test_elicitation",
-            "Asks the user",
-            json!({ "message": { "type": "string" } }),
-        ),
-        plain_tool(
-            "test_elicitation_sep1034_defaults",
-            "Asks the user with default values",
-        ),
-        plain_tool(
-            "test_elicitation_sep1330_enums",
-            "Asks the user with every kind of enum",
-        ),
+        tool("test_sampling", "Asks the client's model", json!({ "prompt": { "type": "string" } })),
+        tool("test_elicitation", "Asks the user", json!({ "message": { "type": "string" } })),
+        plain_tool("test_elicitation_sep1034_defaults", "Asks the user with default values"),
+        plain_tool("test_elicitation_sep1330_enums", "Asks the user with every kind of enum"),
         plain_tool("test_list_roots", "Asks for the client's roots"),
         plain_tool("test_missing_capability", "Needs a client that can sample"),
-        plain_tool(
-            "test_streaming_elicitation",
-            "Reports progress, then asks the user",
-        ),
+        plain_tool("test_streaming_elicitation", "Reports progress, then asks the user"),
     ]
 }
 
@@ -40,47 +23,26 @@ pub(super) async fn call(call: &Call) -> Option<Outcome> {
     Some(match call.name.as_str() {
         "test_sampling" => {
             let question = Question::Sample(call.text("prompt").to_owned(), 100);
-            asked(call, question, |answer| {
-                format!("LLM response: {}", sampled_text(answer))
-            })
-            .await
+            asked(call, question, |answer| format!("LLM response: {}", sampled_text(answer))).await
         }
         "test_elicitation" => {
             let question = Question::Form(call.text("message").to_owned(), contact_schema());
-            asked(call, question, |answer| {
-                format!("User response: {}", told(answer))
-            })
-            .await
+            asked(call, question, |answer| format!("User response: {}", told(answer))).await
         }
         "test_elicitation_sep1034_defaults" => {
-            let question =
-                Question::Form("Please check the defaults".to_owned(), defaults_schema());
-            asked(call, question, |answer| {
-                format!("Elicitation completed: {}", told(answer))
-            })
-            .await
+            let question = Question::Form("Please check the defaults".to_owned(), defaults_schema());
+            asked(call, question, |answer| format!("Elicitation completed: {}", told(answer))).await
         }
         "test_elicitation_sep1330_enums" => {
             let question = Question::Form("Please choose".to_owned(), enums_schema());
-            asked(call, question, |answer| {
-                format!("Elicitation completed: {}", told(answer))
-            })
-            .await
+            asked(call, question, |answer| format!("Elicitation completed: {}", told(answer))).await
         }
-        "test_list_roots" => {
-            asked(call, Question::Roots, |answer| {
-                format!("Roots: {}", answer["roots"])
-            })
-            .await
-        }
+        "test_list_roots" => asked(call, Question::Roots, |answer| format!("Roots: {}", answer["roots"])).await,
         "test_missing_capability" => missing_capability(call),
         "test_streaming_elicitation" => {
             call.progress(1.0, 2.0).await;
             let question = Question::field("Shall we go on?", "go_on", "boolean");
-            asked(call, question, |answer| {
-                format!("User response: {}", told(answer))
-            })
-            .await
+            asked(call, question, |answer| format!("User response: {}", told(answer))).await
         }
         _ => return None,
     })
@@ -94,11 +56,7 @@ async fn asked(call: &Call, question: Question, tell: impl Fn(&Value) -> String)
 }
 
 fn told(answer: &Value) -> String {
-    format!(
-        "action={}, content={}",
-        answer["action"].as_str().unwrap_or("none"),
-        answer["content"]
-    )
+    format!("action={}, content={}", answer["action"].as_str().unwrap_or("none"), answer["content"])
 }
 
 fn missing_capability(call: &Call) -> Outcome {
@@ -141,9 +99,7 @@ fn defaults_schema() -> Value {
 fn enums_schema() -> Value {
     let titled = |names: [&str; 3]| {
         let values = ["value1", "value2", "value3"].into_iter().zip(names);
-        values
-            .map(|(value, title)| json!({ "const": value, "title": title }))
-            .collect::<Vec<_>>()
+        values.map(|(value, title)| json!({ "const": value, "title": title })).collect::<Vec<_>>()
     };
     json!({
         "type": "object",

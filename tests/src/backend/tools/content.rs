@@ -7,27 +7,16 @@ use super::{Call, Outcome, PIXEL_PNG, SILENT_WAV, done, plain_tool, raw_tool, to
 
 pub(super) fn definitions() -> Vec<Tool> {
     vec![
-        tool(
-            "echo",
-            "Returns its text",
-            json!({ "text": { "type": "string" } }),
-        ),
+        tool("echo", "Returns its text", json!({ "text": { "type": "string" } })),
         plain_tool("tool_0", "Returns its own name"),
         plain_tool("tool_1", "Returns its own name"),
         plain_tool("fail", "Always reports a tool error"),
-        tool(
-            "large",
-            "Returns that many bytes of text",
-            json!({ "bytes": { "type": "integer" } }),
-        ),
+        tool("large", "Returns that many bytes of text", json!({ "bytes": { "type": "integer" } })),
         plain_tool("test_simple_text", "Returns text"),
         plain_tool("test_image_content", "Returns an image"),
         plain_tool("test_audio_content", "Returns audio"),
         plain_tool("test_embedded_resource", "Returns an embedded resource"),
-        plain_tool(
-            "test_multiple_content_types",
-            "Returns text, an image and a resource",
-        ),
+        plain_tool("test_multiple_content_types", "Returns text, an image and a resource"),
         plain_tool("test_error_handling", "Always reports a tool error"),
         json_schema_2020_12(),
         custom_headers(),
@@ -57,11 +46,7 @@ fn json_schema_2020_12() -> Tool {
         "else": { "required": ["email"] },
         "additionalProperties": false,
     });
-    raw_tool(
-        "json_schema_2020_12_tool",
-        "Tool with JSON Schema 2020-12 features",
-        schema,
-    )
+    raw_tool("json_schema_2020_12_tool", "Tool with JSON Schema 2020-12 features", schema)
 }
 
 /// Arguments that travel as `Mcp-Param-*` headers too (SEP-2243).
@@ -75,11 +60,7 @@ fn custom_headers() -> Tool {
         },
         "required": ["region"],
     });
-    raw_tool(
-        "test_mcp_param_headers",
-        "Returns the region it was called for",
-        schema,
-    )
+    raw_tool("test_mcp_param_headers", "Returns the region it was called for", schema)
 }
 
 pub(super) fn call(call: &Call) -> Option<Outcome> {
@@ -93,28 +74,17 @@ pub(super) fn call(call: &Call) -> Option<Outcome> {
         }
         "test_simple_text" => done("This is a simple text response for testing."),
         "test_image_content" => blocks(vec![ContentBlock::image(PIXEL_PNG, "image/png")]),
-        "test_audio_content" => blocks(vec![ContentBlock::Audio(AudioContent::new(
-            SILENT_WAV,
-            "audio/wav",
-        ))]),
+        "test_audio_content" => blocks(vec![ContentBlock::Audio(AudioContent::new(SILENT_WAV, "audio/wav"))]),
         "test_embedded_resource" => {
             let text = "This is an embedded resource content.";
-            blocks(vec![resource(
-                "test://embedded-resource",
-                "text/plain",
-                text,
-            )])
+            blocks(vec![resource("test://embedded-resource", "text/plain", text)])
         }
         "test_multiple_content_types" => {
             let document = r#"{"test":"data","value":123}"#;
             blocks(vec![
                 ContentBlock::text("Multiple content types test:"),
                 ContentBlock::image(PIXEL_PNG, "image/png"),
-                resource(
-                    "test://mixed-content-resource",
-                    "application/json",
-                    document,
-                ),
+                resource("test://mixed-content-resource", "application/json", document),
             ])
         }
         "test_error_handling" => failed("This tool intentionally returns an error for testing"),

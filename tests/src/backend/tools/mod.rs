@@ -10,8 +10,8 @@ mod tasks;
 use std::sync::Arc;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject,
-    LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject, LoggingLevel,
+    LoggingMessageNotificationParam, ProgressNotificationParam, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
@@ -22,7 +22,8 @@ use super::dialogue::Dialogue;
 use super::server::Session;
 
 /// One red pixel.
-pub(super) const PIXEL_PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
+pub(super) const PIXEL_PNG: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
 /// A WAV file of no samples.
 pub(super) const SILENT_WAV: &str = "UklGRiQAAABXQVZFZm10IBAAAAABAAEARKwAAIhYAQACABAAZGF0YQAAAAA=";
 
@@ -39,35 +40,17 @@ struct Call {
 
 /// Every tool, always in the same order.
 pub(super) fn definitions() -> Vec<Tool> {
-    [
-        running::definitions(),
-        content::definitions(),
-        asking::definitions(),
-        rounds::definitions(),
-        tasks::definitions(),
-    ]
-    .concat()
+    [running::definitions(), content::definitions(), asking::definitions(), rounds::definitions(), tasks::definitions()].concat()
 }
 
-pub(super) async fn call(
-    session: &Session,
-    request: CallToolRequestParams,
-    context: RequestContext<RoleServer>,
-) -> Outcome {
+pub(super) async fn call(session: &Session, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Outcome {
     session.shared.stats.called(&request.name);
     let call = Call {
         name: request.name.into_owned(),
         arguments: request.arguments.unwrap_or_default(),
-        dialogue: Dialogue {
-            context,
-            responses: request.input_responses,
-            state: request.request_state,
-        },
+        dialogue: Dialogue { context, responses: request.input_responses, state: request.request_state },
         shared: session.shared.clone(),
-        threshold: *session
-            .level
-            .lock()
-            .expect("no holder of this lock can panic"),
+        threshold: *session.level.lock().expect("no holder of this lock can panic"),
     };
     if let Some(outcome) = content::call(&call) {
         return outcome;
@@ -84,25 +67,16 @@ pub(super) async fn call(
     if let Some(outcome) = tasks::call(&call).await {
         return outcome;
     }
-    Err(ErrorData::invalid_params(
-        format!("there is no tool {}", call.name),
-        None,
-    ))
+    Err(ErrorData::invalid_params(format!("there is no tool {}", call.name), None))
 }
 
 impl Call {
     fn text(&self, argument: &str) -> &str {
-        self.arguments
-            .get(argument)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.arguments.get(argument).and_then(Value::as_str).unwrap_or_default()
     }
 
     fn number(&self, argument: &str, otherwise: u64) -> u64 {
-        self.arguments
-            .get(argument)
-            .and_then(Value::as_u64)
-            .unwrap_or(otherwise)
+        self.arguments.get(argument).and_then(Value::as_u64).unwrap_or(otherwise)
     }
 
     /// Progress, if the caller asked for it.
@@ -125,15 +99,8 @@ impl Call {
         if !wanted {
             return;
         }
-        let line = LoggingMessageNotificationParam::new(LoggingLevel::Info, json!(message))
-            .with_logger("conformance-backend");
-        if let Err(error) = self
-            .dialogue
-            .context
-            .peer
-            .notify_logging_message(line)
-            .await
-        {
+        let line = LoggingMessageNotificationParam::new(LoggingLevel::Info, json!(message)).with_logger("conformance-backend");
+        if let Err(error) = self.dialogue.context.peer.notify_logging_message(line).await {
             tracing::debug!(%error, "a log message was not delivered");
         }
     }
@@ -141,28 +108,18 @@ impl Call {
 
 /// A tool whose input schema has these `properties`, all of them required.
 fn tool(name: &'static str, description: &'static str, properties: Value) -> Tool {
-    let required: Vec<&String> = properties
-        .as_object()
-        .into_iter()
-        .flat_map(|p| p.keys())
-        .collect();
+    let required: Vec<&String> = properties.as_object().into_iter().flat_map(|p| p.keys()).collect();
     let schema = json!({ "type": "object", "properties": properties, "required": required });
     raw_tool(name, description, schema)
 }
 
 /// A tool without arguments.
 fn plain_tool(name: &'static str, description: &'static str) -> Tool {
-    raw_tool(
-        name,
-        description,
-        json!({ "type": "object", "properties": {} }),
-    )
+    raw_tool(name, description, json!({ "type": "object", "properties": {} }))
 }
 
 fn raw_tool(name: &'static str, description: &'static str, schema: Value) -> Tool {
-    let Value::Object(schema) = schema else {
-        unreachable!("input schemas are objects")
-    };
+    let Value::Object(schema) = schema else { unreachable!("input schemas are objects") };
     Tool::new(name, description, schema)
 }
 

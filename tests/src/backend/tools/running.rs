@@ -27,27 +27,14 @@ pub(super) fn definitions() -> Vec<Tool> {
     });
     vec![
         raw_tool("slow", "Takes its time and reports progress", slow),
-        plain_tool(
-            "test_tool_with_progress",
-            "Reports progress at 0, 50 and 100",
-        ),
+        plain_tool("test_tool_with_progress", "Reports progress at 0, 50 and 100"),
         plain_tool("test_tool_with_logging", "Logs three times"),
         plain_tool("test_logging_tool", "Logs once"),
         plain_tool("test_reconnection", "Closes its stream before it answers"),
         plain_tool("test_trigger_tool_change", "Announces a changed tool list"),
-        plain_tool(
-            "test_trigger_prompt_change",
-            "Announces a changed prompt list",
-        ),
-        plain_tool(
-            "test_trigger_resource_change",
-            "Announces a changed resource list",
-        ),
-        tool(
-            "test_trigger_resource_update",
-            "Announces an updated resource",
-            json!({ "uri": { "type": "string" } }),
-        ),
+        plain_tool("test_trigger_prompt_change", "Announces a changed prompt list"),
+        plain_tool("test_trigger_resource_change", "Announces a changed resource list"),
+        tool("test_trigger_resource_update", "Announces an updated resource", json!({ "uri": { "type": "string" } })),
     ]
 }
 
@@ -78,9 +65,7 @@ pub(super) async fn call(call: &Call) -> Option<Outcome> {
         "test_trigger_tool_change" => announced(call, Change::Tools).await,
         "test_trigger_prompt_change" => announced(call, Change::Prompts).await,
         "test_trigger_resource_change" => announced(call, Change::Resources).await,
-        "test_trigger_resource_update" => {
-            announced(call, Change::Resource(call.text("uri").to_owned())).await
-        }
+        "test_trigger_resource_update" => announced(call, Change::Resource(call.text("uri").to_owned())).await,
         _ => return None,
     })
 }
@@ -109,21 +94,10 @@ async fn announced(call: &Call, change: Change) -> Outcome {
 
 /// Closes the streams of this session mid-call; the client has to come back with Last-Event-ID (SEP-1699).
 async fn reconnection(call: &Call) -> Outcome {
-    let session = call
-        .dialogue
-        .context
-        .extensions
-        .get::<Parts>()
-        .and_then(|parts| parts.headers.get("mcp-session-id")?.to_str().ok());
+    let session =
+        call.dialogue.context.extensions.get::<Parts>().and_then(|parts| parts.headers.get("mcp-session-id")?.to_str().ok());
     if let Some(session) = session {
-        let handle = call
-            .shared
-            .sessions
-            .sessions
-            .read()
-            .await
-            .get(session)
-            .cloned();
+        let handle = call.shared.sessions.sessions.read().await.get(session).cloned();
         // rmcp numbers the streams of a session from 0 and tells no handler which is its own.
         for stream in 0..MOST_STREAMS {
             let Some(handle) = &handle else { break };

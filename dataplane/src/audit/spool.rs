@@ -1,0 +1,323 @@
+//! The append-only spool: every frame is in the page cache (one `write(2)`) before its answer goes on, so it survives SIGKILL.
+//! Owns lanes, limits and recovery. Never talks to the network, never drops a frame silently. The pipeline appends, [`super::ship`] reads and acknowledges.
+
+mod lane;
+mod read;
+mod recover;
+mod salvage;
+
+use std::cell::Cell;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
+
+use mcp_gateway::proto::node::v1::{AuditEvent, Decided, audit_event::Event};
+use prost::Message;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+pub(crate) use lane::{Lane, LaneId};
+pub(crate) use read::{Batch, ReadError, Reader};
+
+use super::frame;
+use lane::Writer;
+
+/// How much a record matters when room is scarce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Authentication outcomes and tool calls: refused only when the spool is full.
+    Audit,
+    /// Everything else: refused first.
+    Access,
+}
+
+/// How large the spool may become. All sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Everything on disk that is not yet acknowledged, all boots and lanes together.
+    pub max_bytes: u64,
+    /// When a lane goes on to a new segment.
+    pub segment_bytes: u64,
+}
+
+/// Why a frame was not written. The call's answer must not claim that it was.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// Only class access: room is kept for class audit.
+    #[error(
+        "the audit spool is more than {ACCESS_PERCENT} % full; access records are dropped until the control plane takes records again"
+    )]
+    Shed,
+    #[error("the audit spool is full ({max_bytes} bytes); it empties when the control plane takes records again")]
+    Full { max_bytes: u64 },
+    #[error("the record has {bytes} bytes; at most {max} fit a frame", max = frame::MAX_PAYLOAD)]
+    TooLarge { bytes: usize },
+    #[error("writing the audit spool in {}: {source}", dir.display())]
+    Io { dir: PathBuf, source: io::Error },
+}
+
+/// Why the spool could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the audit spool {} is in use by another process; give each node its own state directory", dir.display())]
+    InUse { dir: PathBuf },
+    #[error("the audit spool {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// What waits for the control plane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Frames without an acknowledgement.
+    pub frames: u64,
+    /// Age of the oldest of them in milliseconds.
+    pub oldest_ms: u64,
+    /// Bytes on disk, acknowledged frames of open segments included.
+    pub bytes: u64,
+}
+
+/// Monotonic counters for the metrics page.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Frames written.
+    pub written: AtomicU64,
+    /// Frames acknowledged.
+    pub acked: AtomicU64,
+    /// Access frames refused because room was scarce.
+    pub shed: AtomicU64,
+    /// Frames refused because the spool was full.
+    pub full: AtomicU64,
+    /// Writes that the disk refused.
+    pub disk_errors: AtomicU64,
+    /// Segments set aside because their content was damaged.
+    pub quarantined: AtomicU64,
+    /// Frames that could not be read back.
+    pub lost: AtomicU64,
+}
+
+/// From here on access records are refused.
+const ACCESS_PERCENT: u64 = 90;
+/// From here on operators are told.
+const ALERT_PERCENT: u64 = 80;
+
+/// The spool of one node. Shared by all request threads; dropping it releases the directory.
+pub struct Spool {
+    dir: PathBuf,
+    boot: Uuid,
+    limits: Limits,
+    /// This run's lanes; a thread always uses the same one.
+    writers: Vec<Mutex<Writer>>,
+    next_lane: AtomicUsize,
+    /// Every lane with something to ship, earlier runs first.
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    bytes: AtomicU64,
+    alerted: AtomicBool,
+    counters: Counters,
+    appended: Notify,
+    _lock: File,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes: 8 << 30, segment_bytes: 16 << 20 }
+    }
+}
+
+impl Spool {
+    /// Opens `dir`, cuts torn tails of earlier runs and takes over what they did not ship. `boot` is new at every start of the process.
+    pub fn open(dir: &Path, boot: Uuid, lanes: usize, limits: Limits) -> Result<Self, OpenError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        fs::create_dir_all(dir).map_err(io(dir))?;
+        let lock_path = dir.join("lock");
+        let lock = File::create(&lock_path).map_err(io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { dir: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: lock_path, source }),
+        }
+        // Acknowledged frames stay until their segment ends; segments are small enough that this never fills the spool.
+        let share = limits.max_bytes / (4 * lanes.max(1) as u64);
+        let limits = Limits { segment_bytes: limits.segment_bytes.min(share), ..limits };
+        let bytes = AtomicU64::new(0);
+        let earlier = recover::earlier_runs(dir, &bytes).map_err(|(path, source)| OpenError::Io { path, source })?;
+        let spool = Self {
+            dir: dir.to_owned(),
+            boot,
+            limits,
+            writers: Vec::new(),
+            next_lane: AtomicUsize::new(0),
+            lanes: Mutex::new(earlier),
+            bytes,
+            alerted: AtomicBool::new(false),
+            counters: Counters::default(),
+            appended: Notify::new(),
+            _lock: lock,
+        };
+        let writers = (0..lanes.max(1)).map(|_| Mutex::new(spool.new_writer())).collect();
+        Ok(Self { writers, ..spool })
+    }
+
+    /// Writes one event. `Ok` means that a killed process does not lose it.
+    /// An `Ended` counts as class audit whatever `class` says: its `Decided` was written, and half a call is worse than none.
+    pub fn append(&self, class: Class, event: &AuditEvent) -> Result<(), SpoolError> {
+        let class = if matches!(event.event, Some(Event::Ended(_))) { Class::Audit } else { class };
+        self.with_writer(|writer| self.write(writer, class, &event.encode_to_vec()))
+    }
+
+    /// Stamps `decided_at_us` (it never goes back within a lane) and writes the frame. Returns the stamp, which `Ended` repeats.
+    pub fn append_decided(&self, class: Class, mut decided: Decided) -> Result<i64, SpoolError> {
+        self.with_writer(|writer| {
+            decided.decided_at_us = writer.stamp();
+            let at = decided.decided_at_us;
+            let event = AuditEvent { event: Some(Event::Decided(decided)) };
+            self.write(writer, class, &event.encode_to_vec()).map(|()| at)
+        })
+    }
+
+    /// What waits for the control plane.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        let lanes = self.lanes();
+        let oldest = lanes.iter().filter_map(|lane| lane.oldest_us()).min();
+        Backlog {
+            frames: lanes.iter().map(|lane| lane.pending()).sum(),
+            oldest_ms: oldest.map_or(0, |at| u64::try_from((lane::wall_clock_us() - at) / 1000).unwrap_or(0)),
+            bytes: self.bytes.load(Relaxed),
+        }
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The run that this spool writes for.
+    #[must_use]
+    pub fn boot(&self) -> Uuid {
+        self.boot
+    }
+
+    /// Resolves after an append; one append may stand for many.
+    pub(crate) async fn appended(&self) {
+        self.appended.notified().await;
+    }
+
+    /// Every lane that may have something to ship.
+    pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
+        locked(&self.lanes).clone()
+    }
+
+    /// Takes note that everything of a lane up to `seq` is committed, and deletes what is no longer needed.
+    pub(crate) fn acknowledge(&self, lane: &Arc<Lane>, seq: u64, next_at_us: Option<i64>) {
+        self.counters.acked.fetch_add(lane.acknowledge(seq, next_at_us, &self.bytes), Relaxed);
+        if lane.is_finished() {
+            lane.remove_directory();
+            locked(&self.lanes).retain(|kept| !Arc::ptr_eq(kept, lane));
+        }
+        if self.percent_full() < ALERT_PERCENT && self.alerted.swap(false, Relaxed) {
+            tracing::info!(spool.bytes = self.bytes.load(Relaxed), "the audit spool has room again");
+        }
+    }
+
+    fn with_writer<T>(&self, write: impl FnOnce(&mut Writer) -> T) -> T {
+        write(&mut locked(&self.writers[lane_of_this_thread(self.writers.len())]))
+    }
+
+    /// The one way of a payload to the disk; the lane's lock is held.
+    fn write(&self, writer: &mut Writer, class: Class, payload: &[u8]) -> Result<(), SpoolError> {
+        if payload.len() > frame::MAX_PAYLOAD {
+            return Err(SpoolError::TooLarge { bytes: payload.len() });
+        }
+        self.reserve(class, frame::size(payload.len()) as u64)?;
+        self.put(writer, payload)
+    }
+
+    /// Writes a payload whose room is already reserved, and gives the room back when that fails.
+    fn put(&self, writer: &mut Writer, payload: &[u8]) -> Result<(), SpoolError> {
+        let fresh = writer.is_fresh();
+        match writer.append(payload, self.limits.segment_bytes) {
+            Ok(()) => {
+                if fresh {
+                    locked(&self.lanes).push(writer.lane());
+                }
+                self.counters.written.fetch_add(1, Relaxed);
+                self.appended.notify_one();
+                Ok(())
+            }
+            Err(source) => {
+                self.bytes.fetch_sub(frame::size(payload.len()) as u64, Relaxed);
+                self.counters.disk_errors.fetch_add(1, Relaxed);
+                if writer.is_broken() {
+                    writer.lane().close();
+                    *writer = self.new_writer();
+                }
+                Err(SpoolError::Io { dir: self.dir.clone(), source })
+            }
+        }
+    }
+
+    fn reserve(&self, class: Class, size: u64) -> Result<(), SpoolError> {
+        let max_bytes = self.limits.max_bytes;
+        let room = match class {
+            Class::Audit => max_bytes,
+            Class::Access => max_bytes / 100 * ACCESS_PERCENT,
+        };
+        // Reserved before it is compared: lanes append at the same time and must not exceed the bound together.
+        let after = self.bytes.fetch_add(size, Relaxed) + size;
+        if after > max_bytes / 100 * ALERT_PERCENT && !self.alerted.swap(true, Relaxed) {
+            tracing::warn!(
+                spool.bytes = after,
+                spool.max_bytes = max_bytes,
+                "the audit spool is more than {ALERT_PERCENT} % full"
+            );
+        }
+        if after <= room {
+            return Ok(());
+        }
+        self.bytes.fetch_sub(size, Relaxed);
+        match class {
+            Class::Access => {
+                self.counters.shed.fetch_add(1, Relaxed);
+                Err(SpoolError::Shed)
+            }
+            Class::Audit => {
+                self.counters.full.fetch_add(1, Relaxed);
+                Err(SpoolError::Full { max_bytes })
+            }
+        }
+    }
+
+    fn percent_full(&self) -> u64 {
+        self.bytes.load(Relaxed) / (self.limits.max_bytes / 100).max(1)
+    }
+
+    fn new_writer(&self) -> Writer {
+        let number = u32::try_from(self.next_lane.fetch_add(1, Relaxed)).expect("lanes are few");
+        Writer::new(&self.dir, LaneId { boot: self.boot, number })
+    }
+}
+
+/// Threads are dealt out to lanes in the order of their first append.
+fn lane_of_this_thread(lanes: usize) -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: Cell<Option<usize>> = const { Cell::new(None) });
+    let thread = MINE.get().unwrap_or_else(|| {
+        let next = NEXT.fetch_add(1, Relaxed);
+        MINE.set(Some(next));
+        next
+    });
+    thread % lanes
+}
+
+/// A panic elsewhere leaves these structures whole, so the lock is good.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! What the spool promises: order, bounds, and that nothing is lost or skipped silently.

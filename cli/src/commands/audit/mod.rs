@@ -1,0 +1,20 @@
+//! `mcpgw audit`: what happened, traffic and administration.
+
+mod list;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+
+/// What happened: MCP requests and administrative changes
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lists MCP requests, or with --admin administrative changes, newest first
+    List(list::Args),
+}
+
+pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::List(args) => list::run(cx, args).await,
+    }
+}

@@ -1,0 +1,28 @@
+//! `mcpgw config`: the history of the configuration and its arrival on the nodes.
+
+mod get;
+mod versions;
+mod wait;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+
+/// The history of the configuration, and whether it has arrived
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lists configuration versions, newest first
+    Versions(versions::Args),
+    /// Shows what one version changed
+    Get(get::Args),
+    /// Returns when every connected node runs at least a version
+    Wait(wait::Args),
+}
+
+pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Versions(args) => versions::run(cx, args).await,
+        Command::Get(args) => get::run(cx, args).await,
+        Command::Wait(args) => wait::run(cx, args).await,
+    }
+}

@@ -1,0 +1,316 @@
+//! What a list of each resource shows as a table: its columns and how a field becomes a cell.
+//! Never decides what is fetched. Called by `output` only.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use mcp_gateway::proto::admin::v1::{
+    ApiKey, AuditLog, ConfigVersion, JoinToken, Membership, Node, Organization, Policy, RequestLog, Server, User,
+};
+use prost_types::Timestamp;
+
+/// A resource with columns.
+pub trait Tabular {
+    /// Column titles.
+    const HEADER: &'static [&'static str];
+    /// One cell per column.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// RFC 3339 in UTC to the second; empty without one.
+pub fn time(timestamp: Option<&Timestamp>) -> String {
+    timestamp
+        .and_then(|it| {
+            DateTime::<Utc>::from_timestamp(it.seconds, u32::try_from(it.nanos).unwrap_or(0))
+        })
+        .map(|it| it.to_rfc3339_opts(SecondsFormat::Secs, true))
+        .unwrap_or_default()
+}
+
+/// `TRANSPORT_HTTP_SSE` without its prefix: `http-sse`.
+fn label(name: &str, prefix: &str) -> String {
+    match name.strip_prefix(prefix) {
+        Some("UNSPECIFIED") | None => String::new(),
+        Some(rest) => rest.to_lowercase().replace('_', "-"),
+    }
+}
+
+fn last(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or(name).to_owned()
+}
+
+fn yes(flag: bool) -> String {
+    if flag { "yes" } else { "" }.to_owned()
+}
+
+fn version(number: u64) -> String {
+    if number == 0 {
+        String::new()
+    } else {
+        number.to_string()
+    }
+}
+
+fn list(items: &[String]) -> String {
+    items.join(",")
+}
+
+impl Tabular for Organization {
+    const HEADER: &'static [&'static str] = &[
+        "ORGANIZATION",
+        "DISPLAY NAME",
+        "POOL",
+        "AUDIT FULL",
+        "CREATED",
+        "VERSION",
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last(&self.name),
+            self.display_name.clone(),
+            self.pool.clone(),
+            label(self.audit_full().as_str_name(), "AUDIT_FULL_ACTION_"),
+            time(self.create_time.as_ref()),
+            version(self.config_version),
+        ]
+    }
+}
+
+impl Tabular for User {
+    const HEADER: &'static [&'static str] = &[
+        "USER",
+        "EMAIL",
+        "DISPLAY NAME",
+        "PLATFORM ADMIN",
+        "DISABLED",
+        "CREATED",
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last(&self.name),
+            self.email.clone(),
+            self.display_name.clone(),
+            yes(self.platform_admin),
+            yes(self.disabled),
+            time(self.create_time.as_ref()),
+        ]
+    }
+}
+
+impl Tabular for Membership {
+    const HEADER: &'static [&'static str] =
+        &["USER", "EMAIL", "ROLE", "POLICY ROLES", "GROUPS", "VERSION"];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last(&self.user),
+            self.email.clone(),
+            label(self.role().as_str_name(), "ROLE_"),
+            list(&self.policy_roles),
+            list(&self.groups),
+            version(self.config_version),
+        ]
+    }
+}
+
+impl Tabular for ApiKey {
+    const HEADER: &'static [&'static str] = &[
+        "KEY",
+        "DISPLAY NAME",
+        "PRINCIPAL",
+        "ROLES",
+        "GROUPS",
+        "EXPIRES",
+        "REVOKED",
+    ];
+    fn cells(&self) -> Vec<String> {
+        let id = last(&self.name);
+        let principal = if self.user.is_empty() {
+            format!("key:{id}")
+        } else {
+            self.user.clone()
+        };
+        vec![
+            id,
+            self.display_name.clone(),
+            principal,
+            list(&self.policy_roles),
+            list(&self.groups),
+            time(self.expire_time.as_ref()),
+            time(self.revoke_time.as_ref()),
+        ]
+    }
+}
+
+impl Tabular for Server {
+    const HEADER: &'static [&'static str] = &[
+        "SERVER",
+        "TRANSPORT",
+        "ERA",
+        "ENDPOINTS",
+        "ANONYMOUS",
+        "DISABLED",
+        "VERSION",
+    ];
+    fn cells(&self) -> Vec<String> {
+        let urls: Vec<_> = self.endpoints.iter().map(|it| it.url.clone()).collect();
+        vec![
+            last(&self.name),
+            label(self.transport().as_str_name(), "TRANSPORT_"),
+            label(self.era().as_str_name(), "ERA_"),
+            list(&urls),
+            yes(self.allow_anonymous),
+            yes(self.disabled),
+            version(self.config_version),
+        ]
+    }
+}
+
+impl Tabular for Policy {
+    const HEADER: &'static [&'static str] = &[
+        "POLICY", "EFFECT", "MODE", "SUBJECTS", "SERVERS", "MATCH", "VERSION",
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last(&self.name),
+            label(self.effect().as_str_name(), "EFFECT_"),
+            label(self.mode().as_str_name(), "MODE_"),
+            subjects(self),
+            list(&self.servers),
+            patterns(self),
+            version(self.config_version),
+        ]
+    }
+}
+
+fn subjects(policy: &Policy) -> String {
+    let Some(it) = &policy.subjects else {
+        return String::new();
+    };
+    let named = [
+        ("role", &it.roles),
+        ("group", &it.groups),
+        ("user", &it.users),
+        ("key", &it.api_keys),
+    ];
+    let mut parts = kinds(&named);
+    if it.anonymous {
+        parts.push("anonymous".into());
+    }
+    parts.join(" ")
+}
+
+fn patterns(policy: &Policy) -> String {
+    let Some(it) = &policy.r#match else {
+        return String::new();
+    };
+    let named = [
+        ("tool", &it.tools),
+        ("prompt", &it.prompts),
+        ("resource", &it.resources),
+        ("method", &it.methods),
+    ];
+    kinds(&named).join(" ")
+}
+
+fn kinds(named: &[(&str, &Vec<String>)]) -> Vec<String> {
+    named
+        .iter()
+        .filter(|(_, items)| !items.is_empty())
+        .map(|(kind, items)| format!("{kind}:{}", items.join(",")))
+        .collect()
+}
+
+impl Tabular for Node {
+    const HEADER: &'static [&'static str] = &[
+        "NODE",
+        "NAME",
+        "POOL",
+        "CONNECTED",
+        "APPLIED",
+        "BUILD",
+        "LAST SEEN",
+        "PROBLEMS",
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last(&self.name),
+            self.display_name.clone(),
+            self.pool.clone(),
+            yes(self.connected),
+            version(self.applied_version),
+            self.build.clone(),
+            time(self.last_seen_time.as_ref()),
+            self.problems.join("; "),
+        ]
+    }
+}
+
+impl Tabular for JoinToken {
+    const HEADER: &'static [&'static str] = &["TOKEN", "POOL", "EXPIRES", "USED", "NODE"];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last(&self.name),
+            self.pool.clone(),
+            time(self.expire_time.as_ref()),
+            time(self.use_time.as_ref()),
+            last(&self.node),
+        ]
+    }
+}
+
+impl Tabular for ConfigVersion {
+    const HEADER: &'static [&'static str] = &["VERSION", "COMMITTED", "ACTOR", "CHANGES"];
+    fn cells(&self) -> Vec<String> {
+        let changes = self
+            .changes
+            .iter()
+            .map(|it| format!("{} {}", it.operation, it.resource));
+        vec![
+            self.version.to_string(),
+            time(self.commit_time.as_ref()),
+            self.actor.clone(),
+            changes.collect::<Vec<_>>().join(", "),
+        ]
+    }
+}
+
+impl Tabular for AuditLog {
+    const HEADER: &'static [&'static str] = &[
+        "TIME", "ACTOR", "ACTION", "RESOURCE", "OUTCOME", "VERSION", "FROM",
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            time(self.time.as_ref()),
+            self.actor.clone(),
+            self.action.clone(),
+            self.resource.clone(),
+            self.outcome.clone(),
+            version(self.config_version),
+            self.client_address.clone(),
+        ]
+    }
+}
+
+impl Tabular for RequestLog {
+    const HEADER: &'static [&'static str] = &[
+        "TIME", "REQUEST", "SUBJECT", "SERVER", "METHOD", "TARGET", "DECISION", "RULE", "VERSION",
+        "OUTCOME", "MS",
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            time(self.decide_time.as_ref()),
+            self.request_id.clone(),
+            self.subject.clone(),
+            self.server.clone(),
+            self.method.clone(),
+            self.target.clone(),
+            self.decision.clone(),
+            if self.rule.is_empty() {
+                self.reason.clone()
+            } else {
+                self.rule.clone()
+            },
+            version(self.config_version),
+            self.outcome.clone(),
+            format!("{:.1}", f64::from(self.total_us) / 1000.0),
+        ]
+    }
+}

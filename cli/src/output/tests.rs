@@ -1,0 +1,140 @@
+//! Rendering: what people and scripts get to see.
+
+use mcp_gateway::proto::admin::v1::{Policy, Server};
+use mcp_gateway::proto::config::v1::{Effect, Endpoint, Match, Subjects, Transport};
+use prost_types::{Duration, Timestamp};
+
+use super::{Document, Format, render_many, render_one};
+
+fn server(slug: &str) -> Server {
+    Server {
+        name: format!("organizations/demo/servers/{slug}"),
+        display_name: "two\nlines \u{1b}[31m".into(),
+        transport: Transport::StreamableHttp.into(),
+        endpoints: vec![Endpoint {
+            url: "http://127.0.0.1:9/mcp".into(),
+            weight: 2,
+        }],
+        call_timeout: Some(Duration {
+            seconds: 5,
+            nanos: 0,
+        }),
+        create_time: Some(Timestamp {
+            seconds: 1_795_377_845,
+            nanos: 0,
+        }),
+        config_version: 12,
+        ..Server::default()
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        effect: Effect::Allow.into(),
+        subjects: Some(Subjects {
+            roles: vec!["engineer".into()],
+            anonymous: true,
+            ..Subjects::default()
+        }),
+        servers: vec!["github".into()],
+        r#match: Some(Match {
+            tools: vec!["search_*".into(), "get_issue".into()],
+            ..Match::default()
+        }),
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn json_names_are_the_protos() {
+    let text = render_one(Format::Json, &server("time")).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["displayName"], "two\nlines \u{1b}[31m");
+    assert_eq!(value["transport"], "TRANSPORT_STREAMABLE_HTTP");
+    assert_eq!(value["callTimeout"], "5s");
+    assert_eq!(value["createTime"], "2026-11-22T20:04:05Z");
+    assert_eq!(value["configVersion"], "12");
+    assert_eq!(value.get("disabled"), None);
+}
+
+#[test]
+fn a_list_as_json_is_an_array() {
+    let text = render_many(Format::Json, &[server("a"), server("b")]).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value[1]["name"], "organizations/demo/servers/b");
+    assert_eq!(render_many::<Server>(Format::Json, &[]).unwrap(), "[]");
+}
+
+#[test]
+fn a_list_as_table_has_a_line_per_resource() {
+    let text = render_many(
+        Format::Table,
+        &[server("time"), server("weather-of-the-world")],
+    )
+    .unwrap();
+    let expected = "\
+SERVER                TRANSPORT        ERA  ENDPOINTS               ANONYMOUS  DISABLED  VERSION
+time                  streamable-http       http://127.0.0.1:9/mcp                       12
+weather-of-the-world  streamable-http       http://127.0.0.1:9/mcp                       12";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn one_resource_as_table_has_a_line_per_field_and_no_control_characters() {
+    let text = render_one(Format::Table, &server("time")).unwrap();
+    let expected = "\
+name                 organizations/demo/servers/time
+displayName          two lines  [31m
+transport            TRANSPORT_STREAMABLE_HTTP
+endpoints[0].url     http://127.0.0.1:9/mcp
+endpoints[0].weight  2
+callTimeout          5s
+createTime           2026-11-22T20:04:05Z
+configVersion        12
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn yaml_that_was_written_can_be_read_again() {
+    let written = render_one(Format::Yaml, &policy()).unwrap();
+    assert_eq!(
+        Document::<Policy>::parse(&written).unwrap().resource,
+        policy()
+    );
+}
+
+#[test]
+fn a_policy_is_read_as_people_write_it() {
+    let text = "
+effect: allow
+subjects: { roles: [engineer], anonymous: true }
+servers: [github]
+match: { tools: ['search_*', get_issue] }
+";
+    let document = Document::<Policy>::parse(text).unwrap();
+    assert_eq!(document.resource, policy());
+    assert_eq!(document.fields, ["effect", "match", "servers", "subjects"]);
+}
+
+#[test]
+fn what_only_the_server_sets_is_not_a_field_to_change() {
+    let text = "{name: x, etag: e, uid: u, createTime: '2026-11-22T20:04:05Z', displayName: d}";
+    let document = Document::<Policy>::parse(text).unwrap();
+    assert_eq!(document.fields, ["display_name"]);
+    assert_eq!(document.resource.etag, "e");
+}
+
+#[test]
+fn a_wrong_document_is_refused_by_name() {
+    for (text, named) in [
+        ("effekt: allow", "effekt"),
+        ("effect: maybe", "maybe"),
+        ("[1]", "map"),
+        ("a: [", "line"),
+    ] {
+        let error = Document::<Policy>::parse(text).unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.contains(named), "{text}: {message}");
+    }
+}

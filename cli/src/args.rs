@@ -113,9 +113,7 @@ impl Mask {
     /// The mask; an empty one is wrong usage, because to the server it would mean every field.
     pub fn finish(self) -> Result<Option<FieldMask>, Failure> {
         if self.0.is_empty() {
-            return Err(Failure::Usage(
-                "nothing to change: give at least one flag that names a field".into(),
-            ));
+            return Err(Failure::Usage("nothing to change: give at least one flag that names a field".into()));
         }
         Ok(Some(FieldMask { paths: self.0 }))
     }
@@ -130,9 +128,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600,
         "d" => 86_400,
         unit => {
-            return Err(format!(
-                "unknown unit {unit:?}: use s, m, h or d, such as 15m"
-            ));
+            return Err(format!("unknown unit {unit:?}: use s, m, h or d, such as 15m"));
         }
     };
     digits
@@ -182,40 +178,12 @@ macro_rules! enum_flag {
     };
 }
 
-enum_flag!(
-    transport,
-    Transport,
-    "TRANSPORT_",
-    [
-        "streamable-http",
-        "http-sse",
-        "websocket",
-        "stdio",
-        "json-rpc"
-    ]
-);
+enum_flag!(transport, Transport, "TRANSPORT_", ["streamable-http", "http-sse", "websocket", "stdio", "json-rpc"]);
 enum_flag!(era, Era, "ERA_", ["unspecified", "legacy", "modern"]);
 enum_flag!(effect, Effect, "EFFECT_", ["allow", "deny"]);
 enum_flag!(mode, Mode, "MODE_", ["enforce", "shadow"]);
-enum_flag!(
-    audit_full,
-    AuditFullAction,
-    "AUDIT_FULL_ACTION_",
-    ["block", "allow"]
-);
-enum_flag!(
-    role,
-    Role,
-    "ROLE_",
-    [
-        "owner",
-        "admin",
-        "operator",
-        "auditor",
-        "member",
-        "service-account"
-    ]
-);
+enum_flag!(audit_full, AuditFullAction, "AUDIT_FULL_ACTION_", ["block", "allow"]);
+enum_flag!(role, Role, "ROLE_", ["owner", "admin", "operator", "auditor", "member", "service-account"]);
 
 #[cfg(test)]
 mod tests {
@@ -223,26 +191,10 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_their_unit() {
-        let table = [
-            ("90", Some(90)),
-            ("90s", Some(90)),
-            ("15m", Some(900)),
-            ("2h", Some(7_200)),
-            ("7d", Some(604_800)),
-        ];
-        let wrong = [
-            ("", None),
-            ("m", None),
-            ("1w", None),
-            ("-1s", None),
-            ("99999999999999999999d", None),
-        ];
+        let table = [("90", Some(90)), ("90s", Some(90)), ("15m", Some(900)), ("2h", Some(7_200)), ("7d", Some(604_800))];
+        let wrong = [("", None), ("m", None), ("1w", None), ("-1s", None), ("99999999999999999999d", None)];
         for (text, seconds) in table.into_iter().chain(wrong) {
-            assert_eq!(
-                duration(text).ok(),
-                seconds.map(Duration::from_secs),
-                "{text:?}"
-            );
+            assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text:?}");
         }
     }
 
@@ -258,11 +210,7 @@ mod tests {
     #[test]
     fn every_enum_name_in_the_flags_exists() {
         fn check(parser: impl TypedValueParser<Value = i32>) {
-            let values: Vec<_> = parser
-                .possible_values()
-                .unwrap()
-                .map(|v| v.get_name().to_owned())
-                .collect();
+            let values: Vec<_> = parser.possible_values().unwrap().map(|v| v.get_name().to_owned()).collect();
             for value in values {
                 let command = clap::Command::new("test");
                 parser.parse_ref(&command, None, value.as_ref()).unwrap();

@@ -17,9 +17,8 @@ pub fn config_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = variable("MCPGW_CONFIG_DIR") {
         return Ok(dir.into());
     }
-    xdg("XDG_CONFIG_HOME", ".config").context(
-        "set MCPGW_CONFIG_DIR, XDG_CONFIG_HOME or HOME: there is no place for the saved login",
-    )
+    xdg("XDG_CONFIG_HOME", ".config")
+        .context("set MCPGW_CONFIG_DIR, XDG_CONFIG_HOME or HOME: there is no place for the saved login")
 }
 
 /// Where standalone keeps its data: `mcpgw` in the XDG state directory. For root `/var/lib/mcpgw`, because
@@ -28,8 +27,7 @@ pub fn state_dir() -> anyhow::Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/mcpgw".into());
     }
-    xdg("XDG_STATE_HOME", ".local/state")
-        .context("set --data-dir, XDG_STATE_HOME or HOME: there is no place for the data")
+    xdg("XDG_STATE_HOME", ".local/state").context("set --data-dir, XDG_STATE_HOME or HOME: there is no place for the data")
 }
 
 /// A per-user directory for sockets, if the system has one.

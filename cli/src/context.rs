@@ -58,9 +58,7 @@ pub type Service = InterceptedService<Channel, Bearer>;
 impl Context {
     pub fn new(global: Global) -> anyhow::Result<Self> {
         Ok(Self {
-            out: Output {
-                format: global.output,
-            },
+            out: Output { format: global.output },
             global,
             store: Store::new(config::config_dir()?),
             channel: OnceCell::new(),
@@ -72,11 +70,7 @@ impl Context {
         if let Some(org) = &self.global.org {
             return Ok(names::org(org));
         }
-        let saved = self
-            .store
-            .load()?
-            .map(|it| it.organization)
-            .filter(|it| !it.is_empty());
+        let saved = self.store.load()?.map(|it| it.organization).filter(|it| !it.is_empty());
         saved.ok_or_else(|| Failure::Usage("which organisation? Add --org SLUG".into()).into())
     }
 
@@ -84,11 +78,7 @@ impl Context {
     pub fn org_or_all(&self) -> anyhow::Result<String> {
         match &self.global.org {
             Some(org) => Ok(names::org(org)),
-            None => Ok(self
-                .store
-                .load()?
-                .map(|it| it.organization)
-                .unwrap_or_default()),
+            None => Ok(self.store.load()?.map(|it| it.organization).unwrap_or_default()),
         }
     }
 
@@ -101,21 +91,10 @@ impl Context {
     pub async fn channel(&self) -> anyhow::Result<Channel> {
         let connected = self.channel.get_or_try_init(|| async {
             let saved = self.store.load()?;
-            let endpoint = self
-                .global
-                .endpoint
-                .clone()
-                .or_else(|| saved.as_ref().map(|it| it.endpoint.clone()));
-            let endpoint = endpoint.ok_or_else(|| {
-                Failure::Usage(
-                    "which control plane? Add --endpoint URL, or run `mcpgw login` once".into(),
-                )
-            })?;
-            let ca = self
-                .global
-                .ca
-                .clone()
-                .or_else(|| saved.and_then(|it| it.ca));
+            let endpoint = self.global.endpoint.clone().or_else(|| saved.as_ref().map(|it| it.endpoint.clone()));
+            let endpoint = endpoint
+                .ok_or_else(|| Failure::Usage("which control plane? Add --endpoint URL, or run `mcpgw login` once".into()))?;
+            let ca = self.global.ca.clone().or_else(|| saved.and_then(|it| it.ca));
             connect(&endpoint, ca.as_deref()).await
         });
         connected.await.cloned()
@@ -145,10 +124,7 @@ impl Context {
         let mut waits = BACKOFF.iter();
         loop {
             let token = self.token(Audience::Admin, refused.as_deref()).await?;
-            let mut client = client(InterceptedService::new(
-                channel.clone(),
-                Bearer::new(&token)?,
-            ));
+            let mut client = client(InterceptedService::new(channel.clone(), Bearer::new(&token)?));
             let mut attempt = Request::new(request.clone());
             attempt.set_timeout(deadline);
             let status = match rpc(&mut client, attempt).await {
@@ -186,26 +162,15 @@ pub fn with_scheme(endpoint: &str) -> String {
 /// A connected channel to an admin API.
 pub async fn connect(endpoint: &str, ca: Option<&std::path::Path>) -> anyhow::Result<Channel> {
     let url = with_scheme(endpoint);
-    let origin: Uri = url
-        .parse()
-        .map_err(|error| Failure::Usage(format!("--endpoint {url}: {error}")))?;
+    let origin: Uri = url.parse().map_err(|error| Failure::Usage(format!("--endpoint {url}: {error}")))?;
     if !matches!(origin.scheme_str(), Some("http" | "https")) {
-        return Err(
-            Failure::Usage(format!("--endpoint {url}: expected http:// or https://")).into(),
-        );
+        return Err(Failure::Usage(format!("--endpoint {url}: expected http:// or https://")).into());
     }
     let connector = tls::connector(ca, Protocols::Http2)?;
     let target = origin.clone();
     // The connector does TLS itself, so that one place decides whom to trust; tonic is told of a plain connection.
-    let dial =
-        tower::service_fn(move |_| tower::ServiceExt::oneshot(connector.clone(), target.clone()));
-    let plain = format!(
-        "http://{}",
-        origin
-            .authority()
-            .map(http::uri::Authority::as_str)
-            .unwrap_or_default()
-    );
+    let dial = tower::service_fn(move |_| tower::ServiceExt::oneshot(connector.clone(), target.clone()));
+    let plain = format!("http://{}", origin.authority().map(http::uri::Authority::as_str).unwrap_or_default());
     Endpoint::from_shared(plain)?
         .origin(origin)
         .connect_timeout(Duration::from_secs(10))
@@ -230,9 +195,8 @@ pub struct Bearer(MetadataValue<Ascii>);
 
 impl Bearer {
     pub fn new(token: &str) -> anyhow::Result<Self> {
-        let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
-            .parse()
-            .context("the access token has characters that no header may have")?;
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {token}").parse().context("the access token has characters that no header may have")?;
         value.set_sensitive(true);
         Ok(Self(value))
     }
@@ -240,9 +204,7 @@ impl Bearer {
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("authorization", self.0.clone());
+        request.metadata_mut().insert("authorization", self.0.clone());
         Ok(request)
     }
 }
@@ -258,10 +220,7 @@ mod tests {
             ("localhost:1", "http://localhost:1"),
             ("[::1]:9443", "http://[::1]:9443"),
             ("gateway.example:9443", "https://gateway.example:9443"),
-            (
-                "http://gateway.example:9443/",
-                "http://gateway.example:9443",
-            ),
+            ("http://gateway.example:9443/", "http://gateway.example:9443"),
         ];
         for (given, expected) in table {
             assert_eq!(with_scheme(given), expected);

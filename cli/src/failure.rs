@@ -58,12 +58,7 @@ fn rpc_exit_code(code: Code) -> u8 {
         Code::Aborted | Code::AlreadyExists | Code::FailedPrecondition => 5,
         // Cancelled is what our own deadline looks like: nothing else cancels a call.
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => 6,
-        Code::Ok
-        | Code::Unknown
-        | Code::ResourceExhausted
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::DataLoss => 1,
+        Code::Ok | Code::Unknown | Code::ResourceExhausted | Code::Unimplemented | Code::Internal | Code::DataLoss => 1,
     }
 }
 
@@ -72,16 +67,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(is_broken_pipe) {
         return 0;
     }
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>())
-        .map_or(1, Failure::exit_code)
+    error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map_or(1, Failure::exit_code)
 }
 
 fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// What stderr says: one line, then one line per refused field.
@@ -95,23 +85,15 @@ pub fn describe(error: &anyhow::Error) -> String {
     };
     let mut text = format!("error: {}: {}", code_name(status.code()), status.message());
     let details = status.get_error_details();
-    let violations = details
-        .bad_request()
-        .map(|it| it.field_violations.as_slice());
+    let violations = details.bad_request().map(|it| it.field_violations.as_slice());
     for violation in violations.unwrap_or_default() {
         let _ = write!(text, "\n  {}: {}", violation.field, violation.description);
     }
-    let preconditions = details
-        .precondition_failure()
-        .map(|it| it.violations.as_slice());
+    let preconditions = details.precondition_failure().map(|it| it.violations.as_slice());
     for violation in preconditions.unwrap_or_default() {
         let _ = write!(text, "\n  {}: {}", violation.subject, violation.description);
     }
-    for link in details
-        .help()
-        .map(|it| it.links.as_slice())
-        .unwrap_or_default()
-    {
+    for link in details.help().map(|it| it.links.as_slice()).unwrap_or_default() {
         let _ = write!(text, "\n  {}: {}", link.description, link.url);
     }
     text

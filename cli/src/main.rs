@@ -54,9 +54,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     // Fails only if one is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(Box::pin(async {
         let cx = Context::new(cli.global)?;
         commands::run(&cx, cli.command).await
@@ -78,14 +76,8 @@ mod tests {
             if command.has_subcommands() {
                 command.get_subcommands().for_each(|it| check(it, &path));
             } else {
-                let help = command
-                    .get_after_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                assert!(
-                    help.contains("Examples:") || command.is_hide_set(),
-                    "{path} has no examples"
-                );
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Examples:") || command.is_hide_set(), "{path} has no examples");
             }
         }
         check(&super::cli(), "");

@@ -42,9 +42,7 @@ pub async fn user(cx: &Context, given: &str) -> anyhow::Result<String> {
     if !given.contains('@') {
         return Ok(top("users", given));
     }
-    let own = cx
-        .saved()?
-        .filter(|it| it.email.eq_ignore_ascii_case(given));
+    let own = cx.saved()?.filter(|it| it.email.eq_ignore_ascii_case(given));
     match own {
         Some(saved) => Ok(saved.user),
         None => Ok(find_user(cx, given).await?.name),
@@ -54,27 +52,14 @@ pub async fn user(cx: &Context, given: &str) -> anyhow::Result<String> {
 async fn find_user(cx: &Context, email: &str) -> anyhow::Result<User> {
     let mut page_token = String::new();
     loop {
-        let request = ListUsersRequest {
-            page_size: 500,
-            page_token,
-        };
-        let page = cx
-            .call(UserServiceClient::new, request, async |c, r| {
-                c.list_users(r).await
-            })
-            .await?;
-        let found = page
-            .users
-            .into_iter()
-            .find(|it| it.email.to_lowercase() == email.to_lowercase());
+        let request = ListUsersRequest { page_size: 500, page_token };
+        let page = cx.call(UserServiceClient::new, request, async |c, r| c.list_users(r).await).await?;
+        let found = page.users.into_iter().find(|it| it.email.to_lowercase() == email.to_lowercase());
         if let Some(user) = found {
             return Ok(user);
         }
         if page.next_page_token.is_empty() {
-            return Err(Failure::NotFound(format!(
-                "there is no user with the email address {email}"
-            ))
-            .into());
+            return Err(Failure::NotFound(format!("there is no user with the email address {email}")).into());
         }
         page_token = page.next_page_token;
     }

@@ -30,8 +30,7 @@ pub fn secret_file(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         std::io::stdin().read_to_string(&mut text)?;
     } else {
-        let mut file =
-            File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         file.read_to_string(&mut text)?;
     }
     let secret = text.strip_suffix('\n').unwrap_or(&text);

@@ -20,17 +20,12 @@ pub enum Protocols {
 }
 
 /// A connector that trusts the system's authorities, or only those of the PEM file `ca`.
-pub fn connector(
-    ca: Option<&Path>,
-    protocols: Protocols,
-) -> anyhow::Result<HttpsConnector<HttpConnector>> {
+pub fn connector(ca: Option<&Path>, protocols: Protocols) -> anyhow::Result<HttpsConnector<HttpConnector>> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(std::time::Duration::from_secs(10)));
-    let builder = HttpsConnectorBuilder::new()
-        .with_tls_config(config(ca)?)
-        .https_or_http();
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config(ca)?).https_or_http();
     Ok(match protocols {
         Protocols::Http2 => builder.enable_http2().wrap_connector(tcp),
         Protocols::Any => builder.enable_all_versions().wrap_connector(tcp),
@@ -43,26 +38,17 @@ fn config(ca: Option<&Path>) -> anyhow::Result<ClientConfig> {
         return Ok(match builder.clone().with_native_roots() {
             Ok(builder) => builder.with_no_client_auth(),
             // A machine without a certificate store can still use http and --ca; https fails with its own error.
-            Err(_) => builder
-                .with_root_certificates(RootCertStore::empty())
-                .with_no_client_auth(),
+            Err(_) => builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
         });
     };
     let mut roots = RootCertStore::empty();
-    let certificates =
-        CertificateDer::pem_file_iter(path).with_context(|| format!("--ca {}", path.display()))?;
+    let certificates = CertificateDer::pem_file_iter(path).with_context(|| format!("--ca {}", path.display()))?;
     for certificate in certificates {
-        let certificate =
-            certificate.with_context(|| format!("--ca {}: not PEM", path.display()))?;
-        roots
-            .add(certificate)
-            .with_context(|| format!("--ca {}: unusable certificate", path.display()))?;
+        let certificate = certificate.with_context(|| format!("--ca {}: not PEM", path.display()))?;
+        roots.add(certificate).with_context(|| format!("--ca {}: unusable certificate", path.display()))?;
     }
     if roots.is_empty() {
-        bail!(
-            "--ca {}: no certificate in it; expected PEM",
-            path.display()
-        );
+        bail!("--ca {}: no certificate in it; expected PEM", path.display());
     }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

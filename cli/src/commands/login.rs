@@ -31,17 +31,10 @@ pub struct Args {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let before = cx.saved()?;
-    let email = args
-        .email
-        .or_else(|| before.as_ref().map(|it| it.email.clone()));
+    let email = args.email.or_else(|| before.as_ref().map(|it| it.email.clone()));
     let email = email.ok_or_else(|| Failure::Usage("who signs in? mcpgw login EMAIL".into()))?;
-    let endpoint = cx
-        .global
-        .endpoint
-        .clone()
-        .or_else(|| before.as_ref().map(|it| it.endpoint.clone()));
-    let endpoint =
-        endpoint.ok_or_else(|| Failure::Usage("which control plane? Add --endpoint URL".into()))?;
+    let endpoint = cx.global.endpoint.clone().or_else(|| before.as_ref().map(|it| it.endpoint.clone()));
+    let endpoint = endpoint.ok_or_else(|| Failure::Usage("which control plane? Add --endpoint URL".into()))?;
     let password = match (args.password_stdin, args.password) {
         (true, _) => prompt::secret_file("-".as_ref())?,
         (false, Some(password)) => password,
@@ -53,39 +46,20 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         organization: cx.global.org.as_deref().map(names::org).unwrap_or_default(),
         audience: Audience::Admin.into(),
     };
-    let tokens = AuthServiceClient::new(cx.channel().await?)
-        .login(request)
-        .await
-        .map_err(Failure::from)?;
+    let tokens = AuthServiceClient::new(cx.channel().await?).login(request).await.map_err(Failure::from)?;
     let endpoint = with_scheme(&endpoint);
     // What was saved for another control plane says nothing about this one.
     let before = before.filter(|it| it.endpoint == endpoint);
-    let ca = cx
-        .global
-        .ca
-        .as_deref()
-        .map(std::path::absolute)
-        .transpose()?;
+    let ca = cx.global.ca.as_deref().map(std::path::absolute).transpose()?;
     let place = Place {
-        gateway: args
-            .gateway
-            .as_deref()
-            .map(with_scheme)
-            .or_else(|| before.as_ref().and_then(|it| it.gateway.clone())),
+        gateway: args.gateway.as_deref().map(with_scheme).or_else(|| before.as_ref().and_then(|it| it.gateway.clone())),
         ca: ca.or_else(|| before.and_then(|it| it.ca)),
         endpoint,
         email,
     };
     let saved = Saved::new(place, tokens.into_inner());
     cx.store.lock().await?.save(&saved)?;
-    let org = if saved.organization.is_empty() {
-        "no organisation"
-    } else {
-        &saved.organization
-    };
-    eprintln!(
-        "signed in to {} as {} in {org}",
-        saved.endpoint, saved.email
-    );
+    let org = if saved.organization.is_empty() { "no organisation" } else { &saved.organization };
+    eprintln!("signed in to {} as {} in {org}", saved.endpoint, saved.email);
     Ok(())
 }

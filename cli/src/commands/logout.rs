@@ -19,15 +19,9 @@ pub async fn run(cx: &Context, _args: Args) -> anyhow::Result<()> {
         return Ok(());
     };
     // The session belongs to the control plane that it was started on, whatever --endpoint says.
-    let request = LogoutRequest {
-        refresh_token: saved.refresh_token().to_owned(),
-    };
+    let request = LogoutRequest { refresh_token: saved.refresh_token().to_owned() };
     let ended = match context::connect(&saved.endpoint, saved.ca.as_deref()).await {
-        Ok(channel) => AuthServiceClient::new(channel)
-            .logout(request)
-            .await
-            .map(drop)
-            .map_err(Failure::from),
+        Ok(channel) => AuthServiceClient::new(channel).logout(request).await.map(drop).map_err(Failure::from),
         Err(error) => Err(Failure::Unreachable(format!("{error:#}"))),
     };
     locked.remove()?;

@@ -49,9 +49,7 @@ pub enum Command {
     /// Tells the story of one MCP request: who, which rule, which configuration, where, what came of it
     Why(why::Args),
     /// Prints a completion script for a shell
-    #[command(
-        after_help = "Examples:\n  mcpgw completions bash > ~/.local/share/bash-completion/completions/mcpgw"
-    )]
+    #[command(after_help = "Examples:\n  mcpgw completions bash > ~/.local/share/bash-completion/completions/mcpgw")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

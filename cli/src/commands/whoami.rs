@@ -26,11 +26,8 @@ struct Who {
 
 pub async fn run(cx: &Context, _args: Args) -> anyhow::Result<()> {
     cx.token(Audience::Admin, None).await?;
-    let saved = cx
-        .saved()?
-        .ok_or_else(|| Failure::Refused("not signed in".into()))?;
-    let expires =
-        DateTime::<Utc>::from(saved.refresh_expires).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let saved = cx.saved()?.ok_or_else(|| Failure::Refused("not signed in".into()))?;
+    let expires = DateTime::<Utc>::from(saved.refresh_expires).to_rfc3339_opts(SecondsFormat::Secs, true);
     let who = Who {
         email: saved.email,
         user: saved.user,

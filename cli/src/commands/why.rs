@@ -14,14 +14,7 @@ use crate::output::{Format, time};
 
 /// Pause between questions while a record has not arrived: nodes ship them in batches.
 const PAUSE: Duration = Duration::from_millis(250);
-const STAGES: [&str; 6] = [
-    "target",
-    "decode",
-    "authenticate",
-    "authorize",
-    "limit",
-    "route",
-];
+const STAGES: [&str; 6] = ["target", "decode", "authenticate", "authorize", "limit", "route"];
 
 /// Flags of `why`.
 #[derive(Debug, Flags)]
@@ -48,14 +41,8 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
 async fn fetch(cx: &Context, args: &Args) -> anyhow::Result<RequestLog> {
     let until = Instant::now() + args.wait;
     loop {
-        let request = GetRequestLogRequest {
-            request_id: args.request_id.clone(),
-        };
-        let answer = cx
-            .call(LogServiceClient::new, request, async |c, r| {
-                c.get_request_log(r).await
-            })
-            .await;
+        let request = GetRequestLogRequest { request_id: args.request_id.clone() };
+        let answer = cx.call(LogServiceClient::new, request, async |c, r| c.get_request_log(r).await).await;
         let late = Instant::now() >= until;
         match answer {
             Ok(log) if late || log.outcome != "pending" => return Ok(log),
@@ -75,11 +62,7 @@ fn is_not_found(error: &anyhow::Error) -> bool {
 
 /// What happened, for people: who, what, which rule, which configuration, where, how long, and what came of it.
 fn story(log: &RequestLog) -> String {
-    let mut text = format!(
-        "request   {}, {}\n",
-        log.request_id,
-        time(log.decide_time.as_ref())
-    );
+    let mut text = format!("request   {}, {}\n", log.request_id, time(log.decide_time.as_ref()));
     let mut line = |title: &str, value: String| {
         let _ = writeln!(text, "{title:<9} {value}");
     };
@@ -87,18 +70,8 @@ fn story(log: &RequestLog) -> String {
     line("asked", asked(log));
     line("decided", decided(log));
     line("under", under(log));
-    line(
-        "node",
-        format!(
-            "{} (boot {}, lane {}, sequence {})",
-            log.node, log.boot_id, log.lane, log.seq
-        ),
-    );
-    let upstream = if log.upstream.is_empty() {
-        "nowhere: the gateway answered itself"
-    } else {
-        &log.upstream
-    };
+    line("node", format!("{} (boot {}, lane {}, sequence {})", log.node, log.boot_id, log.lane, log.seq));
+    let upstream = if log.upstream.is_empty() { "nowhere: the gateway answered itself" } else { &log.upstream };
     line("upstream", upstream.to_owned());
     line("took", took(log));
     line("outcome", outcome(log));
@@ -106,11 +79,7 @@ fn story(log: &RequestLog) -> String {
 }
 
 fn who(log: &RequestLog) -> String {
-    let subject = if log.subject.is_empty() {
-        "nobody that the gateway recognised"
-    } else {
-        &log.subject
-    };
+    let subject = if log.subject.is_empty() { "nobody that the gateway recognised" } else { &log.subject };
     let mut text = subject.to_owned();
     if !log.via.is_empty() {
         let _ = write!(text, ", via {}", log.via.replace('_', " "));
@@ -130,11 +99,7 @@ fn who(log: &RequestLog) -> String {
 }
 
 fn asked(log: &RequestLog) -> String {
-    let method = if log.method.is_empty() {
-        "something that is not a request"
-    } else {
-        &log.method
-    };
+    let method = if log.method.is_empty() { "something that is not a request" } else { &log.method };
     let mut text = method.to_owned();
     if !log.target.is_empty() {
         let _ = write!(text, " {}", log.target);
@@ -145,16 +110,8 @@ fn asked(log: &RequestLog) -> String {
     if !log.organization.is_empty() {
         let _ = write!(text, " in {}", log.organization);
     }
-    let client = [
-        &log.client_transport,
-        &log.client_era,
-        &log.client_protocol_version,
-    ];
-    let client: Vec<_> = client
-        .into_iter()
-        .filter(|it| !it.is_empty())
-        .map(String::as_str)
-        .collect();
+    let client = [&log.client_transport, &log.client_era, &log.client_protocol_version];
+    let client: Vec<_> = client.into_iter().filter(|it| !it.is_empty()).map(String::as_str).collect();
     if !client.is_empty() {
         let _ = write!(text, " ({})", client.join(" "));
     }
@@ -164,11 +121,7 @@ fn asked(log: &RequestLog) -> String {
 fn decided(log: &RequestLog) -> String {
     let mut text = log.decision.clone();
     if !log.rule.is_empty() {
-        let _ = write!(
-            text,
-            " by rule {} ({}, {})",
-            log.rule, log.mode, log.rule_id
-        );
+        let _ = write!(text, " by rule {} ({}, {})", log.rule, log.mode, log.rule_id);
     } else if log.decision == "deny" && log.reason.starts_with("authorize") {
         text.push_str(": no rule allows it");
     }
@@ -179,10 +132,7 @@ fn decided(log: &RequestLog) -> String {
 }
 
 fn under(log: &RequestLog) -> String {
-    let mut text = format!(
-        "configuration version {} (epoch {})",
-        log.config_version, log.config_epoch
-    );
+    let mut text = format!("configuration version {} (epoch {})", log.config_version, log.config_epoch);
     if !log.org_digest.is_empty() {
         let _ = write!(text, ", organisation digest {}", log.org_digest);
     }
@@ -191,11 +141,7 @@ fn under(log: &RequestLog) -> String {
 
 fn took(log: &RequestLog) -> String {
     let mut text = format!("{} until decided", milliseconds(log.decide_us));
-    let stages: Vec<_> = STAGES
-        .iter()
-        .zip(&log.stage_us)
-        .map(|(stage, us)| format!("{stage} {}", milliseconds(*us)))
-        .collect();
+    let stages: Vec<_> = STAGES.iter().zip(&log.stage_us).map(|(stage, us)| format!("{stage} {}", milliseconds(*us))).collect();
     if !stages.is_empty() {
         let _ = write!(text, " ({})", stages.join(", "));
     }
@@ -221,11 +167,7 @@ fn outcome(log: &RequestLog) -> String {
     if log.error_code != 0 {
         let _ = write!(text, ", JSON-RPC error {}", log.error_code);
     }
-    let _ = write!(
-        text,
-        ", {} bytes in, {} bytes out",
-        log.request_bytes, log.response_bytes
-    );
+    let _ = write!(text, ", {} bytes in, {} bytes out", log.request_bytes, log.response_bytes);
     if log.events > 0 {
         let _ = write!(text, ", {} events", log.events);
     }
@@ -295,14 +237,8 @@ mod tests {
             ..RequestLog::default()
         };
         let text = story(&log);
-        assert!(
-            text.contains("decided   deny: no rule allows it; reason authorize.not_granted"),
-            "{text}"
-        );
-        assert!(
-            text.contains("who       nobody that the gateway recognised"),
-            "{text}"
-        );
+        assert!(text.contains("decided   deny: no rule allows it; reason authorize.not_granted"), "{text}");
+        assert!(text.contains("who       nobody that the gateway recognised"), "{text}");
         assert!(text.contains("upstream  nowhere"), "{text}");
     }
 }

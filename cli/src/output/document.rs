@@ -9,16 +9,8 @@ use serde_json::{Map, Value};
 use super::descriptor;
 
 /// Set by the server, whatever a document says. `etag` is read, but is no field to change.
-const OUTPUT_ONLY: [&str; 8] = [
-    "name",
-    "uid",
-    "etag",
-    "create_time",
-    "update_time",
-    "config_version",
-    "endpoint_path",
-    "revoke_time",
-];
+const OUTPUT_ONLY: [&str; 8] =
+    ["name", "uid", "etag", "create_time", "update_time", "config_version", "endpoint_path", "revoke_time"];
 
 /// A resource and which of its fields the document sets, in the proto's own spelling: the update mask.
 #[derive(Debug)]
@@ -36,13 +28,8 @@ impl<T: Message + Name + Default> Document<T> {
             bail!("expected a map of the fields of {}", descriptor.name());
         };
         spell_out_enums(&descriptor, &mut object);
-        let fields = object
-            .keys()
-            .filter_map(|key| field(&descriptor, key))
-            .map(|it| it.name().to_owned());
-        let fields = fields
-            .filter(|name| !OUTPUT_ONLY.contains(&name.as_str()))
-            .collect();
+        let fields = object.keys().filter_map(|key| field(&descriptor, key)).map(|it| it.name().to_owned());
+        let fields = fields.filter(|name| !OUTPUT_ONLY.contains(&name.as_str())).collect();
         let message = DynamicMessage::deserialize(descriptor.clone(), Value::Object(object))
             .with_context(|| format!("not a {}", descriptor.name()))?;
         let resource = T::decode(message.encode_to_vec().as_slice())?;
@@ -51,9 +38,7 @@ impl<T: Message + Name + Default> Document<T> {
 }
 
 fn field(descriptor: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {
-    descriptor
-        .get_field_by_json_name(key)
-        .or_else(|| descriptor.get_field_by_name(key))
+    descriptor.get_field_by_json_name(key).or_else(|| descriptor.get_field_by_name(key))
 }
 
 /// Turns `effect: allow` into `effect: EFFECT_ALLOW`, at every depth. What fits nowhere is left for the parser to refuse.
@@ -73,10 +58,7 @@ fn spell_out_enums(descriptor: &MessageDescriptor, object: &mut Map<String, Valu
             Some(Kind::Message(nested)) => match value {
                 Value::Object(object) => spell_out_enums(&nested, object),
                 Value::Array(items) => {
-                    items
-                        .iter_mut()
-                        .filter_map(Value::as_object_mut)
-                        .for_each(|it| spell_out_enums(&nested, it));
+                    items.iter_mut().filter_map(Value::as_object_mut).for_each(|it| spell_out_enums(&nested, it));
                 }
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             },

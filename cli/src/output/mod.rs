@@ -31,10 +31,8 @@ pub enum Format {
     Yaml,
 }
 
-static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(mcp_gateway::proto::DESCRIPTORS)
-        .expect("the build wrote these descriptors")
-});
+static DESCRIPTORS: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(mcp_gateway::proto::DESCRIPTORS).expect("the build wrote these descriptors"));
 
 /// Writes data to stdout in the chosen format.
 #[derive(Debug, Clone, Copy)]
@@ -54,11 +52,7 @@ impl Output {
     }
 
     /// Something that is not a protobuf message; `table` says it to people.
-    pub fn value<T: Serialize>(
-        &self,
-        value: &T,
-        table: impl FnOnce() -> String,
-    ) -> anyhow::Result<()> {
+    pub fn value<T: Serialize>(&self, value: &T, table: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = match self.format {
             Format::Table => table(),
             Format::Json | Format::Yaml => structured(self.format, value)?,
@@ -78,17 +72,12 @@ impl Output {
 
 /// The message as reflection sees it, for JSON and YAML.
 pub fn reflect<T: Message + Name>(message: &T) -> anyhow::Result<DynamicMessage> {
-    Ok(DynamicMessage::decode(
-        descriptor::<T>()?,
-        message.encode_to_vec().as_slice(),
-    )?)
+    Ok(DynamicMessage::decode(descriptor::<T>()?, message.encode_to_vec().as_slice())?)
 }
 
 fn descriptor<T: Name>() -> anyhow::Result<MessageDescriptor> {
     let name = T::full_name();
-    DESCRIPTORS
-        .get_message_by_name(&name)
-        .with_context(|| format!("message {name} is not in the descriptor set"))
+    DESCRIPTORS.get_message_by_name(&name).with_context(|| format!("message {name} is not in the descriptor set"))
 }
 
 pub(crate) fn render_one<T: Message + Name>(format: Format, message: &T) -> anyhow::Result<String> {
@@ -99,17 +88,11 @@ pub(crate) fn render_one<T: Message + Name>(format: Format, message: &T) -> anyh
     }
 }
 
-pub(crate) fn render_many<T: Message + Name + Tabular>(
-    format: Format,
-    messages: &[T],
-) -> anyhow::Result<String> {
+pub(crate) fn render_many<T: Message + Name + Tabular>(format: Format, messages: &[T]) -> anyhow::Result<String> {
     match format {
         Format::Table => Ok(columns(T::HEADER, messages.iter().map(Tabular::cells))),
         Format::Json | Format::Yaml => {
-            let messages: Vec<_> = messages
-                .iter()
-                .map(reflect)
-                .collect::<anyhow::Result<_>>()?;
+            let messages: Vec<_> = messages.iter().map(reflect).collect::<anyhow::Result<_>>()?;
             structured(format, &messages)
         }
     }
@@ -125,9 +108,7 @@ fn structured<T: Serialize>(format: Format, value: &T) -> anyhow::Result<String>
 /// Aligned columns without lines; the header alone if there are no rows.
 pub fn columns(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
     table.add_rows(rows.map(|cells| cells.into_iter().map(one_line).collect::<Vec<_>>()));
     for column in table.column_iter_mut() {
@@ -138,9 +119,7 @@ pub fn columns(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Stri
 
 /// Cells stay on their line whatever a name or description contains; control characters are not for terminals.
 fn one_line(cell: String) -> String {
-    cell.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A line per field that is set, in the proto's order; nested fields with dots.
@@ -153,9 +132,7 @@ fn fields(message: &DynamicMessage) -> anyhow::Result<String> {
         }
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines = rows
-        .into_iter()
-        .map(|(name, value)| format!("{name:width$}  {}\n", one_line(value)));
+    let lines = rows.into_iter().map(|(name, value)| format!("{name:width$}  {}\n", one_line(value)));
     Ok(lines.collect())
 }
 
@@ -182,7 +159,5 @@ fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
 }
 
 fn scalar(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -18,9 +18,7 @@ pub trait Tabular {
 /// RFC 3339 in UTC to the second; empty without one.
 pub fn time(timestamp: Option<&Timestamp>) -> String {
     timestamp
-        .and_then(|it| {
-            DateTime::<Utc>::from_timestamp(it.seconds, u32::try_from(it.nanos).unwrap_or(0))
-        })
+        .and_then(|it| DateTime::<Utc>::from_timestamp(it.seconds, u32::try_from(it.nanos).unwrap_or(0)))
         .map(|it| it.to_rfc3339_opts(SecondsFormat::Secs, true))
         .unwrap_or_default()
 }
@@ -42,11 +40,7 @@ fn yes(flag: bool) -> String {
 }
 
 fn version(number: u64) -> String {
-    if number == 0 {
-        String::new()
-    } else {
-        number.to_string()
-    }
+    if number == 0 { String::new() } else { number.to_string() }
 }
 
 fn list(items: &[String]) -> String {
@@ -54,14 +48,7 @@ fn list(items: &[String]) -> String {
 }
 
 impl Tabular for Organization {
-    const HEADER: &'static [&'static str] = &[
-        "ORGANIZATION",
-        "DISPLAY NAME",
-        "POOL",
-        "AUDIT FULL",
-        "CREATED",
-        "VERSION",
-    ];
+    const HEADER: &'static [&'static str] = &["ORGANIZATION", "DISPLAY NAME", "POOL", "AUDIT FULL", "CREATED", "VERSION"];
     fn cells(&self) -> Vec<String> {
         vec![
             last(&self.name),
@@ -75,14 +62,7 @@ impl Tabular for Organization {
 }
 
 impl Tabular for User {
-    const HEADER: &'static [&'static str] = &[
-        "USER",
-        "EMAIL",
-        "DISPLAY NAME",
-        "PLATFORM ADMIN",
-        "DISABLED",
-        "CREATED",
-    ];
+    const HEADER: &'static [&'static str] = &["USER", "EMAIL", "DISPLAY NAME", "PLATFORM ADMIN", "DISABLED", "CREATED"];
     fn cells(&self) -> Vec<String> {
         vec![
             last(&self.name),
@@ -96,8 +76,7 @@ impl Tabular for User {
 }
 
 impl Tabular for Membership {
-    const HEADER: &'static [&'static str] =
-        &["USER", "EMAIL", "ROLE", "POLICY ROLES", "GROUPS", "VERSION"];
+    const HEADER: &'static [&'static str] = &["USER", "EMAIL", "ROLE", "POLICY ROLES", "GROUPS", "VERSION"];
     fn cells(&self) -> Vec<String> {
         vec![
             last(&self.user),
@@ -111,22 +90,10 @@ impl Tabular for Membership {
 }
 
 impl Tabular for ApiKey {
-    const HEADER: &'static [&'static str] = &[
-        "KEY",
-        "DISPLAY NAME",
-        "PRINCIPAL",
-        "ROLES",
-        "GROUPS",
-        "EXPIRES",
-        "REVOKED",
-    ];
+    const HEADER: &'static [&'static str] = &["KEY", "DISPLAY NAME", "PRINCIPAL", "ROLES", "GROUPS", "EXPIRES", "REVOKED"];
     fn cells(&self) -> Vec<String> {
         let id = last(&self.name);
-        let principal = if self.user.is_empty() {
-            format!("key:{id}")
-        } else {
-            self.user.clone()
-        };
+        let principal = if self.user.is_empty() { format!("key:{id}") } else { self.user.clone() };
         vec![
             id,
             self.display_name.clone(),
@@ -140,15 +107,7 @@ impl Tabular for ApiKey {
 }
 
 impl Tabular for Server {
-    const HEADER: &'static [&'static str] = &[
-        "SERVER",
-        "TRANSPORT",
-        "ERA",
-        "ENDPOINTS",
-        "ANONYMOUS",
-        "DISABLED",
-        "VERSION",
-    ];
+    const HEADER: &'static [&'static str] = &["SERVER", "TRANSPORT", "ERA", "ENDPOINTS", "ANONYMOUS", "DISABLED", "VERSION"];
     fn cells(&self) -> Vec<String> {
         let urls: Vec<_> = self.endpoints.iter().map(|it| it.url.clone()).collect();
         vec![
@@ -164,9 +123,7 @@ impl Tabular for Server {
 }
 
 impl Tabular for Policy {
-    const HEADER: &'static [&'static str] = &[
-        "POLICY", "EFFECT", "MODE", "SUBJECTS", "SERVERS", "MATCH", "VERSION",
-    ];
+    const HEADER: &'static [&'static str] = &["POLICY", "EFFECT", "MODE", "SUBJECTS", "SERVERS", "MATCH", "VERSION"];
     fn cells(&self) -> Vec<String> {
         vec![
             last(&self.name),
@@ -184,12 +141,7 @@ fn subjects(policy: &Policy) -> String {
     let Some(it) = &policy.subjects else {
         return String::new();
     };
-    let named = [
-        ("role", &it.roles),
-        ("group", &it.groups),
-        ("user", &it.users),
-        ("key", &it.api_keys),
-    ];
+    let named = [("role", &it.roles), ("group", &it.groups), ("user", &it.users), ("key", &it.api_keys)];
     let mut parts = kinds(&named);
     if it.anonymous {
         parts.push("anonymous".into());
@@ -201,34 +153,16 @@ fn patterns(policy: &Policy) -> String {
     let Some(it) = &policy.r#match else {
         return String::new();
     };
-    let named = [
-        ("tool", &it.tools),
-        ("prompt", &it.prompts),
-        ("resource", &it.resources),
-        ("method", &it.methods),
-    ];
+    let named = [("tool", &it.tools), ("prompt", &it.prompts), ("resource", &it.resources), ("method", &it.methods)];
     kinds(&named).join(" ")
 }
 
 fn kinds(named: &[(&str, &Vec<String>)]) -> Vec<String> {
-    named
-        .iter()
-        .filter(|(_, items)| !items.is_empty())
-        .map(|(kind, items)| format!("{kind}:{}", items.join(",")))
-        .collect()
+    named.iter().filter(|(_, items)| !items.is_empty()).map(|(kind, items)| format!("{kind}:{}", items.join(","))).collect()
 }
 
 impl Tabular for Node {
-    const HEADER: &'static [&'static str] = &[
-        "NODE",
-        "NAME",
-        "POOL",
-        "CONNECTED",
-        "APPLIED",
-        "BUILD",
-        "LAST SEEN",
-        "PROBLEMS",
-    ];
+    const HEADER: &'static [&'static str] = &["NODE", "NAME", "POOL", "CONNECTED", "APPLIED", "BUILD", "LAST SEEN", "PROBLEMS"];
     fn cells(&self) -> Vec<String> {
         vec![
             last(&self.name),
@@ -246,23 +180,14 @@ impl Tabular for Node {
 impl Tabular for JoinToken {
     const HEADER: &'static [&'static str] = &["TOKEN", "POOL", "EXPIRES", "USED", "NODE"];
     fn cells(&self) -> Vec<String> {
-        vec![
-            last(&self.name),
-            self.pool.clone(),
-            time(self.expire_time.as_ref()),
-            time(self.use_time.as_ref()),
-            last(&self.node),
-        ]
+        vec![last(&self.name), self.pool.clone(), time(self.expire_time.as_ref()), time(self.use_time.as_ref()), last(&self.node)]
     }
 }
 
 impl Tabular for ConfigVersion {
     const HEADER: &'static [&'static str] = &["VERSION", "COMMITTED", "ACTOR", "CHANGES"];
     fn cells(&self) -> Vec<String> {
-        let changes = self
-            .changes
-            .iter()
-            .map(|it| format!("{} {}", it.operation, it.resource));
+        let changes = self.changes.iter().map(|it| format!("{} {}", it.operation, it.resource));
         vec![
             self.version.to_string(),
             time(self.commit_time.as_ref()),
@@ -273,9 +198,7 @@ impl Tabular for ConfigVersion {
 }
 
 impl Tabular for AuditLog {
-    const HEADER: &'static [&'static str] = &[
-        "TIME", "ACTOR", "ACTION", "RESOURCE", "OUTCOME", "VERSION", "FROM",
-    ];
+    const HEADER: &'static [&'static str] = &["TIME", "ACTOR", "ACTION", "RESOURCE", "OUTCOME", "VERSION", "FROM"];
     fn cells(&self) -> Vec<String> {
         vec![
             time(self.time.as_ref()),
@@ -290,10 +213,8 @@ impl Tabular for AuditLog {
 }
 
 impl Tabular for RequestLog {
-    const HEADER: &'static [&'static str] = &[
-        "TIME", "REQUEST", "SUBJECT", "SERVER", "METHOD", "TARGET", "DECISION", "RULE", "VERSION",
-        "OUTCOME", "MS",
-    ];
+    const HEADER: &'static [&'static str] =
+        &["TIME", "REQUEST", "SUBJECT", "SERVER", "METHOD", "TARGET", "DECISION", "RULE", "VERSION", "OUTCOME", "MS"];
     fn cells(&self) -> Vec<String> {
         vec![
             time(self.decide_time.as_ref()),
@@ -303,11 +224,7 @@ impl Tabular for RequestLog {
             self.method.clone(),
             self.target.clone(),
             self.decision.clone(),
-            if self.rule.is_empty() {
-                self.reason.clone()
-            } else {
-                self.rule.clone()
-            },
+            if self.rule.is_empty() { self.reason.clone() } else { self.rule.clone() },
             version(self.config_version),
             self.outcome.clone(),
             format!("{:.1}", f64::from(self.total_us) / 1000.0),

@@ -11,18 +11,9 @@ fn server(slug: &str) -> Server {
         name: format!("organizations/demo/servers/{slug}"),
         display_name: "two\nlines \u{1b}[31m".into(),
         transport: Transport::StreamableHttp.into(),
-        endpoints: vec![Endpoint {
-            url: "http://127.0.0.1:9/mcp".into(),
-            weight: 2,
-        }],
-        call_timeout: Some(Duration {
-            seconds: 5,
-            nanos: 0,
-        }),
-        create_time: Some(Timestamp {
-            seconds: 1_795_377_845,
-            nanos: 0,
-        }),
+        endpoints: vec![Endpoint { url: "http://127.0.0.1:9/mcp".into(), weight: 2 }],
+        call_timeout: Some(Duration { seconds: 5, nanos: 0 }),
+        create_time: Some(Timestamp { seconds: 1_795_377_845, nanos: 0 }),
         config_version: 12,
         ..Server::default()
     }
@@ -31,16 +22,9 @@ fn server(slug: &str) -> Server {
 fn policy() -> Policy {
     Policy {
         effect: Effect::Allow.into(),
-        subjects: Some(Subjects {
-            roles: vec!["engineer".into()],
-            anonymous: true,
-            ..Subjects::default()
-        }),
+        subjects: Some(Subjects { roles: vec!["engineer".into()], anonymous: true, ..Subjects::default() }),
         servers: vec!["github".into()],
-        r#match: Some(Match {
-            tools: vec!["search_*".into(), "get_issue".into()],
-            ..Match::default()
-        }),
+        r#match: Some(Match { tools: vec!["search_*".into(), "get_issue".into()], ..Match::default() }),
         ..Policy::default()
     }
 }
@@ -67,11 +51,7 @@ fn a_list_as_json_is_an_array() {
 
 #[test]
 fn a_list_as_table_has_a_line_per_resource() {
-    let text = render_many(
-        Format::Table,
-        &[server("time"), server("weather-of-the-world")],
-    )
-    .unwrap();
+    let text = render_many(Format::Table, &[server("time"), server("weather-of-the-world")]).unwrap();
     let expected = "\
 SERVER                TRANSPORT        ERA  ENDPOINTS               ANONYMOUS  DISABLED  VERSION
 time                  streamable-http       http://127.0.0.1:9/mcp                       12
@@ -98,10 +78,7 @@ configVersion        12
 #[test]
 fn yaml_that_was_written_can_be_read_again() {
     let written = render_one(Format::Yaml, &policy()).unwrap();
-    assert_eq!(
-        Document::<Policy>::parse(&written).unwrap().resource,
-        policy()
-    );
+    assert_eq!(Document::<Policy>::parse(&written).unwrap().resource, policy());
 }
 
 #[test]
@@ -127,12 +104,7 @@ fn what_only_the_server_sets_is_not_a_field_to_change() {
 
 #[test]
 fn a_wrong_document_is_refused_by_name() {
-    for (text, named) in [
-        ("effekt: allow", "effekt"),
-        ("effect: maybe", "maybe"),
-        ("[1]", "map"),
-        ("a: [", "line"),
-    ] {
+    for (text, named) in [("effekt: allow", "effekt"), ("effect: maybe", "maybe"), ("[1]", "map"), ("a: [", "line")] {
         let error = Document::<Policy>::parse(text).unwrap_err();
         let message = format!("{error:#}");
         assert!(message.contains(named), "{text}: {message}");

@@ -9,9 +9,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use mcp_gateway::proto::admin::v1::{
-    Audience, RefreshRequest, TokenResponse, auth_service_client::AuthServiceClient,
-};
+use mcp_gateway::proto::admin::v1::{Audience, RefreshRequest, TokenResponse, auth_service_client::AuthServiceClient};
 use serde::{Deserialize, Serialize};
 use tonic::Code;
 use tonic::transport::Channel;
@@ -65,12 +63,7 @@ pub struct Place {
 impl Saved {
     /// A fresh login.
     pub fn new(place: Place, tokens: TokenResponse) -> Self {
-        let Place {
-            endpoint,
-            gateway,
-            ca,
-            email,
-        } = place;
+        let Place { endpoint, gateway, ca, email } = place;
         let mut saved = Self {
             endpoint,
             gateway,
@@ -93,10 +86,7 @@ impl Saved {
     }
 
     fn take(&mut self, audience: Audience, tokens: TokenResponse) {
-        let access = AccessToken {
-            token: tokens.access_token,
-            expires: moment(tokens.access_token_expire_time),
-        };
+        let access = AccessToken { token: tokens.access_token, expires: moment(tokens.access_token_expire_time) };
         *self.slot(audience) = Some(access);
         self.refresh_token = tokens.refresh_token;
         self.refresh_expires = moment(tokens.refresh_token_expire_time);
@@ -121,19 +111,12 @@ impl Saved {
 
 /// An absent moment is the epoch: a token without an end is refreshed before every use.
 fn moment(timestamp: Option<prost_types::Timestamp>) -> SystemTime {
-    timestamp
-        .and_then(|it| SystemTime::try_from(it).ok())
-        .unwrap_or(SystemTime::UNIX_EPOCH)
+    timestamp.and_then(|it| SystemTime::try_from(it).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// An access token for `audience`: the saved one, or a new one. `refused` is a token that the server just turned
 /// down although it looks good.
-pub async fn access(
-    store: &Store,
-    channel: Channel,
-    audience: Audience,
-    refused: Option<&str>,
-) -> anyhow::Result<String> {
+pub async fn access(store: &Store, channel: Channel, audience: Audience, refused: Option<&str>) -> anyhow::Result<String> {
     let mut saved = store.load()?.ok_or_else(not_signed_in)?;
     if let Some(token) = saved.usable(audience, refused) {
         return Ok(token);
@@ -144,15 +127,9 @@ pub async fn access(
     if let Some(token) = saved.usable(audience, refused) {
         return Ok(token);
     }
-    let request = RefreshRequest {
-        refresh_token: saved.refresh_token.clone(),
-        audience: audience.into(),
-    };
+    let request = RefreshRequest { refresh_token: saved.refresh_token.clone(), audience: audience.into() };
     // Never repeated: if the answer was lost, the token is used up and a repetition would look like theft.
-    let tokens = AuthServiceClient::new(channel)
-        .refresh(request)
-        .await
-        .map_err(refresh_failed)?;
+    let tokens = AuthServiceClient::new(channel).refresh(request).await.map_err(refresh_failed)?;
     saved.take(audience, tokens.into_inner());
     locked.save(&saved)?;
     saved.usable(audience, refused).ok_or_else(|| {

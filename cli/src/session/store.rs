@@ -41,12 +41,8 @@ impl Store {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
-        let saved = serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} is damaged: delete it and run `mcpgw login`",
-                path.display()
-            )
-        })?;
+        let saved = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged: delete it and run `mcpgw login`", path.display()))?;
         Ok(Some(saved))
     }
 
@@ -54,31 +50,19 @@ impl Store {
     pub async fn lock(&self) -> anyhow::Result<Locked> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder
-            .create(&self.dir)
-            .with_context(|| format!("cannot create {}", self.dir.display()))?;
+        builder.create(&self.dir).with_context(|| format!("cannot create {}", self.dir.display()))?;
         let path = self.dir.join("context.lock");
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
-        let file = options
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
+        let file = options.open(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let waiting = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
         let waited = tokio::time::timeout(LOCK_DEADLINE, waiting).await;
         let Ok(locked) = waited else {
-            return Err(Failure::Unreachable(format!(
-                "another mcpgw has held {} for a minute",
-                path.display()
-            ))
-            .into());
+            return Err(Failure::Unreachable(format!("another mcpgw has held {} for a minute", path.display())).into());
         };
-        let file = locked
-            .context("waiting for the lock was interrupted")?
-            .with_context(|| format!("cannot lock {}", path.display()))?;
-        Ok(Locked {
-            store: self.clone(),
-            _file: file,
-        })
+        let file =
+            locked.context("waiting for the lock was interrupted")?.with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(Locked { store: self.clone(), _file: file })
     }
 }
 
@@ -119,12 +103,7 @@ impl Locked {
 
 /// A file that only its owner reads, on disk before this returns: a lost refresh token costs the session.
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
     // `mode` counts only for new files.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;

@@ -55,25 +55,11 @@ struct Requests {
     decision: String,
 }
 
-const OUTCOMES: [&str; 10] = [
-    "",
-    "pending",
-    "interrupted",
-    "ok",
-    "denied",
-    "error",
-    "upstream_failed",
-    "cancelled",
-    "unknown",
-    "gateway_failed",
-];
+const OUTCOMES: [&str; 10] =
+    ["", "pending", "interrupted", "ok", "denied", "error", "upstream_failed", "cancelled", "unknown", "gateway_failed"];
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    if args.admin {
-        changes(cx, args).await
-    } else {
-        requests(cx, args).await
-    }
+    if args.admin { changes(cx, args).await } else { requests(cx, args).await }
 }
 
 async fn requests(cx: &Context, args: Args) -> anyhow::Result<()> {
@@ -92,11 +78,7 @@ async fn requests(cx: &Context, args: Args) -> anyhow::Result<()> {
             since: args.since,
             until: args.until,
         };
-        let page = cx
-            .call(LogServiceClient::new, request, async |c, r| {
-                c.list_request_logs(r).await
-            })
-            .await?;
+        let page = cx.call(LogServiceClient::new, request, async |c, r| c.list_request_logs(r).await).await?;
         Ok((page.request_logs, page.next_page_token))
     };
     let logs = args.page.collect(fetch).await?;
@@ -115,11 +97,7 @@ async fn changes(cx: &Context, args: Args) -> anyhow::Result<()> {
             since: args.since,
             until: args.until,
         };
-        let page = cx
-            .call(LogServiceClient::new, request, async |c, r| {
-                c.list_audit_logs(r).await
-            })
-            .await?;
+        let page = cx.call(LogServiceClient::new, request, async |c, r| c.list_audit_logs(r).await).await?;
         Ok((page.audit_logs, page.next_page_token))
     };
     let logs = args.page.collect(fetch).await?;

@@ -17,13 +17,7 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetConfigVersionRequest {
-        name: names::top("configVersions", &args.id),
-    };
-    let version = cx
-        .call(ConfigVersionServiceClient::new, request, async |c, r| {
-            c.get_config_version(r).await
-        })
-        .await?;
+    let request = GetConfigVersionRequest { name: names::top("configVersions", &args.id) };
+    let version = cx.call(ConfigVersionServiceClient::new, request, async |c, r| c.get_config_version(r).await).await?;
     cx.out.one(&version)
 }

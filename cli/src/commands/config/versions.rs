@@ -9,9 +9,7 @@ use crate::context::Context;
 
 /// Flags of `config versions`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw config versions --limit 10\n  mcpgw config versions --org acme -o json"
-)]
+#[command(after_help = "Examples:\n  mcpgw config versions --limit 10\n  mcpgw config versions --org acme -o json")]
 pub struct Args {
     #[command(flatten)]
     page: Page,
@@ -20,16 +18,8 @@ pub struct Args {
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let organization = cx.org_or_all()?;
     let fetch = async |page_size, page_token| {
-        let request = ListConfigVersionsRequest {
-            page_size,
-            page_token,
-            organization: organization.clone(),
-        };
-        let page = cx
-            .call(ConfigVersionServiceClient::new, request, async |c, r| {
-                c.list_config_versions(r).await
-            })
-            .await?;
+        let request = ListConfigVersionsRequest { page_size, page_token, organization: organization.clone() };
+        let page = cx.call(ConfigVersionServiceClient::new, request, async |c, r| c.list_config_versions(r).await).await?;
         Ok((page.config_versions, page.next_page_token))
     };
     let versions = args.page.collect(fetch).await?;

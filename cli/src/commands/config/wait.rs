@@ -14,9 +14,7 @@ const SLACK: Duration = Duration::from_secs(10);
 
 /// Flags of `config wait`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw config wait 12\n  mcpgw config wait 12 --timeout 2m -o json"
-)]
+#[command(after_help = "Examples:\n  mcpgw config wait 12\n  mcpgw config wait 12 --timeout 2m -o json")]
 pub struct Args {
     /// The version, as changes print it
     version: u64,
@@ -26,23 +24,10 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = WaitConfigVersionRequest {
-        version: args.version,
-        timeout: Some(args::proto_duration(args.timeout)),
-    };
+    let request = WaitConfigVersionRequest { version: args.version, timeout: Some(args::proto_duration(args.timeout)) };
     let deadline = args.timeout + SLACK;
-    let arrived = cx
-        .call_within(
-            deadline,
-            ConfigVersionServiceClient::new,
-            request,
-            async |c, r| c.wait_config_version(r).await,
-        )
-        .await?;
-    eprintln!(
-        "{} connected nodes run version {} or later",
-        arrived.nodes.len(),
-        args.version
-    );
+    let arrived =
+        cx.call_within(deadline, ConfigVersionServiceClient::new, request, async |c, r| c.wait_config_version(r).await).await?;
+    eprintln!("{} connected nodes run version {} or later", arrived.nodes.len(), args.version);
     cx.out.many(&arrived.nodes)
 }

@@ -30,10 +30,7 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let mut key = ApiKey {
-        expire_time: args.expires_in.map(|it| (SystemTime::now() + it).into()),
-        ..ApiKey::default()
-    };
+    let mut key = ApiKey { expire_time: args.expires_in.map(|it| (SystemTime::now() + it).into()), ..ApiKey::default() };
     if let Some(user) = &args.user {
         key.user = names::user(cx, user).await?;
     }
@@ -44,17 +41,8 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let created = cx
-        .call(ApiKeyServiceClient::new, request, async |c, r| {
-            c.create_api_key(r).await
-        })
-        .await?;
-    let name = created
-        .api_key
-        .as_ref()
-        .map(|it| it.name.as_str())
-        .unwrap_or_default();
-    args.change
-        .say(&format!("created {name}; its secret is shown this once"));
+    let created = cx.call(ApiKeyServiceClient::new, request, async |c, r| c.create_api_key(r).await).await?;
+    let name = created.api_key.as_ref().map(|it| it.name.as_str()).unwrap_or_default();
+    args.change.say(&format!("created {name}; its secret is shown this once"));
     cx.out.one(&created)
 }

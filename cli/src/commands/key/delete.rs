@@ -10,9 +10,7 @@ use crate::names;
 
 /// Flags of `key delete`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw key delete q3t7m2k5a4b6c8d9\n  mcpgw key delete q3t7m2k5a4b6c8d9 --validate-only"
-)]
+#[command(after_help = "Examples:\n  mcpgw key delete q3t7m2k5a4b6c8d9\n  mcpgw key delete q3t7m2k5a4b6c8d9 --validate-only")]
 pub struct Args {
     /// The API key
     #[arg(value_name = "KEY")]
@@ -32,11 +30,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let deleted = cx
-        .call(ApiKeyServiceClient::new, request, async |c, r| {
-            c.delete_api_key(r).await
-        })
-        .await?;
+    let deleted = cx.call(ApiKeyServiceClient::new, request, async |c, r| c.delete_api_key(r).await).await?;
     args.change.say(&format!("deleted {name}"));
     cx.out.one(&deleted)
 }

@@ -18,16 +18,8 @@ pub struct Args {
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let parent = cx.org()?;
     let fetch = async |page_size, page_token| {
-        let request = ListApiKeysRequest {
-            parent: parent.clone(),
-            page_size,
-            page_token,
-        };
-        let page = cx
-            .call(ApiKeyServiceClient::new, request, async |c, r| {
-                c.list_api_keys(r).await
-            })
-            .await?;
+        let request = ListApiKeysRequest { parent: parent.clone(), page_size, page_token };
+        let page = cx.call(ApiKeyServiceClient::new, request, async |c, r| c.list_api_keys(r).await).await?;
         Ok((page.api_keys, page.next_page_token))
     };
     let api_keys = args.page.collect(fetch).await?;

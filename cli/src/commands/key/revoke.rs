@@ -22,15 +22,8 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = RevokeApiKeyRequest {
-        name: names::child(cx, "apiKeys", &args.id)?,
-        etag: args.etag,
-    };
-    let key = cx
-        .call(ApiKeyServiceClient::new, request, async |c, r| {
-            c.revoke_api_key(r).await
-        })
-        .await?;
+    let request = RevokeApiKeyRequest { name: names::child(cx, "apiKeys", &args.id)?, etag: args.etag };
+    let key = cx.call(ApiKeyServiceClient::new, request, async |c, r| c.revoke_api_key(r).await).await?;
     let version = key.config_version;
     eprintln!(
         "revoked {} in configuration version {version}; `mcpgw config wait {version}` returns when every node knows",

@@ -28,14 +28,8 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetApiKeyRequest {
-        name: names::child(cx, "apiKeys", &args.id)?,
-    };
-    let mut key = cx
-        .call(ApiKeyServiceClient::new, request, async |c, r| {
-            c.get_api_key(r).await
-        })
-        .await?;
+    let request = GetApiKeyRequest { name: names::child(cx, "apiKeys", &args.id)? };
+    let mut key = cx.call(ApiKeyServiceClient::new, request, async |c, r| c.get_api_key(r).await).await?;
     let mut mask = Mask::default();
     args.fields.apply(&mut key, &mut mask);
     key.etag = args.etag.unwrap_or(key.etag);
@@ -45,11 +39,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let updated = cx
-        .call(ApiKeyServiceClient::new, request, async |c, r| {
-            c.update_api_key(r).await
-        })
-        .await?;
+    let updated = cx.call(ApiKeyServiceClient::new, request, async |c, r| c.update_api_key(r).await).await?;
     args.change.say(&format!("updated {}", updated.name));
     cx.out.one(&updated)
 }

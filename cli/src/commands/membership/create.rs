@@ -24,10 +24,7 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let mut membership = Membership {
-        user: names::user(cx, &args.user).await?,
-        ..Membership::default()
-    };
+    let mut membership = Membership { user: names::user(cx, &args.user).await?, ..Membership::default() };
     args.fields.apply(&mut membership, &mut Mask::default());
     let request = CreateMembershipRequest {
         parent: cx.org()?,
@@ -35,11 +32,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let created = cx
-        .call(MembershipServiceClient::new, request, async |c, r| {
-            c.create_membership(r).await
-        })
-        .await?;
+    let created = cx.call(MembershipServiceClient::new, request, async |c, r| c.create_membership(r).await).await?;
     args.change.say(&format!("created {}", created.name));
     cx.out.one(&created)
 }

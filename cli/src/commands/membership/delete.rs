@@ -31,11 +31,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let deleted = cx
-        .call(MembershipServiceClient::new, request, async |c, r| {
-            c.delete_membership(r).await
-        })
-        .await?;
+    let deleted = cx.call(MembershipServiceClient::new, request, async |c, r| c.delete_membership(r).await).await?;
     args.change.say(&format!("deleted {name}"));
     cx.out.one(&deleted)
 }

@@ -9,9 +9,7 @@ use crate::context::Context;
 
 /// Flags of `membership list`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw membership list\n  mcpgw membership list --org acme -o json"
-)]
+#[command(after_help = "Examples:\n  mcpgw membership list\n  mcpgw membership list --org acme -o json")]
 pub struct Args {
     #[command(flatten)]
     page: Page,
@@ -20,16 +18,8 @@ pub struct Args {
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let parent = cx.org()?;
     let fetch = async |page_size, page_token| {
-        let request = ListMembershipsRequest {
-            parent: parent.clone(),
-            page_size,
-            page_token,
-        };
-        let page = cx
-            .call(MembershipServiceClient::new, request, async |c, r| {
-                c.list_memberships(r).await
-            })
-            .await?;
+        let request = ListMembershipsRequest { parent: parent.clone(), page_size, page_token };
+        let page = cx.call(MembershipServiceClient::new, request, async |c, r| c.list_memberships(r).await).await?;
         Ok((page.memberships, page.next_page_token))
     };
     let memberships = args.page.collect(fetch).await?;

@@ -67,35 +67,16 @@ impl Fields {
 async fn name(cx: &Context, given: &str) -> anyhow::Result<String> {
     if !given.contains('@') {
         let user = names::user(cx, given).await;
-        let given = if given == "me" {
-            user?
-        } else {
-            given.to_owned()
-        };
-        let uid = if given.starts_with("users/") {
-            names::id(&given)
-        } else {
-            given.as_str()
-        };
+        let given = if given == "me" { user? } else { given.to_owned() };
+        let uid = if given.starts_with("users/") { names::id(&given) } else { given.as_str() };
         return names::child(cx, "memberships", uid);
     }
     let parent = cx.org()?;
     let mut page_token = String::new();
     loop {
-        let request = ListMembershipsRequest {
-            parent: parent.clone(),
-            page_size: 500,
-            page_token,
-        };
-        let page = cx
-            .call(MembershipServiceClient::new, request, async |c, r| {
-                c.list_memberships(r).await
-            })
-            .await?;
-        let found = page
-            .memberships
-            .into_iter()
-            .find(|it| it.email.to_lowercase() == given.to_lowercase());
+        let request = ListMembershipsRequest { parent: parent.clone(), page_size: 500, page_token };
+        let page = cx.call(MembershipServiceClient::new, request, async |c, r| c.list_memberships(r).await).await?;
+        let found = page.memberships.into_iter().find(|it| it.email.to_lowercase() == given.to_lowercase());
         if let Some(membership) = found {
             return Ok(membership.name);
         }

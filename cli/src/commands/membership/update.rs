@@ -27,14 +27,8 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetMembershipRequest {
-        name: super::name(cx, &args.id).await?,
-    };
-    let mut membership = cx
-        .call(MembershipServiceClient::new, request, async |c, r| {
-            c.get_membership(r).await
-        })
-        .await?;
+    let request = GetMembershipRequest { name: super::name(cx, &args.id).await? };
+    let mut membership = cx.call(MembershipServiceClient::new, request, async |c, r| c.get_membership(r).await).await?;
     let mut mask = Mask::default();
     args.fields.apply(&mut membership, &mut mask);
     membership.etag = args.etag.unwrap_or(membership.etag);
@@ -44,11 +38,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let updated = cx
-        .call(MembershipServiceClient::new, request, async |c, r| {
-            c.update_membership(r).await
-        })
-        .await?;
+    let updated = cx.call(MembershipServiceClient::new, request, async |c, r| c.update_membership(r).await).await?;
     args.change.say(&format!("updated {}", updated.name));
     cx.out.one(&updated)
 }

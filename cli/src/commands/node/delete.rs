@@ -23,16 +23,9 @@ pub struct Args {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let name = names::top("nodes", &args.id);
-    let request = DeleteNodeRequest {
-        name: name.clone(),
-        validate_only: args.change.validate_only,
-        request_id: args.change.request_id(),
-    };
-    let deleted = cx
-        .call(NodeServiceClient::new, request, async |c, r| {
-            c.delete_node(r).await
-        })
-        .await?;
+    let request =
+        DeleteNodeRequest { name: name.clone(), validate_only: args.change.validate_only, request_id: args.change.request_id() };
+    let deleted = cx.call(NodeServiceClient::new, request, async |c, r| c.delete_node(r).await).await?;
     args.change.say(&format!("deleted {name}"));
     cx.out.one(&deleted)
 }

@@ -19,13 +19,7 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetNodeRequest {
-        name: names::top("nodes", &args.id),
-    };
-    let node = cx
-        .call(NodeServiceClient::new, request, async |c, r| {
-            c.get_node(r).await
-        })
-        .await?;
+    let request = GetNodeRequest { name: names::top("nodes", &args.id) };
+    let node = cx.call(NodeServiceClient::new, request, async |c, r| c.get_node(r).await).await?;
     cx.out.one(&node)
 }

@@ -20,16 +20,8 @@ pub struct Args {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let fetch = async |page_size, page_token| {
-        let request = ListNodesRequest {
-            page_size,
-            page_token,
-            pool: args.pool.clone(),
-        };
-        let page = cx
-            .call(NodeServiceClient::new, request, async |c, r| {
-                c.list_nodes(r).await
-            })
-            .await?;
+        let request = ListNodesRequest { page_size, page_token, pool: args.pool.clone() };
+        let page = cx.call(NodeServiceClient::new, request, async |c, r| c.list_nodes(r).await).await?;
         Ok((page.nodes, page.next_page_token))
     };
     let nodes = args.page.collect(fetch).await?;

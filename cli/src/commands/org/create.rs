@@ -32,11 +32,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let created = cx
-        .call(OrganizationServiceClient::new, request, async |c, r| {
-            c.create_organization(r).await
-        })
-        .await?;
+    let created = cx.call(OrganizationServiceClient::new, request, async |c, r| c.create_organization(r).await).await?;
     args.change.say(&format!("created {}", created.name));
     cx.out.one(&created)
 }

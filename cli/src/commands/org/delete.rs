@@ -10,9 +10,7 @@ use crate::names;
 
 /// Flags of `org delete`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw org delete demo\n  mcpgw org delete demo --validate-only"
-)]
+#[command(after_help = "Examples:\n  mcpgw org delete demo\n  mcpgw org delete demo --validate-only")]
 pub struct Args {
     /// The organisation
     #[arg(value_name = "ORG")]
@@ -32,11 +30,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let deleted = cx
-        .call(OrganizationServiceClient::new, request, async |c, r| {
-            c.delete_organization(r).await
-        })
-        .await?;
+    let deleted = cx.call(OrganizationServiceClient::new, request, async |c, r| c.delete_organization(r).await).await?;
     args.change.say(&format!("deleted {name}"));
     cx.out.one(&deleted)
 }

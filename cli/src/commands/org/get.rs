@@ -17,13 +17,7 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetOrganizationRequest {
-        name: names::org(&args.id),
-    };
-    let organization = cx
-        .call(OrganizationServiceClient::new, request, async |c, r| {
-            c.get_organization(r).await
-        })
-        .await?;
+    let request = GetOrganizationRequest { name: names::org(&args.id) };
+    let organization = cx.call(OrganizationServiceClient::new, request, async |c, r| c.get_organization(r).await).await?;
     cx.out.one(&organization)
 }

@@ -17,15 +17,8 @@ pub struct Args {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let fetch = async |page_size, page_token| {
-        let request = ListOrganizationsRequest {
-            page_size,
-            page_token,
-        };
-        let page = cx
-            .call(OrganizationServiceClient::new, request, async |c, r| {
-                c.list_organizations(r).await
-            })
-            .await?;
+        let request = ListOrganizationsRequest { page_size, page_token };
+        let page = cx.call(OrganizationServiceClient::new, request, async |c, r| c.list_organizations(r).await).await?;
         Ok((page.organizations, page.next_page_token))
     };
     let organizations = args.page.collect(fetch).await?;

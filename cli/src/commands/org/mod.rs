@@ -60,18 +60,10 @@ struct Fields {
 impl Fields {
     fn apply(self, to: &mut Organization, mask: &mut Mask) {
         mask.set("display_name", &mut to.display_name, self.display_name);
-        mask.replace(
-            "allowed_origins",
-            &mut to.allowed_origins,
-            self.allowed_origin,
-        );
+        mask.replace("allowed_origins", &mut to.allowed_origins, self.allowed_origin);
         mask.set("audit_full", &mut to.audit_full, self.audit_full);
         mask.set("pool", &mut to.pool, self.pool);
         let days = self.request_log_retention_days;
-        mask.set(
-            "request_log_retention_days",
-            &mut to.request_log_retention_days,
-            days,
-        );
+        mask.set("request_log_retention_days", &mut to.request_log_retention_days, days);
     }
 }

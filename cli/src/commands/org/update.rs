@@ -28,14 +28,8 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetOrganizationRequest {
-        name: names::org(&args.id),
-    };
-    let mut organization = cx
-        .call(OrganizationServiceClient::new, request, async |c, r| {
-            c.get_organization(r).await
-        })
-        .await?;
+    let request = GetOrganizationRequest { name: names::org(&args.id) };
+    let mut organization = cx.call(OrganizationServiceClient::new, request, async |c, r| c.get_organization(r).await).await?;
     let mut mask = Mask::default();
     args.fields.apply(&mut organization, &mut mask);
     organization.etag = args.etag.unwrap_or(organization.etag);
@@ -45,11 +39,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let updated = cx
-        .call(OrganizationServiceClient::new, request, async |c, r| {
-            c.update_organization(r).await
-        })
-        .await?;
+    let updated = cx.call(OrganizationServiceClient::new, request, async |c, r| c.update_organization(r).await).await?;
     args.change.say(&format!("updated {}", updated.name));
     cx.out.one(&updated)
 }

@@ -45,9 +45,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         Some(path) => Document::<Policy>::parse(&prompt::document(path)?)?.resource,
         None => Policy::default(),
     };
-    args.fields
-        .apply(cx, &mut policy, &mut Mask::default())
-        .await?;
+    args.fields.apply(cx, &mut policy, &mut Mask::default()).await?;
     let request = CreatePolicyRequest {
         parent: cx.org()?,
         policy_id: args.id,
@@ -55,11 +53,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let created = cx
-        .call(PolicyServiceClient::new, request, async |c, r| {
-            c.create_policy(r).await
-        })
-        .await?;
+    let created = cx.call(PolicyServiceClient::new, request, async |c, r| c.create_policy(r).await).await?;
     args.change.say(&format!("created {}", created.name));
     cx.out.one(&created)
 }

@@ -10,9 +10,7 @@ use crate::names;
 
 /// Flags of `policy delete`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw policy delete engineers\n  mcpgw policy delete engineers --validate-only"
-)]
+#[command(after_help = "Examples:\n  mcpgw policy delete engineers\n  mcpgw policy delete engineers --validate-only")]
 pub struct Args {
     /// The policy
     #[arg(value_name = "POLICY")]
@@ -32,11 +30,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let deleted = cx
-        .call(PolicyServiceClient::new, request, async |c, r| {
-            c.delete_policy(r).await
-        })
-        .await?;
+    let deleted = cx.call(PolicyServiceClient::new, request, async |c, r| c.delete_policy(r).await).await?;
     args.change.say(&format!("deleted {name}"));
     cx.out.one(&deleted)
 }

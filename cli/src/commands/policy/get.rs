@@ -9,9 +9,7 @@ use crate::names;
 
 /// Flags of `policy get`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw policy get engineers\n  mcpgw policy get engineers -o yaml"
-)]
+#[command(after_help = "Examples:\n  mcpgw policy get engineers\n  mcpgw policy get engineers -o yaml")]
 pub struct Args {
     /// The policy
     #[arg(value_name = "POLICY")]
@@ -19,13 +17,7 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetPolicyRequest {
-        name: names::child(cx, "policies", &args.id)?,
-    };
-    let policy = cx
-        .call(PolicyServiceClient::new, request, async |c, r| {
-            c.get_policy(r).await
-        })
-        .await?;
+    let request = GetPolicyRequest { name: names::child(cx, "policies", &args.id)? };
+    let policy = cx.call(PolicyServiceClient::new, request, async |c, r| c.get_policy(r).await).await?;
     cx.out.one(&policy)
 }

@@ -18,16 +18,8 @@ pub struct Args {
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let parent = cx.org()?;
     let fetch = async |page_size, page_token| {
-        let request = ListPoliciesRequest {
-            parent: parent.clone(),
-            page_size,
-            page_token,
-        };
-        let page = cx
-            .call(PolicyServiceClient::new, request, async |c, r| {
-                c.list_policies(r).await
-            })
-            .await?;
+        let request = ListPoliciesRequest { parent: parent.clone(), page_size, page_token };
+        let page = cx.call(PolicyServiceClient::new, request, async |c, r| c.list_policies(r).await).await?;
         Ok((page.policies, page.next_page_token))
     };
     let policies = args.page.collect(fetch).await?;

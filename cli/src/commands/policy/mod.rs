@@ -114,11 +114,7 @@ impl Subjects {
         let mut users = Vec::with_capacity(self.user.len());
         for user in &self.user {
             let empty = user.is_empty();
-            users.push(if empty {
-                String::new()
-            } else {
-                names::id(&names::user(cx, user).await?).to_owned()
-            });
+            users.push(if empty { String::new() } else { names::id(&names::user(cx, user).await?).to_owned() });
         }
         let mut subjects = to.subjects.take().unwrap_or_default();
         mask.replace("subjects", &mut subjects.roles, self.role);

@@ -34,14 +34,8 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetPolicyRequest {
-        name: names::child(cx, "policies", &args.id)?,
-    };
-    let read = cx
-        .call(PolicyServiceClient::new, request, async |c, r| {
-            c.get_policy(r).await
-        })
-        .await?;
+    let request = GetPolicyRequest { name: names::child(cx, "policies", &args.id)? };
+    let read = cx.call(PolicyServiceClient::new, request, async |c, r| c.get_policy(r).await).await?;
     let mut mask = Mask::default();
     let mut policy = match &args.file {
         Some(path) => from_file(path, &read, &mut mask)?,
@@ -55,20 +49,13 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let updated = cx
-        .call(PolicyServiceClient::new, request, async |c, r| {
-            c.update_policy(r).await
-        })
-        .await?;
+    let updated = cx.call(PolicyServiceClient::new, request, async |c, r| c.update_policy(r).await).await?;
     args.change.say(&format!("updated {}", updated.name));
     cx.out.one(&updated)
 }
 
 fn from_file(path: &std::path::Path, read: &Policy, mask: &mut Mask) -> anyhow::Result<Policy> {
-    let Document {
-        mut resource,
-        fields,
-    } = Document::<Policy>::parse(&prompt::document(path)?)?;
+    let Document { mut resource, fields } = Document::<Policy>::parse(&prompt::document(path)?)?;
     fields.iter().for_each(|field| mask.touch(field));
     resource.name.clone_from(&read.name);
     if resource.etag.is_empty() {

@@ -43,11 +43,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let created = cx
-        .call(ServerServiceClient::new, request, async |c, r| {
-            c.create_server(r).await
-        })
-        .await?;
+    let created = cx.call(ServerServiceClient::new, request, async |c, r| c.create_server(r).await).await?;
     args.change.say(&format!("created {}", created.name));
     cx.out.one(&created)
 }

@@ -10,9 +10,7 @@ use crate::names;
 
 /// Flags of `server delete`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw server delete github\n  mcpgw server delete github --validate-only"
-)]
+#[command(after_help = "Examples:\n  mcpgw server delete github\n  mcpgw server delete github --validate-only")]
 pub struct Args {
     /// The server
     #[arg(value_name = "SERVER")]
@@ -32,11 +30,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let deleted = cx
-        .call(ServerServiceClient::new, request, async |c, r| {
-            c.delete_server(r).await
-        })
-        .await?;
+    let deleted = cx.call(ServerServiceClient::new, request, async |c, r| c.delete_server(r).await).await?;
     args.change.say(&format!("deleted {name}"));
     cx.out.one(&deleted)
 }

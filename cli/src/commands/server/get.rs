@@ -17,13 +17,7 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetServerRequest {
-        name: names::child(cx, "servers", &args.id)?,
-    };
-    let server = cx
-        .call(ServerServiceClient::new, request, async |c, r| {
-            c.get_server(r).await
-        })
-        .await?;
+    let request = GetServerRequest { name: names::child(cx, "servers", &args.id)? };
+    let server = cx.call(ServerServiceClient::new, request, async |c, r| c.get_server(r).await).await?;
     cx.out.one(&server)
 }

@@ -18,16 +18,8 @@ pub struct Args {
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let parent = cx.org()?;
     let fetch = async |page_size, page_token| {
-        let request = ListServersRequest {
-            parent: parent.clone(),
-            page_size,
-            page_token,
-        };
-        let page = cx
-            .call(ServerServiceClient::new, request, async |c, r| {
-                c.list_servers(r).await
-            })
-            .await?;
+        let request = ListServersRequest { parent: parent.clone(), page_size, page_token };
+        let page = cx.call(ServerServiceClient::new, request, async |c, r| c.list_servers(r).await).await?;
         Ok((page.servers, page.next_page_token))
     };
     let servers = args.page.collect(fetch).await?;

@@ -79,42 +79,19 @@ struct Fields {
 
 impl Fields {
     fn apply(self, to: &mut Server, mask: &mut Mask) -> anyhow::Result<()> {
-        let endpoints: Vec<_> = self
-            .url
-            .into_iter()
-            .map(|url| Endpoint { url, weight: 0 })
-            .collect();
-        mask.set(
-            "endpoints",
-            &mut to.endpoints,
-            (!endpoints.is_empty()).then_some(endpoints),
-        );
+        let endpoints: Vec<_> = self.url.into_iter().map(|url| Endpoint { url, weight: 0 }).collect();
+        mask.set("endpoints", &mut to.endpoints, (!endpoints.is_empty()).then_some(endpoints));
         mask.set("display_name", &mut to.display_name, self.display_name);
         mask.set("transport", &mut to.transport, self.transport);
         mask.set("era", &mut to.era, self.era);
-        mask.set(
-            "allow_anonymous",
-            &mut to.allow_anonymous,
-            self.allow_anonymous,
-        );
+        mask.set("allow_anonymous", &mut to.allow_anonymous, self.allow_anonymous);
         mask.set("disabled", &mut to.disabled, self.disabled);
         let timeout = self.call_timeout.map(|it| Some(args::proto_duration(it)));
         mask.set("call_timeout", &mut to.call_timeout, timeout);
-        mask.set(
-            "max_body_bytes",
-            &mut to.max_body_bytes,
-            self.max_body_bytes,
-        );
+        mask.set("max_body_bytes", &mut to.max_body_bytes, self.max_body_bytes);
         if let (Some(header), Some(file)) = (self.credential_header, self.credential_file) {
-            let credential = UpstreamCredential {
-                header,
-                value: prompt::secret_file(&file)?,
-            };
-            mask.set(
-                "upstream_credential",
-                &mut to.upstream_credential,
-                Some(Some(credential)),
-            );
+            let credential = UpstreamCredential { header, value: prompt::secret_file(&file)? };
+            mask.set("upstream_credential", &mut to.upstream_credential, Some(Some(credential)));
         }
         Ok(())
     }

@@ -37,14 +37,8 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetServerRequest {
-        name: names::child(cx, "servers", &args.id)?,
-    };
-    let read = cx
-        .call(ServerServiceClient::new, request, async |c, r| {
-            c.get_server(r).await
-        })
-        .await?;
+    let request = GetServerRequest { name: names::child(cx, "servers", &args.id)? };
+    let read = cx.call(ServerServiceClient::new, request, async |c, r| c.get_server(r).await).await?;
     let mut mask = Mask::default();
     let mut server = match &args.file {
         Some(path) => from_file(path, &read, &mut mask)?,
@@ -52,11 +46,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     };
     args.fields.apply(&mut server, &mut mask)?;
     if args.no_credential {
-        mask.set(
-            "upstream_credential",
-            &mut server.upstream_credential,
-            Some(None),
-        );
+        mask.set("upstream_credential", &mut server.upstream_credential, Some(None));
     }
     server.etag = args.etag.unwrap_or(server.etag);
     let request = UpdateServerRequest {
@@ -65,20 +55,13 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let updated = cx
-        .call(ServerServiceClient::new, request, async |c, r| {
-            c.update_server(r).await
-        })
-        .await?;
+    let updated = cx.call(ServerServiceClient::new, request, async |c, r| c.update_server(r).await).await?;
     args.change.say(&format!("updated {}", updated.name));
     cx.out.one(&updated)
 }
 
 fn from_file(path: &std::path::Path, read: &Server, mask: &mut Mask) -> anyhow::Result<Server> {
-    let Document {
-        mut resource,
-        fields,
-    } = Document::<Server>::parse(&prompt::document(path)?)?;
+    let Document { mut resource, fields } = Document::<Server>::parse(&prompt::document(path)?)?;
     fields.iter().for_each(|field| mask.touch(field));
     resource.name.clone_from(&read.name);
     if resource.etag.is_empty() {

@@ -29,27 +29,16 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let mut user = User {
-        email: args.email,
-        ..User::default()
-    };
+    let mut user = User { email: args.email, ..User::default() };
     args.fields.apply(&mut user, &mut Mask::default());
-    let password = args
-        .password_file
-        .as_deref()
-        .map(prompt::secret_file)
-        .transpose()?;
+    let password = args.password_file.as_deref().map(prompt::secret_file).transpose()?;
     let request = CreateUserRequest {
         user: Some(user),
         password: password.unwrap_or_default(),
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let created = cx
-        .call(UserServiceClient::new, request, async |c, r| {
-            c.create_user(r).await
-        })
-        .await?;
+    let created = cx.call(UserServiceClient::new, request, async |c, r| c.create_user(r).await).await?;
     args.change.say(&format!("created {}", created.name));
     if !created.initial_password.is_empty() {
         eprintln!("the initial password is shown this once");

@@ -10,9 +10,7 @@ use crate::names;
 
 /// Flags of `user delete`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw user delete ada@example.com\n  mcpgw user delete ada@example.com --validate-only"
-)]
+#[command(after_help = "Examples:\n  mcpgw user delete ada@example.com\n  mcpgw user delete ada@example.com --validate-only")]
 pub struct Args {
     /// The user: email address, uid, or `me`
     #[arg(value_name = "USER")]
@@ -32,11 +30,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let deleted = cx
-        .call(UserServiceClient::new, request, async |c, r| {
-            c.delete_user(r).await
-        })
-        .await?;
+    let deleted = cx.call(UserServiceClient::new, request, async |c, r| c.delete_user(r).await).await?;
     args.change.say(&format!("deleted {name}"));
     cx.out.one(&deleted)
 }

@@ -9,9 +9,7 @@ use crate::names;
 
 /// Flags of `user get`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw user get ada@example.com\n  mcpgw user get ada@example.com -o yaml"
-)]
+#[command(after_help = "Examples:\n  mcpgw user get ada@example.com\n  mcpgw user get ada@example.com -o yaml")]
 pub struct Args {
     /// The user: email address, uid, or `me`
     #[arg(value_name = "USER")]
@@ -19,13 +17,7 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetUserRequest {
-        name: names::user(cx, &args.id).await?,
-    };
-    let user = cx
-        .call(UserServiceClient::new, request, async |c, r| {
-            c.get_user(r).await
-        })
-        .await?;
+    let request = GetUserRequest { name: names::user(cx, &args.id).await? };
+    let user = cx.call(UserServiceClient::new, request, async |c, r| c.get_user(r).await).await?;
     cx.out.one(&user)
 }

@@ -17,15 +17,8 @@ pub struct Args {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let fetch = async |page_size, page_token| {
-        let request = ListUsersRequest {
-            page_size,
-            page_token,
-        };
-        let page = cx
-            .call(UserServiceClient::new, request, async |c, r| {
-                c.list_users(r).await
-            })
-            .await?;
+        let request = ListUsersRequest { page_size, page_token };
+        let page = cx.call(UserServiceClient::new, request, async |c, r| c.list_users(r).await).await?;
         Ok((page.users, page.next_page_token))
     };
     let users = args.page.collect(fetch).await?;

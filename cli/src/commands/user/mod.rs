@@ -59,10 +59,6 @@ impl Fields {
     fn apply(self, to: &mut User, mask: &mut Mask) {
         mask.set("display_name", &mut to.display_name, self.display_name);
         mask.set("disabled", &mut to.disabled, self.disabled);
-        mask.set(
-            "platform_admin",
-            &mut to.platform_admin,
-            self.platform_admin,
-        );
+        mask.set("platform_admin", &mut to.platform_admin, self.platform_admin);
     }
 }

@@ -11,9 +11,7 @@ use crate::{names, prompt};
 
 /// Flags of `user set-password`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw user set-password\n  mcpgw user set-password ada@example.com --password-file ./new"
-)]
+#[command(after_help = "Examples:\n  mcpgw user set-password\n  mcpgw user set-password ada@example.com --password-file ./new")]
 pub struct Args {
     /// The user: email address, uid, or `me`
     #[arg(value_name = "USER", default_value = "me")]
@@ -37,20 +35,9 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         Some(path) => prompt::secret_file(&path)?,
         None => prompt::password("New password, at least 12 characters")?,
     };
-    let name = if own {
-        "users/me".into()
-    } else {
-        names::user(cx, &args.id).await?
-    };
-    let request = SetPasswordRequest {
-        name,
-        current_password: current,
-        new_password: new,
-    };
-    cx.call(UserServiceClient::new, request, async |c, r| {
-        c.set_password(r).await
-    })
-    .await?;
+    let name = if own { "users/me".into() } else { names::user(cx, &args.id).await? };
+    let request = SetPasswordRequest { name, current_password: current, new_password: new };
+    cx.call(UserServiceClient::new, request, async |c, r| c.set_password(r).await).await?;
     eprintln!("the password is set and the user's sessions have ended");
     if own {
         eprintln!("sign in again: mcpgw login");

@@ -31,14 +31,8 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let request = GetUserRequest {
-        name: names::user(cx, &args.id).await?,
-    };
-    let mut user = cx
-        .call(UserServiceClient::new, request, async |c, r| {
-            c.get_user(r).await
-        })
-        .await?;
+    let request = GetUserRequest { name: names::user(cx, &args.id).await? };
+    let mut user = cx.call(UserServiceClient::new, request, async |c, r| c.get_user(r).await).await?;
     let mut mask = Mask::default();
     mask.set("email", &mut user.email, args.email);
     args.fields.apply(&mut user, &mut mask);
@@ -49,11 +43,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let updated = cx
-        .call(UserServiceClient::new, request, async |c, r| {
-            c.update_user(r).await
-        })
-        .await?;
+    let updated = cx.call(UserServiceClient::new, request, async |c, r| c.update_user(r).await).await?;
     args.change.say(&format!("updated {}", updated.name));
     cx.out.one(&updated)
 }

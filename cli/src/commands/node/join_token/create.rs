@@ -26,22 +26,13 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let token = JoinToken {
-        pool: args.pool,
-        ttl: Some(args::proto_duration(args.ttl)),
-        ..JoinToken::default()
-    };
+    let token = JoinToken { pool: args.pool, ttl: Some(args::proto_duration(args.ttl)), ..JoinToken::default() };
     let request = CreateJoinTokenRequest {
         join_token: Some(token),
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let created = cx
-        .call(JoinTokenServiceClient::new, request, async |c, r| {
-            c.create_join_token(r).await
-        })
-        .await?;
-    args.change
-        .say("created; give the secret to one node, it is shown this once");
+    let created = cx.call(JoinTokenServiceClient::new, request, async |c, r| c.create_join_token(r).await).await?;
+    args.change.say("created; give the secret to one node, it is shown this once");
     cx.out.one(&created)
 }

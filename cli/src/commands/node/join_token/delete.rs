@@ -10,9 +10,7 @@ use crate::names;
 
 /// Flags of `node join-token delete`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw node join-token delete k3m5\n  mcpgw node join-token delete k3m5 --validate-only"
-)]
+#[command(after_help = "Examples:\n  mcpgw node join-token delete k3m5\n  mcpgw node join-token delete k3m5 --validate-only")]
 pub struct Args {
     /// The join token
     #[arg(value_name = "TOKEN")]
@@ -28,11 +26,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
         validate_only: args.change.validate_only,
         request_id: args.change.request_id(),
     };
-    let deleted = cx
-        .call(JoinTokenServiceClient::new, request, async |c, r| {
-            c.delete_join_token(r).await
-        })
-        .await?;
+    let deleted = cx.call(JoinTokenServiceClient::new, request, async |c, r| c.delete_join_token(r).await).await?;
     args.change.say(&format!("deleted {name}"));
     cx.out.one(&deleted)
 }

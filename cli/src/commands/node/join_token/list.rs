@@ -9,9 +9,7 @@ use crate::context::Context;
 
 /// Flags of `node join-token list`.
 #[derive(Debug, Flags)]
-#[command(
-    after_help = "Examples:\n  mcpgw node join-token list\n  mcpgw node join-token list --limit 0 -o json"
-)]
+#[command(after_help = "Examples:\n  mcpgw node join-token list\n  mcpgw node join-token list --limit 0 -o json")]
 pub struct Args {
     #[command(flatten)]
     page: Page,
@@ -19,15 +17,8 @@ pub struct Args {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let fetch = async |page_size, page_token| {
-        let request = ListJoinTokensRequest {
-            page_size,
-            page_token,
-        };
-        let page = cx
-            .call(JoinTokenServiceClient::new, request, async |c, r| {
-                c.list_join_tokens(r).await
-            })
-            .await?;
+        let request = ListJoinTokensRequest { page_size, page_token };
+        let page = cx.call(JoinTokenServiceClient::new, request, async |c, r| c.list_join_tokens(r).await).await?;
         Ok((page.join_tokens, page.next_page_token))
     };
     let join_tokens = args.page.collect(fetch).await?;

@@ -1,1 +1,19 @@
-//! placeholder
+//! The control plane of MCP Gateway: what administrators change, and how nodes learn of it.
+//!
+//! A change meets, in this order: `api` (who asks, what for), `store::change` (one transaction), `publish`, `xds`.
+
+pub mod api;
+pub mod app;
+mod bootstrap;
+pub mod config;
+pub mod domain;
+mod http;
+pub mod keys;
+pub mod metrics;
+mod open;
+pub mod store;
+pub mod tasks;
+#[cfg(test)]
+mod tests;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

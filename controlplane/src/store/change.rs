@@ -1,0 +1,365 @@
+//! THE one transaction per change: the noun's rows, the checks, the version, the change log, the audit entry, the wake-up call.
+//!
+//! `api` begins a [`Change`], edits rows through the noun's functions, says what it touched, seals and commits it. Nothing else
+//! writes configuration. `config_head` is locked late and held to the commit: the version order is the commit order.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sqlx::{PgConnection, Postgres, Transaction};
+use uuid::Uuid;
+
+use super::{Error, Store, orgs};
+use crate::domain::bundle;
+
+/// Who changes something, for the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// A user id, or `system`: whose repeated requests are the same request.
+    pub id: String,
+    /// What the records say: an email address, `system`, or `node:<uid>`.
+    pub name: String,
+    /// Where the request came from; empty: from inside.
+    pub address: String,
+}
+
+impl Actor {
+    /// This process itself.
+    pub fn system() -> Self {
+        Self { id: "system".into(), name: "system".into(), address: String::new() }
+    }
+}
+
+/// Which request a change answers.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub actor: Actor,
+    /// The RPC's path.
+    pub method: &'static str,
+    /// Makes a repetition safe.
+    pub request_id: Option<Uuid>,
+    /// SHA-256 of the encoded request: another request under the same id is refused.
+    pub request_sha256: [u8; 32],
+    /// Run every check and change nothing.
+    pub validate_only: bool,
+}
+
+impl Origin {
+    /// A change that this process makes on its own.
+    pub fn system(method: &'static str) -> Self {
+        Self { actor: Actor::system(), method, request_id: None, request_sha256: [0; 32], validate_only: false }
+    }
+}
+
+/// What a change began as.
+pub enum Begun {
+    /// Go on.
+    Fresh(Change),
+    /// This request was answered before: the answer as it was stored.
+    Answered(Vec<u8>),
+}
+
+/// The kind of a touched resource, as records name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Organization,
+    User,
+    Membership,
+    ApiKey,
+    Server,
+    Policy,
+    Session,
+    Node,
+    JoinToken,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Organization => "organization",
+            Self::User => "user",
+            Self::Membership => "membership",
+            Self::ApiKey => "api_key",
+            Self::Server => "server",
+            Self::Policy => "policy",
+            Self::Session => "session",
+            Self::Node => "node",
+            Self::JoinToken => "join_token",
+        }
+    }
+}
+
+/// What was done to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// The row that remembers the version of its last change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    Organization(Uuid),
+    User(Uuid),
+    Membership(Uuid, Uuid),
+    ApiKey(String),
+    Server(Uuid),
+    Policy(Uuid),
+    /// Deleted, or of a kind that does not remember.
+    None,
+}
+
+/// One resource that a change touched.
+#[derive(Debug, Clone)]
+pub struct Touched {
+    pub kind: Kind,
+    pub operation: Operation,
+    /// The resource's name.
+    pub resource: String,
+    /// Id and slug of its organisation.
+    pub org: Option<(Uuid, String)>,
+    pub row: Row,
+    /// Whether nodes must learn of it: then the change makes a version.
+    pub reaches_nodes: bool,
+}
+
+/// An open change. Dropped without [`Sealed::commit`], it never was.
+pub struct Change {
+    tx: Transaction<'static, Postgres>,
+    origin: Origin,
+    touched: Vec<Touched>,
+    action: Option<&'static str>,
+    outcome: &'static str,
+    detail: serde_json::Value,
+}
+
+/// A checked and numbered change that waits for its commit.
+pub struct Sealed {
+    tx: Transaction<'static, Postgres>,
+    origin: Origin,
+    version: u64,
+}
+
+/// Answers are kept this long for repeated requests.
+const ANSWER_LIFETIME: &str = "1 day";
+/// The channel that wakes publishers. The payload is the version; the truth is in `config_head`.
+pub const CHANNEL: &str = "mcpgw_config";
+
+impl Store {
+    /// Begins a change, or finds the answer that the same request got before.
+    pub async fn begin(&self, origin: Origin) -> Result<Begun, Error> {
+        let mut tx = self.pool().begin().await?;
+        if let (Some(request_id), false) = (origin.request_id, origin.validate_only)
+            && let Some(answer) = earlier_answer(&mut tx, &origin, request_id).await?
+        {
+            return Ok(Begun::Answered(answer));
+        }
+        Ok(Begun::Fresh(Change { tx, origin, touched: Vec::new(), action: None, outcome: "ok", detail: json!({}) }))
+    }
+
+    /// Begins a change that this process makes on its own.
+    pub async fn begin_system(&self, method: &'static str) -> Result<Change, Error> {
+        match self.begin(Origin::system(method)).await? {
+            Begun::Fresh(change) => Ok(change),
+            Begun::Answered(_) => Err(Error::Precondition(format!("{method}: a change without a request id was answered before"))),
+        }
+    }
+}
+
+async fn earlier_answer(tx: &mut PgConnection, origin: &Origin, request_id: Uuid) -> Result<Option<Vec<u8>>, Error> {
+    // Two copies of one request wait for each other here; the second finds the first's answer.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(format!("{}\n{}\n{request_id}", origin.actor.id, origin.method))
+        .execute(&mut *tx)
+        .await?;
+    let row: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "SELECT request_sha256, answer FROM idempotent_answers \
+         WHERE actor = $1 AND method = $2 AND request_id = $3 AND created_at > now() - $4::interval",
+    )
+    .bind(&origin.actor.id)
+    .bind(origin.method)
+    .bind(request_id)
+    .bind(ANSWER_LIFETIME)
+    .fetch_optional(tx)
+    .await?;
+    match row {
+        None => Ok(None),
+        Some((sha256, answer)) if sha256 == origin.request_sha256 => Ok(Some(answer)),
+        Some(_) => {
+            let expected = "expected a new id: this one was used with another request";
+            Err(Error::Invalid(vec![crate::domain::Violation::new("request_id", expected)]))
+        }
+    }
+}
+
+impl Change {
+    /// For the noun's functions.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+
+    /// Who changes.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Says what was touched. The first one names the audit entry.
+    pub fn touch(&mut self, touched: Touched) {
+        self.touched.push(touched);
+    }
+
+    /// Names the audit entry otherwise than after the first touched resource, such as `api_key.revoke`.
+    pub fn action(&mut self, action: &'static str) {
+        self.action = Some(action);
+    }
+
+    /// Records the change as what followed from a refusal.
+    pub fn denied(&mut self) {
+        self.outcome = "denied";
+    }
+
+    /// What the audit entry says beside the names: never a secret.
+    pub fn detail(&mut self, detail: serde_json::Value) {
+        self.detail = detail;
+    }
+
+    /// Checks the whole, takes the version, writes the records. After this only [`Sealed::commit`] is left.
+    pub async fn seal(mut self) -> Result<Sealed, Error> {
+        self.check().await?;
+        let mut version = 0;
+        if self.touched.iter().any(|t| t.reaches_nodes) {
+            let (epoch, next, at) = take_version(&mut self.tx).await?;
+            version = next;
+            self.log(epoch, next, at).await?;
+            sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(next.to_string()).execute(&mut *self.tx).await?;
+        }
+        self.audit(version).await?;
+        let version = if self.origin.validate_only { 0 } else { version.unsigned_abs() };
+        Ok(Sealed { tx: self.tx, origin: self.origin, version })
+    }
+
+    /// Refuses what a node would refuse: each touched organisation, as it would be published, must compile.
+    async fn check(&mut self) -> Result<(), Error> {
+        let mut ids: Vec<Uuid> = self.touched.iter().filter(|t| t.reaches_nodes).filter_map(|t| t.org.as_ref()).map(|org| org.0).collect();
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            let Some(rows) = orgs::rows(&mut self.tx, id).await? else { continue }; // deleted by this change
+            let problems = bundle::problems(&rows);
+            if !problems.is_empty() {
+                return Err(Error::Invalid(problems));
+            }
+        }
+        Ok(())
+    }
+
+    async fn log(&mut self, epoch: i64, version: i64, at: DateTime<Utc>) -> Result<(), Error> {
+        let reaching = self.touched.iter().filter(|t| t.reaches_nodes);
+        for (seq, touched) in (0i32..).zip(reaching) {
+            let (org_id, org_slug) = touched.org.clone().unzip();
+            sqlx::query(
+                "INSERT INTO config_change (epoch, version, seq, org_id, org_slug, kind, resource, operation, actor, committed_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            )
+            .bind(epoch)
+            .bind(version)
+            .bind(seq)
+            .bind(org_id)
+            .bind(org_slug.unwrap_or_default())
+            .bind(touched.kind.as_str())
+            .bind(&touched.resource)
+            .bind(touched.operation.as_str())
+            .bind(&self.origin.actor.name)
+            .bind(at)
+            .execute(&mut *self.tx)
+            .await?;
+            remember_version(&mut self.tx, &touched.row, version).await?;
+        }
+        Ok(())
+    }
+
+    async fn audit(&mut self, version: i64) -> Result<(), Error> {
+        let Some(first) = self.touched.first() else {
+            return Err(Error::Precondition(format!("{}: a change touched nothing", self.origin.method)));
+        };
+        let named = format!("{}.{}", first.kind.as_str(), first.operation.as_str());
+        let (org_id, org_slug) = first.org.clone().unzip();
+        let entry = super::audit::Entry {
+            org_id,
+            org_slug: org_slug.unwrap_or_default(),
+            actor: &self.origin.actor,
+            action: self.action.unwrap_or(&named),
+            resource: &first.resource,
+            outcome: self.outcome,
+            config_version: version,
+            detail: &self.detail,
+        };
+        super::audit::insert(&mut self.tx, &entry).await
+    }
+}
+
+impl Sealed {
+    /// The version this change makes; 0: it does not reach nodes, or only checks were asked for.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether [`Sealed::commit`] will leave no trace.
+    pub fn validate_only(&self) -> bool {
+        self.origin.validate_only
+    }
+
+    /// Commits, keeping `answer` for repetitions of the request; with `validate_only` forgets everything instead.
+    pub async fn commit(mut self, answer: &[u8]) -> Result<(), Error> {
+        if self.origin.validate_only {
+            return Ok(self.tx.rollback().await?);
+        }
+        if let Some(request_id) = self.origin.request_id {
+            sqlx::query(
+                "INSERT INTO idempotent_answers (actor, method, request_id, request_sha256, answer) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (actor, method, request_id) DO UPDATE \
+                 SET request_sha256 = excluded.request_sha256, answer = excluded.answer, created_at = now()",
+            )
+            .bind(&self.origin.actor.id)
+            .bind(self.origin.method)
+            .bind(request_id)
+            .bind(self.origin.request_sha256.as_slice())
+            .bind(answer)
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        Ok(self.tx.commit().await?)
+    }
+}
+
+/// Takes the next version. From here to the commit no other change can take one.
+async fn take_version(tx: &mut PgConnection) -> Result<(i64, i64, DateTime<Utc>), Error> {
+    let taken = "UPDATE config_head SET version = version + 1, committed_at = clock_timestamp() RETURNING epoch, version, committed_at";
+    Ok(sqlx::query_as(taken).fetch_one(tx).await?)
+}
+
+async fn remember_version(tx: &mut PgConnection, row: &Row, version: i64) -> Result<(), Error> {
+    let query = match row {
+        Row::Organization(id) => sqlx::query("UPDATE organizations SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
+        Row::User(id) => sqlx::query("UPDATE users SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
+        Row::Membership(org, user) => {
+            sqlx::query("UPDATE memberships SET config_version = $1 WHERE org_id = $2 AND user_id = $3").bind(version).bind(*org).bind(*user)
+        }
+        Row::ApiKey(id) => sqlx::query("UPDATE api_keys SET config_version = $1 WHERE id = $2").bind(version).bind(id.clone()),
+        Row::Server(id) => sqlx::query("UPDATE mcp_servers SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
+        Row::Policy(id) => sqlx::query("UPDATE policies SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
+        Row::None => return Ok(()),
+    };
+    query.execute(tx).await?;
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Postgres: the only SQL of this crate, one file per noun, and [`change`], the one transaction per change.
+//!
+//! Never judges a request and never speaks gRPC. Called by `api`, `keys`, `publish`, `nodes`, `ingest` and `maintenance`.
+
+use std::{str::FromStr, time::Duration};
+
+use secrecy::ExposeSecret;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::config::Config;
+
+pub mod audit;
+pub mod change;
+mod error;
+pub mod keys;
+pub mod migrate;
+pub mod orgs;
+mod rows;
+
+pub use error::{Error, OnConstraint};
+pub use sqlx::PgConnection as Connection;
+
+/// The database, through a pool. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// Opens nothing yet: the first use connects, and a database that is away is an error of that use.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let options = PgConnectOptions::from_str(config.database_url.expose_secret())
+            .map_err(|_| Error::Settings("database_url is not a postgres:// URL".into()))? // the cause may show the password
+            .application_name("mcpgw-controlplane")
+            .options([
+                ("statement_timeout", format!("{}s", config.database_statement_seconds)),
+                ("lock_timeout", format!("{}s", config.database_acquire_seconds)),
+                ("idle_in_transaction_session_timeout", "60s".into()),
+            ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(config.database_connections)
+            .acquire_timeout(Duration::from_secs(config.database_acquire_seconds))
+            .idle_timeout(Duration::from_secs(300))
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// For queries of this module's files; others go through their functions.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// A connection for a run of reads.
+    pub async fn connection(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
+        Ok(self.pool.acquire().await?)
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,121 @@
+//! How rows become nouns. One place, so that a column and its meaning meet once.
+
+use mcp_gateway::proto::admin::v1::Role;
+use sqlx::{FromRow, Row as _, postgres::PgRow, types::Json};
+
+use crate::domain::{ApiKey, Credential, Membership, Meta, Organization, Policy, Server, User};
+
+type Read<T> = Result<T, sqlx::Error>;
+
+fn meta(row: &PgRow) -> Read<Meta> {
+    Ok(Meta {
+        revision: row.try_get("revision")?,
+        config_version: row.try_get("config_version")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+fn small(row: &PgRow, column: &str) -> Read<i32> {
+    Ok(i32::from(row.try_get::<i16, _>(column)?))
+}
+
+impl FromRow<'_, PgRow> for Organization {
+    fn from_row(row: &PgRow) -> Read<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            slug: row.try_get("slug")?,
+            display_name: row.try_get("display_name")?,
+            allowed_origins: row.try_get("allowed_origins")?,
+            audit_full: small(row, "audit_full")?,
+            pool: row.try_get("pool")?,
+            request_log_retention_days: row.try_get("request_log_retention_days")?,
+            meta: meta(row)?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for User {
+    fn from_row(row: &PgRow) -> Read<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            email: row.try_get("email")?,
+            display_name: row.try_get("display_name")?,
+            disabled: row.try_get("disabled")?,
+            platform_admin: row.try_get("platform_admin")?,
+            meta: meta(row)?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for Membership {
+    fn from_row(row: &PgRow) -> Read<Self> {
+        Ok(Self {
+            org_id: row.try_get("org_id")?,
+            user_id: row.try_get("user_id")?,
+            email: row.try_get("email")?,
+            role: Role::try_from(small(row, "role")?).unwrap_or(Role::Unspecified), // a role of a later version: none
+            policy_roles: row.try_get("policy_roles")?,
+            groups: row.try_get("groups")?,
+            meta: meta(row)?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for ApiKey {
+    fn from_row(row: &PgRow) -> Read<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            uid: row.try_get("uid")?,
+            org_id: row.try_get("org_id")?,
+            user_id: row.try_get("user_id")?,
+            display_name: row.try_get("display_name")?,
+            secret_sha256: row.try_get("secret_sha256")?,
+            policy_roles: row.try_get("policy_roles")?,
+            groups: row.try_get("groups")?,
+            expires_at: row.try_get("expires_at")?,
+            revoked_at: row.try_get("revoked_at")?,
+            meta: meta(row)?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for Server {
+    fn from_row(row: &PgRow) -> Read<Self> {
+        let header: Option<String> = row.try_get("credential_header")?;
+        let wrapped: Option<Vec<u8>> = row.try_get("credential_wrapped")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            org_id: row.try_get("org_id")?,
+            slug: row.try_get("slug")?,
+            display_name: row.try_get("display_name")?,
+            transport: small(row, "transport")?,
+            era: small(row, "era")?,
+            endpoints: row.try_get::<Json<_>, _>("endpoints")?.0,
+            allow_anonymous: row.try_get("allow_anonymous")?,
+            disabled: row.try_get("disabled")?,
+            credential: header.zip(wrapped).map(|(header, wrapped)| Credential { header, wrapped }),
+            call_timeout_ms: row.try_get("call_timeout_ms")?,
+            max_body_bytes: row.try_get("max_body_bytes")?,
+            meta: meta(row)?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for Policy {
+    fn from_row(row: &PgRow) -> Read<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            org_id: row.try_get("org_id")?,
+            name: row.try_get("name")?,
+            display_name: row.try_get("display_name")?,
+            effect: small(row, "effect")?,
+            mode: small(row, "mode")?,
+            subjects: row.try_get::<Json<_>, _>("subjects")?.0,
+            servers: row.try_get("servers")?,
+            matches: row.try_get::<Json<_>, _>("match")?.0,
+            when: row.try_get("when")?,
+            meta: meta(row)?,
+        })
+    }
+}

@@ -1,0 +1,4 @@
+//! The whole control plane, in this process, on a real Postgres.
+#![allow(clippy::disallowed_methods)] // tests may spawn
+
+mod start;

@@ -126,7 +126,8 @@ impl App {
         let admin = bind("admin_listen", config.admin_listen).await?;
         let node = bind("node_listen", config.node_listen).await?;
         let http = bind("http_listen", config.http_listen).await?;
-        let local = |name, listener: &TcpListener, address| listener.local_addr().map_err(|cause| Error::Bind { name, address, cause });
+        let local =
+            |name, listener: &TcpListener, address| listener.local_addr().map_err(|cause| Error::Bind { name, address, cause });
         let addresses = Addresses {
             admin: local("admin_listen", &admin, config.admin_listen)?,
             node: local("node_listen", &node, config.node_listen)?,

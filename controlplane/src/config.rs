@@ -160,7 +160,8 @@ impl Config {
             problems.push(Problem { key: key.clone(), message: unknown(key, &known) });
         }
         let defaults = Serialized::defaults(Self::default());
-        let figment = Figment::from(defaults).merge(Serialized::defaults(from_file)).merge(Serialized::defaults(environment(&known)));
+        let figment =
+            Figment::from(defaults).merge(Serialized::defaults(from_file)).merge(Serialized::defaults(environment(&known)));
         let figment = figment.merge(Serialized::defaults(flags));
         let mut config = extract(figment, &mut problems);
         config.read_secret_files(&mut problems);
@@ -188,7 +189,11 @@ impl Config {
             expect(is_http_url(url), key, "expected an absolute http or https URL without a trailing slash");
         }
         for origin in &self.allowed_origins {
-            expect(origin == "*" || is_http_url(origin), "allowed_origins", "expected origins such as https://app.example.com, or *");
+            expect(
+                origin == "*" || is_http_url(origin),
+                "allowed_origins",
+                "expected origins such as https://app.example.com, or *",
+            );
         }
         let both = self.admin_tls_certificate_file.is_some() == self.admin_tls_key_file.is_some();
         expect(both, "admin_tls_key_file", "expected together with admin_tls_certificate_file, or neither");

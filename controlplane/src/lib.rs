@@ -13,7 +13,7 @@ pub mod metrics;
 mod open;
 pub mod store;
 pub mod tasks;
-#[cfg(test)]
-mod tests;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;

@@ -150,7 +150,11 @@ fn globals(config: &Config) -> anyhow::Result<()> {
     anyhow::ensure!(installed.is_ok(), "a crypto provider was installed before main");
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {}", config.log))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if config.log_json { subscriber.json().init() } else { subscriber.init() }
+    if config.log_json {
+        subscriber.json().init()
+    } else {
+        subscriber.init()
+    }
     Ok(())
 }
 

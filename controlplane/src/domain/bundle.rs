@@ -2,9 +2,10 @@
 //!
 //! `store::change` checks with it what a write would publish, `publish` encodes with it what is published.
 
+use mcp_gateway::snapshot::{Problem, check_org};
 use prost::Message;
 
-use super::{Organization, Policy, Server, config};
+use super::{Organization, Policy, Server, Violation, config};
 
 /// Everything of one organisation that goes into its bundles.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +26,8 @@ pub fn org_bundles(rows: &OrgRows) -> Vec<config::OrgBundle> {
     let mut policies: Vec<_> = rows.policies.iter().map(policy).collect();
     policies.sort_by(|a, b| a.id.cmp(&b.id));
 
-    let first = config::OrgBundle { org_id: org_id.clone(), organization: Some(organization(&rows.organization)), ..Default::default() };
+    let first =
+        config::OrgBundle { org_id: org_id.clone(), organization: Some(organization(&rows.organization)), ..Default::default() };
     let mut chunks = vec![first];
     let mut room = Room { left: CHUNK_BYTES, org_id };
     for server in servers {
@@ -129,8 +131,116 @@ impl From<config::Match> for super::Match {
     }
 }
 
-/// What a node would refuse in these rows, as violations.
-pub fn problems(rows: &OrgRows) -> Vec<super::Violation> {
-    let _ = org_bundles(rows);
-    Vec::new()
+/// What a node would refuse in these rows, as violations of the request that would make them so.
+pub fn problems(rows: &OrgRows) -> Vec<Violation> {
+    check_org(&org_bundles(rows)).into_iter().map(violation).collect()
+}
+
+/// The field of the admin API that a problem is about, with what is expected of it.
+fn violation(problem: Problem) -> Violation {
+    let field = match &problem {
+        Problem::DanglingServer { index, .. } => format!("policy.servers[{index}]"),
+        Problem::NoServers { .. } => "policy.servers".into(),
+        Problem::NoSubjects { .. } => "policy.subjects".into(),
+        Problem::EmptyMatch { .. } => "policy.match".into(),
+        Problem::MethodsOnAllow { .. } => "policy.match.methods".into(),
+        Problem::ConditionUnsupported { .. } => "policy.when".into(),
+        Problem::InvalidPattern { field, index, .. } => format!("policy.{field}[{index}]"),
+        Problem::UnsupportedTransport { .. } => "server.transport".into(),
+        Problem::NoEndpoint { .. } => "server.endpoints".into(),
+        Problem::InvalidUrl { index, .. } => format!("server.endpoints[{index}].url"),
+        Problem::BodyLimit { .. } => "server.max_body_bytes".into(),
+        Problem::InvalidOrigin { index, .. } => format!("organization.allowed_origins[{index}]"),
+        Problem::UnknownEnum { resource, field, .. } | Problem::InvalidSlug { resource, field, .. } => {
+            let noun = resource.split([' ', '/']).next().unwrap_or_default();
+            format!("{}.{field}", if noun == "org" { "organization" } else { noun })
+        }
+        other => other.to_string().split(':').next().unwrap_or_default().to_owned(), // of the rows, not of a request
+    };
+    Violation::new(field, problem.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Endpoint, Match, Meta, Subjects};
+
+    fn meta() -> Meta {
+        Meta { revision: 1, config_version: 0, created_at: DateTime::UNIX_EPOCH, updated_at: DateTime::UNIX_EPOCH }
+    }
+
+    fn org(servers: Vec<Server>, policies: Vec<Policy>) -> OrgRows {
+        let organization = Organization {
+            id: Uuid::from_u128(1),
+            slug: "acme".into(),
+            display_name: String::new(),
+            allowed_origins: Vec::new(),
+            audit_full: 1,
+            pool: "default".into(),
+            request_log_retention_days: 90,
+            meta: meta(),
+        };
+        OrgRows { organization, servers, policies }
+    }
+
+    fn a_server(n: u128, url: &str) -> Server {
+        Server {
+            id: Uuid::from_u128(n),
+            org_id: Uuid::from_u128(1),
+            slug: format!("s{n}"),
+            display_name: String::new(),
+            transport: config::Transport::StreamableHttp.into(),
+            era: 0,
+            endpoints: vec![Endpoint { url: url.into(), weight: 0 }],
+            allow_anonymous: false,
+            disabled: false,
+            credential: None,
+            call_timeout_ms: 0,
+            max_body_bytes: 0,
+            meta: meta(),
+        }
+    }
+
+    fn a_policy(n: u128, servers: &[&str], tools: Vec<String>) -> Policy {
+        Policy {
+            id: Uuid::from_u128(n),
+            org_id: Uuid::from_u128(1),
+            name: format!("p{n}"),
+            display_name: String::new(),
+            effect: config::Effect::Allow.into(),
+            mode: config::Mode::Enforce.into(),
+            subjects: Subjects { anonymous: true, ..Default::default() },
+            servers: servers.iter().map(|s| (*s).into()).collect(),
+            matches: Match { tools, ..Default::default() },
+            when: String::new(),
+            meta: meta(),
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_rows_does_not_show() {
+        let (a, b) = (a_server(2, "http://a.example/mcp"), a_server(3, "http://b.example/mcp"));
+        assert_eq!(org_bundles(&org(vec![a.clone(), b.clone()], vec![])), org_bundles(&org(vec![b, a], vec![])));
+    }
+
+    #[test]
+    fn a_large_organisation_is_cut_into_chunks_that_a_node_takes() {
+        let tools = || vec!["x".repeat(1000); 100];
+        let rows = org(vec![a_server(2, "http://a.example/mcp")], (10..20).map(|n| a_policy(n, &["s2"], tools())).collect());
+        let bundles = org_bundles(&rows);
+        assert!(bundles.len() > 4, "{}", bundles.len());
+        assert!(bundles.iter().all(|bundle| bundle.encoded_len() <= 256_000));
+        assert_eq!(bundles.iter().map(|b| b.policies.len()).sum::<usize>(), 10);
+        assert_eq!(problems(&rows), []);
+    }
+
+    #[test]
+    fn what_a_node_would_refuse_is_named_by_field() {
+        let rows = org(vec![a_server(2, "ftp://a.example")], vec![a_policy(3, &["*", "gone"], vec![])]);
+        let fields: Vec<String> = problems(&rows).into_iter().map(|v| v.field).collect();
+        assert_eq!(fields, ["server.endpoints[0].url", "policy.servers[1]", "policy.match"]);
+    }
 }

@@ -9,6 +9,7 @@ use aws_lc_rs::{
     hmac,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
+use mcp_gateway::seal::PoolKey;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -46,12 +47,6 @@ impl Key32 {
     }
 }
 
-impl fmt::Debug for Key32 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key32(***)")
-    }
-}
-
 /// An Ed25519 key pair.
 pub struct SigningKey {
     pair: Ed25519KeyPair,
@@ -68,12 +63,6 @@ impl SigningKey {
     }
 }
 
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningKey(***)")
-    }
-}
-
 /// What a key may be used for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -86,7 +75,6 @@ pub enum State {
 }
 
 /// A key with its id.
-#[derive(Debug)]
 pub struct Key<T> {
     pub id: String,
     pub state: State,
@@ -94,7 +82,6 @@ pub struct Key<T> {
 }
 
 /// The keys of one purpose: exactly one is current.
-#[derive(Debug)]
 pub struct Ring<T>(Vec<Key<T>>);
 
 impl<T> Ring<T> {
@@ -114,7 +101,6 @@ impl<T> Ring<T> {
 }
 
 /// Every key as of the last load.
-#[derive(Debug)]
 pub struct Keys {
     /// Sign access tokens.
     pub jwt: Ring<SigningKey>,
@@ -127,7 +113,7 @@ pub struct Keys {
     /// Seal what this database keeps for later.
     pub credential: Ring<Key32>,
     /// Seal the secrets of a pool, by pool.
-    pub pools: BTreeMap<String, Ring<Key32>>,
+    pub pools: BTreeMap<String, Ring<PoolKey>>,
 }
 
 const JWT: &str = "jwt";
@@ -199,7 +185,7 @@ impl Custody {
         let keys = self.keys()?;
         let (id_len, rest) = sealed.split_first().ok_or(Error::Unreadable)?;
         let (id, body) = rest.split_at_checked(usize::from(*id_len)).ok_or(Error::Unreadable)?;
-        let id = std::str::from_utf8(id).map_err(|_| Error::Unreadable)?; // says nothing that helps
+        let id = std::str::from_utf8(id).ok().ok_or(Error::Unreadable)?;
         let key = keys.credential.get(id).ok_or(Error::Unreadable)?;
         wrap::open(key.material.as_bytes(), context, body).map_err(|wrap::Unreadable| Error::Unreadable)
     }
@@ -260,10 +246,13 @@ impl Custody {
             node_ca: self.ring(rows, NODE_CA, |row, secret| NodeCa::from_stored(&row.id, secret, &row.public))?,
             session: self.ring(rows, SESSION, |row, secret| Ok(Key32(bytes32(row, secret)?)))?,
             credential: self.ring(rows, CREDENTIAL, |row, secret| Ok(Key32(bytes32(row, secret)?)))?,
-            pools: pools
-                .into_iter()
-                .map(|pool| Ok((pool.into(), self.ring(rows, &format!("{POOL}{pool}"), |row, secret| Ok(Key32(bytes32(row, secret)?)))?)))
-                .collect::<Result<_, Error>>()?,
+            pools: pools.into_iter().map(|pool| Ok((pool.into(), self.pool_ring(rows, pool)?))).collect::<Result<_, Error>>()?,
+        })
+    }
+
+    fn pool_ring(&self, rows: &[store::keys::Row], pool: &str) -> Result<Ring<PoolKey>, Error> {
+        self.ring(rows, &format!("{POOL}{pool}"), |row, secret| {
+            PoolKey::from_bytes(secret).map_err(|error| malformed(&row.id, error.to_string()))
         })
     }
 
@@ -285,7 +274,11 @@ impl Custody {
             };
             ring.push(Key { id: row.id.clone(), state, material: material(row, &secret)? });
         }
-        if ring.iter().any(|key| key.state == State::Current) { Ok(Ring(ring)) } else { Err(malformed(purpose, "no current key")) }
+        if ring.iter().any(|key| key.state == State::Current) {
+            Ok(Ring(ring))
+        } else {
+            Err(malformed(purpose, "no current key"))
+        }
     }
 }
 
@@ -300,7 +293,8 @@ fn signing(id: &str, seed: &Zeroizing<[u8; 32]>) -> Result<SigningKey, Error> {
 }
 
 fn bytes32(row: &store::keys::Row, secret: &[u8]) -> Result<Zeroizing<[u8; 32]>, Error> {
-    let bytes = secret.try_into().map_err(|_| malformed(&row.id, format!("expected 32 bytes, found {}", secret.len())))?; // says no more
+    let found = secret.len();
+    let bytes = secret.try_into().ok().ok_or_else(|| malformed(&row.id, format!("expected 32 bytes, found {found}")))?;
     Ok(Zeroizing::new(bytes))
 }
 

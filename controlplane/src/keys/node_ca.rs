@@ -16,12 +16,6 @@ pub struct NodeCa {
     certificate: CertificateDer<'static>,
 }
 
-impl std::fmt::Debug for NodeCa {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("NodeCa(***)")
-    }
-}
-
 impl NodeCa {
     /// The CA's own certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {

@@ -25,7 +25,7 @@ pub fn open(key: &[u8; 32], context: &[&str], sealed: &[u8]) -> Result<Zeroizing
     let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Unreadable)?;
     let mut body = Zeroizing::new(body.to_vec());
     let opened = cipher(key).open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(aad(context)), &mut body);
-    let len = opened.map_err(|_| Unreadable)?.len(); // aws-lc says nothing more than "unspecified"
+    let len = opened.ok().ok_or(Unreadable)?.len(); // aws-lc says nothing more than "unspecified"
     body.truncate(len);
     Ok(body)
 }

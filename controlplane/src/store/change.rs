@@ -53,7 +53,7 @@ impl Origin {
 /// What a change began as.
 pub enum Begun {
     /// Go on.
-    Fresh(Change),
+    Fresh(Box<Change>),
     /// This request was answered before: the answer as it was stored.
     Answered(Vec<u8>),
 }
@@ -164,14 +164,17 @@ impl Store {
         {
             return Ok(Begun::Answered(answer));
         }
-        Ok(Begun::Fresh(Change { tx, origin, touched: Vec::new(), action: None, outcome: "ok", detail: json!({}) }))
+        let change = Change { tx, origin, touched: Vec::new(), action: None, outcome: "ok", detail: json!({}) };
+        Ok(Begun::Fresh(Box::new(change)))
     }
 
     /// Begins a change that this process makes on its own.
     pub async fn begin_system(&self, method: &'static str) -> Result<Change, Error> {
         match self.begin(Origin::system(method)).await? {
-            Begun::Fresh(change) => Ok(change),
-            Begun::Answered(_) => Err(Error::Precondition(format!("{method}: a change without a request id was answered before"))),
+            Begun::Fresh(change) => Ok(*change),
+            Begun::Answered(_) => {
+                Err(Error::Precondition(format!("{method}: a change without a request id was answered before")))
+            }
         }
     }
 }
@@ -250,7 +253,8 @@ impl Change {
 
     /// Refuses what a node would refuse: each touched organisation, as it would be published, must compile.
     async fn check(&mut self) -> Result<(), Error> {
-        let mut ids: Vec<Uuid> = self.touched.iter().filter(|t| t.reaches_nodes).filter_map(|t| t.org.as_ref()).map(|org| org.0).collect();
+        let mut ids: Vec<Uuid> =
+            self.touched.iter().filter(|t| t.reaches_nodes).filter_map(|t| t.org.as_ref()).map(|org| org.0).collect();
         ids.sort();
         ids.dedup();
         for id in ids {
@@ -344,16 +348,22 @@ impl Sealed {
 
 /// Takes the next version. From here to the commit no other change can take one.
 async fn take_version(tx: &mut PgConnection) -> Result<(i64, i64, DateTime<Utc>), Error> {
-    let taken = "UPDATE config_head SET version = version + 1, committed_at = clock_timestamp() RETURNING epoch, version, committed_at";
+    let taken =
+        "UPDATE config_head SET version = version + 1, committed_at = clock_timestamp() RETURNING epoch, version, committed_at";
     Ok(sqlx::query_as(taken).fetch_one(tx).await?)
 }
 
 async fn remember_version(tx: &mut PgConnection, row: &Row, version: i64) -> Result<(), Error> {
     let query = match row {
-        Row::Organization(id) => sqlx::query("UPDATE organizations SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
+        Row::Organization(id) => {
+            sqlx::query("UPDATE organizations SET config_version = $1 WHERE id = $2").bind(version).bind(*id)
+        }
         Row::User(id) => sqlx::query("UPDATE users SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
         Row::Membership(org, user) => {
-            sqlx::query("UPDATE memberships SET config_version = $1 WHERE org_id = $2 AND user_id = $3").bind(version).bind(*org).bind(*user)
+            sqlx::query("UPDATE memberships SET config_version = $1 WHERE org_id = $2 AND user_id = $3")
+                .bind(version)
+                .bind(*org)
+                .bind(*user)
         }
         Row::ApiKey(id) => sqlx::query("UPDATE api_keys SET config_version = $1 WHERE id = $2").bind(version).bind(id.clone()),
         Row::Server(id) => sqlx::query("UPDATE mcp_servers SET config_version = $1 WHERE id = $2").bind(version).bind(*id),

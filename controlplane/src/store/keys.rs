@@ -29,7 +29,9 @@ impl Store {
 
 /// Every key, oldest first.
 pub async fn all(connection: &mut sqlx::PgConnection) -> Result<Vec<Row>, Error> {
-    Ok(sqlx::query_as("SELECT id, purpose, state, wrapped, public FROM keys ORDER BY created_at, id").fetch_all(connection).await?)
+    Ok(sqlx::query_as("SELECT id, purpose, state, wrapped, public FROM keys ORDER BY created_at, id")
+        .fetch_all(connection)
+        .await?)
 }
 
 /// Adds a key in its state.

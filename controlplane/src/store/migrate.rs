@@ -55,7 +55,8 @@ impl Store {
 
 async fn applied(pool: &PgPool) -> Result<Vec<i64>, Error> {
     let mut connection = pool.acquire().await?;
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(&mut *connection).await?;
+    let exists: bool =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(&mut *connection).await?;
     if !exists {
         return Ok(Vec::new());
     }

@@ -33,7 +33,8 @@ impl Store {
     /// Opens nothing yet: the first use connects, and a database that is away is an error of that use.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let options = PgConnectOptions::from_str(config.database_url.expose_secret())
-            .map_err(|_| Error::Settings("database_url is not a postgres:// URL".into()))? // the cause may show the password
+            .ok() // the cause may show the password
+            .ok_or_else(|| Error::Settings("database_url is not a postgres:// URL".into()))?
             .application_name("mcpgw-controlplane")
             .options([
                 ("statement_timeout", format!("{}s", config.database_statement_seconds)),

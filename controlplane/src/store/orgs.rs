@@ -31,7 +31,9 @@ async fn rows_of(connection: &mut PgConnection, organization: Organization) -> R
         .bind(organization.id)
         .fetch_all(&mut *connection)
         .await?;
-    let policies =
-        sqlx::query_as("SELECT * FROM policies WHERE org_id = $1 ORDER BY id").bind(organization.id).fetch_all(connection).await?;
+    let policies = sqlx::query_as("SELECT * FROM policies WHERE org_id = $1 ORDER BY id")
+        .bind(organization.id)
+        .fetch_all(connection)
+        .await?;
     Ok(OrgRows { organization, servers, policies })
 }

@@ -15,14 +15,16 @@ pub struct Postgres {
     guard: Option<Child>,
 }
 
-const LAST_RITES: &str = r#"trap "" INT TERM; cat >/dev/null; kill -QUIT "$(head -n 1 "$1/data/postmaster.pid")" 2>/dev/null; rm -rf "$1""#;
+const LAST_RITES: &str =
+    r#"trap "" INT TERM; cat >/dev/null; kill -QUIT "$(head -n 1 "$1/data/postmaster.pid")" 2>/dev/null; rm -rf "$1""#;
 const SETTINGS: &str = "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 \
                         -c shared_buffers=32MB -c logging_collector=off";
 
 impl Postgres {
     /// Initialises and starts one. Panics, saying what to install, where there are no binaries.
     pub fn start() -> Self {
-        let programs = programs().expect("no initdb in PATH or /usr/lib/postgresql/*/bin: `apt-get install -y postgresql` brings it");
+        let programs =
+            programs().expect("no initdb in PATH or /usr/lib/postgresql/*/bin: `apt-get install -y postgresql` brings it");
         let home = tempfile::Builder::new().prefix("mcpgw-pg-").tempdir_in("/tmp").expect("/tmp is writable");
         let user = (user_id() == 0).then_some("postgres");
         if let Some(user) = user {
@@ -93,7 +95,8 @@ impl Drop for Postgres {
 
 fn programs() -> Option<PathBuf> {
     let in_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
-    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin"));
+    let installed =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin"));
     let mut installed: Vec<PathBuf> = installed.collect();
     installed.sort();
     installed.reverse();
@@ -107,6 +110,9 @@ fn user_id() -> u32 {
 
 fn id_of(user: &str) -> u32 {
     let passwd = std::fs::read_to_string(Path::new("/etc/passwd")).expect("users are listed");
-    let line = passwd.lines().find(|line| line.starts_with(&format!("{user}:"))).expect("the distribution's package makes the user postgres");
+    let line = passwd
+        .lines()
+        .find(|line| line.starts_with(&format!("{user}:")))
+        .expect("the distribution's package makes the user postgres");
     line.split(':').nth(2).and_then(|id| id.parse().ok()).expect("the third field is the id")
 }

@@ -1,4 +1,13 @@
 //! The client-facing codecs: from bytes and headers to a decided message, and nothing about upstreams.
 //! Pure: no I/O, no clock, no configuration beyond limits. Called by the pipeline's decode stage.
 
+pub mod header;
+mod operation;
+mod refusal;
 pub mod scan;
+pub mod streamable_http;
+mod version;
+
+pub use operation::Operation;
+pub use refusal::{Refusal, Wrong};
+pub use version::{Era, Version};

@@ -6,6 +6,8 @@ mod error;
 mod keys;
 pub(crate) mod lexer;
 mod message;
+#[cfg(test)]
+mod properties;
 mod strings;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,13 @@ pub(crate) struct Held {
     pub body: Bytes,
 }
 
+/// Says how many; contents may be secret.
+impl std::fmt::Debug for Staged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Staged({} resources)", self.len())
+    }
+}
+
 impl Staged {
     #[must_use]
     pub fn new() -> Self {

@@ -1,1 +1,4 @@
-//! Not written yet.
+//! The node's end of configuration distribution: [`machine`] decides, [`stream`] does.
+//! Puts snapshots, revocations and peers in force in [`crate::live::Live`]; never says what a configuration means.
+
+pub mod machine;

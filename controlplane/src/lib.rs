@@ -11,9 +11,11 @@ mod http;
 pub mod keys;
 pub mod metrics;
 mod open;
+pub mod publish;
 pub mod store;
 pub mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+pub mod xds;

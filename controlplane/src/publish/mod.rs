@@ -1,0 +1,3 @@
+//! Rows to bundles to a signed manifest, per pool, encoded once.
+
+pub mod scope;

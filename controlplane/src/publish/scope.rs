@@ -1,0 +1,43 @@
+//! What one pool's nodes get, encoded once and shared by every stream: the covered resources with their manifest, and what travels beside.
+//! Pure values; [`super::build`] makes them, [`crate::xds`] sends them. Nothing here depends on which replica encoded it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use mcp_gateway::snapshot::{ContentHash, Digest, Version};
+
+/// One encoded resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The lower-case hex content hash: the resource's xDS version.
+    pub version: Arc<str>,
+    /// The encoded message.
+    pub body: Bytes,
+}
+
+impl Encoded {
+    pub fn new(body: Vec<u8>) -> Self {
+        let body = Bytes::from(body);
+        Self { version: ContentHash::of(&body).to_string().into(), body }
+    }
+}
+
+/// Resources of one type by name.
+pub type Resources = BTreeMap<Arc<str>, Encoded>;
+
+/// A pool's configuration at one version. The manifest is one of the resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The manifest's version: the last one that changed this pool's content.
+    pub version: Version,
+    /// Over the covered resources.
+    pub digest: Digest,
+    /// By type URL: the covered types and the manifest.
+    pub types: BTreeMap<&'static str, Resources>,
+}
+
+/// What travels beside the manifest, by type URL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    pub types: BTreeMap<&'static str, Resources>,
+}

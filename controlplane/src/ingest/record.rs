@@ -1,0 +1,245 @@
+//! Frames to rows: both frames of a call fold into one, and what a database cannot hold is made to fit.
+//! Pure. Nodes are not trusted with lengths, numbers or text; a frame that cannot be read is counted, never a reason to stop.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use mcp_gateway::proto::node::v1::{AuditEvent, AuditFrame, Decided, Decision, Ended, audit_event::Event};
+use prost::Message;
+use uuid::Uuid;
+
+/// Names and addresses; longer ones are cut.
+const SHORT: usize = 256;
+/// Targets and reasons; longer ones are cut.
+const LONG: usize = 2048;
+/// Elements of a list of roles, groups or stages.
+const ELEMENTS: usize = 64;
+
+/// What names a row: the request id, and when it was decided.
+pub type Key = (DateTime<Utc>, Uuid);
+
+/// A decided call, with its end if that is known already.
+#[derive(Debug, PartialEq)]
+pub struct Row {
+    pub key: Key,
+    /// Of the decided frame.
+    pub seq: i64,
+    pub decided: Decided,
+    pub org_id: Option<Uuid>,
+    pub server_id: Option<Uuid>,
+    pub end: Option<End>,
+}
+
+/// How a call ended.
+#[derive(Debug, PartialEq)]
+pub struct End {
+    pub ended_at: DateTime<Utc>,
+    pub ended: Ended,
+}
+
+/// A batch of frames, folded.
+#[derive(Debug, Default, PartialEq)]
+pub struct Batch {
+    pub rows: Vec<Row>,
+    /// Ends of calls whose decided frame is not in this batch.
+    pub ends: Vec<(Key, End)>,
+    /// Frames that could not be read.
+    pub unreadable: u64,
+}
+
+/// Folds frames in order.
+pub fn fold(frames: &[AuditFrame]) -> Batch {
+    let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
+    let mut ends: BTreeMap<Key, End> = BTreeMap::new();
+    let mut unreadable = 0;
+    for frame in frames {
+        match AuditEvent::decode(frame.payload.clone()).ok().and_then(|event| event.event) {
+            Some(Event::Decided(decided)) => match row(frame.seq, decided) {
+                // A second decided frame under one id is a broken node; the first stands.
+                Some(row) => drop(rows.entry(row.key).or_insert(row)),
+                None => unreadable += 1,
+            },
+            Some(Event::Ended(ended)) => match end(ended) {
+                Some((key, end)) => match rows.entry(key) {
+                    Entry::Occupied(mut row) => row.get_mut().end = Some(end),
+                    Entry::Vacant(_) => drop(ends.insert(key, end)),
+                },
+                None => unreadable += 1,
+            },
+            None => unreadable += 1,
+        }
+    }
+    Batch { rows: rows.into_values().collect(), ends: ends.into_iter().collect(), unreadable }
+}
+
+fn row(seq: u64, mut decided: Decided) -> Option<Row> {
+    let key = key(&decided.request_id, decided.decided_at_us)?;
+    if !matches!(decided.decision(), Decision::Allow | Decision::Deny) {
+        return None;
+    }
+    for text in [
+        &mut decided.server,
+        &mut decided.subject,
+        &mut decided.credential_id,
+        &mut decided.client_address,
+        &mut decided.method,
+        &mut decided.client_protocol_version,
+        &mut decided.client_transport,
+        &mut decided.client_era,
+        &mut decided.server_transport,
+        &mut decided.server_era,
+        &mut decided.rule_id,
+        &mut decided.rule,
+        &mut decided.mode,
+        &mut decided.session,
+        &mut decided.shadow_rule_id,
+    ] {
+        fit(text, SHORT);
+    }
+    fit(&mut decided.name, LONG);
+    fit(&mut decided.reason, LONG);
+    for list in [&mut decided.roles, &mut decided.groups] {
+        list.truncate(ELEMENTS);
+        list.iter_mut().for_each(|text| fit(text, SHORT));
+    }
+    for digest in [&mut decided.org_digest, &mut decided.arguments_digest] {
+        *digest = digest.slice(..digest.len().min(64));
+    }
+    let (org_id, server_id) = (id(&decided.org_id), id(&decided.server_id));
+    Some(Row { key, seq: number(seq), decided, org_id, server_id, end: None })
+}
+
+fn end(mut ended: Ended) -> Option<(Key, End)> {
+    let key = key(&ended.request_id, ended.decided_at_us)?;
+    let ended_at = DateTime::from_timestamp_micros(ended.ended_at_us).filter(is_storable)?;
+    fit(&mut ended.upstream, LONG);
+    ended.stage_us.truncate(ELEMENTS);
+    Some((key, End { ended_at, ended }))
+}
+
+fn key(request_id: &str, decided_at_us: i64) -> Option<Key> {
+    Some((DateTime::from_timestamp_micros(decided_at_us).filter(is_storable)?, id(request_id)?))
+}
+
+/// Within what Postgres can hold and what no clock that ever worked can say.
+fn is_storable(moment: &DateTime<Utc>) -> bool {
+    (0..=253_402_300_799).contains(&moment.timestamp())
+}
+
+fn id(text: &str) -> Option<Uuid> {
+    Uuid::try_parse(text).ok()
+}
+
+/// Numbers that do not fit the column become the largest that does.
+pub fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Cuts at a character, and replaces NUL, which Postgres cannot hold.
+fn fit(text: &mut String, most: usize) {
+    text.truncate(text.floor_char_boundary(most));
+    if text.contains('\0') {
+        *text = text.replace('\0', "\u{fffd}");
+    }
+}
+
+/// A Postgres array as text, for casts: there are no arrays of arrays to unnest.
+pub fn array_literal<T: AsRef<str>>(elements: &[T]) -> String {
+    let quoted: Vec<_> =
+        elements.iter().map(|element| format!("\"{}\"", element.as_ref().replace('\\', r"\\").replace('"', "\\\""))).collect();
+    format!("{{{}}}", quoted.join(","))
+}
+
+/// For the columns of type `bytea[]`.
+pub fn octets(bytes: &Bytes) -> Vec<u8> {
+    bytes.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "019a8f00-0000-7000-8000-000000000001";
+
+    fn decided() -> Decided {
+        Decided { request_id: ID.into(), decided_at_us: 1_700_000_000_000_001, decision: 1, ..Decided::default() }
+    }
+
+    fn ended() -> Ended {
+        Ended {
+            request_id: ID.into(),
+            decided_at_us: 1_700_000_000_000_001,
+            ended_at_us: 1_700_000_000_500_000,
+            status: 200,
+            ..Ended::default()
+        }
+    }
+
+    fn frame(seq: u64, event: Event) -> AuditFrame {
+        AuditFrame { seq, previous_hash: Bytes::new(), payload: AuditEvent { event: Some(event) }.encode_to_vec().into() }
+    }
+
+    #[test]
+    fn both_frames_of_a_call_fold_into_one_row() {
+        let batch = fold(&[frame(1, Event::Decided(decided())), frame(2, Event::Ended(ended()))]);
+        assert_eq!((batch.rows.len(), batch.ends.len(), batch.unreadable), (1, 0, 0));
+        assert_eq!(batch.rows[0].end.as_ref().unwrap().ended.status, 200);
+        assert_eq!(batch.rows[0].seq, 1);
+    }
+
+    #[test]
+    fn an_end_without_its_beginning_stands_alone() {
+        let batch = fold(&[frame(2, Event::Ended(ended()))]);
+        assert_eq!((batch.rows.len(), batch.ends.len(), batch.unreadable), (0, 1, 0));
+    }
+
+    #[test]
+    fn the_first_of_two_decided_frames_under_one_id_stands() {
+        let second = Decided { method: "second".into(), ..decided() };
+        let batch = fold(&[frame(1, Event::Decided(decided())), frame(2, Event::Decided(second))]);
+        assert_eq!(batch.rows.len(), 1);
+        assert_eq!(batch.rows[0].decided.method, "");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_counted() {
+        let rubbish = AuditFrame { payload: vec![0xff].into(), ..AuditFrame::default() };
+        let empty = AuditFrame::default();
+        let frames = [
+            rubbish,
+            empty,
+            frame(1, Event::Decided(Decided { request_id: "x".into(), ..decided() })),
+            frame(1, Event::Decided(Decided { decision: 0, ..decided() })),
+            frame(1, Event::Decided(Decided { decision: 99, ..decided() })),
+            frame(1, Event::Decided(Decided { decided_at_us: i64::MAX, ..decided() })),
+            frame(1, Event::Ended(Ended { ended_at_us: i64::MIN, ..ended() })),
+        ];
+        let batch = fold(&frames);
+        assert_eq!((batch.rows.len(), batch.ends.len(), batch.unreadable), (0, 0, 7));
+    }
+
+    #[test]
+    fn text_is_made_to_fit() {
+        let hostile = Decided {
+            name: "\0é".repeat(LONG),
+            subject: "é".repeat(SHORT),
+            roles: vec!["x\0".into(); 1000],
+            org_id: "not an id".into(),
+            org_digest: vec![1; 1000].into(),
+            ..decided()
+        };
+        let batch = fold(&[frame(u64::MAX, Event::Decided(hostile))]);
+        let row = &batch.rows[0];
+        assert!(row.decided.name.len() <= 2 * LONG && !row.decided.name.contains('\0'));
+        assert_eq!(row.decided.subject.len(), SHORT);
+        assert_eq!((row.decided.roles.len(), row.decided.roles[0].as_str()), (ELEMENTS, "x\u{fffd}"));
+        assert_eq!((row.org_id, row.decided.org_digest.len(), row.seq), (None, 64, i64::MAX));
+    }
+
+    #[test]
+    fn array_literals_quote_what_postgres_would_read() {
+        assert_eq!(array_literal::<&str>(&[]), "{}");
+        assert_eq!(array_literal(&["a", r#"b"\,{}"#, ""]), r#"{"a","b\"\\,{}",""}"#);
+    }
+}

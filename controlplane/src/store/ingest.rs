@@ -1,0 +1,203 @@
+//! Audit frames into `request_logs`, and how far each lane is committed: one transaction for both, so that a frame counts once.
+//!
+//! A row may be begun by either frame of its call: lanes are committed on their own, and a call's end may overtake its beginning.
+
+use sqlx::{PgConnection, Postgres, Transaction};
+use uuid::Uuid;
+
+use super::{Error, Store};
+use crate::ingest::{
+    lane::Cursor,
+    record::{Batch, End, Key, Row, array_literal, number, octets},
+};
+
+/// Which lane of which process run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LaneId {
+    pub node_id: Uuid,
+    pub boot_id: Uuid,
+    pub lane: i32,
+}
+
+impl Store {
+    /// Locks a lane until the transaction ends, and says how far it is committed.
+    pub async fn lock_lane(&self, id: LaneId) -> Result<(Transaction<'static, Postgres>, Cursor), Error> {
+        let mut tx = self.pool().begin().await?;
+        let (last_seq, last_hash): (i64, Vec<u8>) = sqlx::query_as(
+            "INSERT INTO ship_cursor (node_id, boot_id, lane, last_seq, last_hash) VALUES ($1, $2, $3, 0, $4) \
+             ON CONFLICT (node_id, boot_id, lane) DO UPDATE SET updated_at = now() RETURNING last_seq, last_hash",
+        )
+        .bind(id.node_id)
+        .bind(id.boot_id)
+        .bind(id.lane)
+        .bind([0; 32].as_slice())
+        .fetch_one(&mut *tx)
+        .await?;
+        let last_hash = last_hash.try_into().map_err(|_| Error::Corrupt("ship_cursor.last_hash".into()))?; // the length is the cause
+        Ok((tx, Cursor { last_seq: last_seq.unsigned_abs(), last_hash }))
+    }
+}
+
+/// Inserts what a batch holds.
+pub async fn insert(connection: &mut PgConnection, id: LaneId, batch: &Batch) -> Result<(), Error> {
+    if !batch.rows.is_empty() {
+        insert_decided(connection, id, &batch.rows).await?;
+    }
+    if !batch.ends.is_empty() {
+        insert_ends(connection, id, &batch.ends).await?;
+    }
+    Ok(())
+}
+
+/// Moves the lane's cursor.
+pub async fn advance(connection: &mut PgConnection, id: LaneId, to: &Cursor) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE ship_cursor SET last_seq = $4, last_hash = $5, updated_at = now() WHERE node_id = $1 AND boot_id = $2 AND lane = $3",
+    )
+    .bind(id.node_id)
+    .bind(id.boot_id)
+    .bind(id.lane)
+    .bind(number(to.last_seq))
+    .bind(to.last_hash.as_slice())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+// A row with decision 0 was begun by its end: what was decided is filled in. Any other row stands as it is.
+const INSERT_DECIDED: &str = "INSERT INTO request_logs (node_id, boot_id, lane, \
+    request_id, decided_at, seq, class, org_id, server_id, server, subject, roles, groups, via, credential_id, client_address, \
+    method, target, client_protocol_version, client_transport, client_era, server_transport, server_era, decision, rule_id, rule, \
+    mode, reason, config_epoch, config_version, org_digest, request_bytes, arguments_digest, session, shadow_rule_id, \
+    shadow_decision, ended_at, outcome, status, error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events) \
+    SELECT $1, $2, $3, r.request_id, r.decided_at, r.seq, r.class, r.org_id, r.server_id, r.server, r.subject, \
+    r.roles::text[], r.groups::text[], r.via, r.credential_id, r.client_address, r.method, r.target, r.client_protocol_version, \
+    r.client_transport, r.client_era, r.server_transport, r.server_era, r.decision, r.rule_id, r.rule, r.mode, r.reason, \
+    r.config_epoch, r.config_version, r.org_digest, r.request_bytes, r.arguments_digest, r.session, r.shadow_rule_id, \
+    r.shadow_decision, r.ended_at, r.outcome, r.status, r.error_code, r.response_bytes, r.upstream, r.decide_us, r.upstream_us, \
+    r.total_us, r.stage_us::bigint[], r.events \
+    FROM unnest($4::uuid[], $5::timestamptz[], $6::bigint[], $7::smallint[], $8::uuid[], $9::uuid[], $10::text[], $11::text[], \
+    $12::text[], $13::text[], $14::smallint[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], \
+    $21::text[], $22::text[], $23::text[], $24::smallint[], $25::text[], $26::text[], $27::text[], $28::text[], $29::bigint[], \
+    $30::bigint[], $31::bytea[], $32::bigint[], $33::bytea[], $34::text[], $35::text[], $36::smallint[], $37::timestamptz[], \
+    $38::smallint[], $39::int[], $40::int[], $41::bigint[], $42::text[], $43::bigint[], $44::bigint[], $45::bigint[], $46::text[], \
+    $47::bigint[]) AS r (request_id, decided_at, seq, class, org_id, server_id, server, subject, roles, groups, via, credential_id, \
+    client_address, method, target, client_protocol_version, client_transport, client_era, server_transport, server_era, decision, \
+    rule_id, rule, mode, reason, config_epoch, config_version, org_digest, request_bytes, arguments_digest, session, shadow_rule_id, \
+    shadow_decision, ended_at, outcome, status, error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events) \
+    ON CONFLICT (decided_at, request_id) DO UPDATE SET node_id = excluded.node_id, boot_id = excluded.boot_id, lane = excluded.lane, \
+    seq = excluded.seq, class = excluded.class, org_id = excluded.org_id, server_id = excluded.server_id, server = excluded.server, \
+    subject = excluded.subject, roles = excluded.roles, groups = excluded.groups, via = excluded.via, \
+    credential_id = excluded.credential_id, client_address = excluded.client_address, method = excluded.method, \
+    target = excluded.target, client_protocol_version = excluded.client_protocol_version, \
+    client_transport = excluded.client_transport, client_era = excluded.client_era, server_transport = excluded.server_transport, \
+    server_era = excluded.server_era, decision = excluded.decision, rule_id = excluded.rule_id, rule = excluded.rule, \
+    mode = excluded.mode, reason = excluded.reason, config_epoch = excluded.config_epoch, config_version = excluded.config_version, \
+    org_digest = excluded.org_digest, request_bytes = excluded.request_bytes, arguments_digest = excluded.arguments_digest, \
+    session = excluded.session, shadow_rule_id = excluded.shadow_rule_id, shadow_decision = excluded.shadow_decision \
+    WHERE request_logs.decision = 0 AND request_logs.node_id = excluded.node_id";
+
+async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row]) -> Result<(), Error> {
+    let decided = |of: fn(&Row) -> &String| rows.iter().map(|row| of(row).as_str()).collect::<Vec<_>>();
+    let small = |of: fn(&Row) -> i32| rows.iter().map(|row| i16::try_from(of(row)).unwrap_or_default()).collect::<Vec<_>>();
+    let ended = |of: fn(&End) -> i64| rows.iter().map(|row| row.end.as_ref().map_or(0, of)).collect::<Vec<_>>();
+    let int = |of: fn(&End) -> i32| rows.iter().map(|row| row.end.as_ref().map_or(0, of)).collect::<Vec<_>>();
+    sqlx::query(INSERT_DECIDED)
+        .bind(id.node_id)
+        .bind(id.boot_id)
+        .bind(id.lane)
+        .bind(rows.iter().map(|row| row.key.1).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.key.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())
+        .bind(small(|row| row.decided.class))
+        .bind(rows.iter().map(|row| row.org_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.server_id).collect::<Vec<_>>())
+        .bind(decided(|row| &row.decided.server))
+        .bind(decided(|row| &row.decided.subject))
+        .bind(rows.iter().map(|row| array_literal(&row.decided.roles)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| array_literal(&row.decided.groups)).collect::<Vec<_>>())
+        .bind(small(|row| row.decided.via))
+        .bind(decided(|row| &row.decided.credential_id))
+        .bind(decided(|row| &row.decided.client_address))
+        .bind(decided(|row| &row.decided.method))
+        .bind(decided(|row| &row.decided.name))
+        .bind(decided(|row| &row.decided.client_protocol_version))
+        .bind(decided(|row| &row.decided.client_transport))
+        .bind(decided(|row| &row.decided.client_era))
+        .bind(decided(|row| &row.decided.server_transport))
+        .bind(decided(|row| &row.decided.server_era))
+        .bind(small(|row| row.decided.decision))
+        .bind(decided(|row| &row.decided.rule_id))
+        .bind(decided(|row| &row.decided.rule))
+        .bind(decided(|row| &row.decided.mode))
+        .bind(decided(|row| &row.decided.reason))
+        .bind(rows.iter().map(|row| number(row.decided.config_epoch)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| number(row.decided.config_version)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| octets(&row.decided.org_digest)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| number(row.decided.request_bytes)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| octets(&row.decided.arguments_digest)).collect::<Vec<_>>())
+        .bind(decided(|row| &row.decided.session))
+        .bind(decided(|row| &row.decided.shadow_rule_id))
+        .bind(small(|row| row.decided.shadow_decision))
+        .bind(rows.iter().map(|row| row.end.as_ref().map(|end| end.ended_at)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.end.as_ref().map(outcome)).collect::<Vec<_>>())
+        .bind(int(|end| i32::try_from(end.ended.status).unwrap_or_default()))
+        .bind(int(|end| end.ended.error_code))
+        .bind(ended(|end| number(end.ended.response_bytes)))
+        .bind(rows.iter().map(|row| row.end.as_ref().map_or("", |end| end.ended.upstream.as_str())).collect::<Vec<_>>())
+        .bind(ended(|end| end.ended.decide_us.into()))
+        .bind(ended(|end| end.ended.upstream_us.into()))
+        .bind(ended(|end| end.ended.total_us.into()))
+        .bind(rows.iter().map(|row| row.end.as_ref().map_or_else(|| "{}".into(), stages)).collect::<Vec<String>>())
+        .bind(ended(|end| end.ended.events.into()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+// Only the first end counts, and only the node that began the row may end it.
+const INSERT_ENDS: &str = "INSERT INTO request_logs (node_id, boot_id, lane, request_id, decided_at, seq, class, decision, \
+    ended_at, outcome, status, error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events) \
+    SELECT $1, $2, $3, r.request_id, r.decided_at, 0, 0, 0, r.ended_at, r.outcome, r.status, r.error_code, r.response_bytes, \
+    r.upstream, r.decide_us, r.upstream_us, r.total_us, r.stage_us::bigint[], r.events \
+    FROM unnest($4::uuid[], $5::timestamptz[], $6::timestamptz[], $7::smallint[], $8::int[], $9::int[], $10::bigint[], $11::text[], \
+    $12::bigint[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[]) AS r (request_id, decided_at, ended_at, outcome, status, \
+    error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events) \
+    ON CONFLICT (decided_at, request_id) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome, \
+    status = excluded.status, error_code = excluded.error_code, response_bytes = excluded.response_bytes, \
+    upstream = excluded.upstream, decide_us = excluded.decide_us, upstream_us = excluded.upstream_us, \
+    total_us = excluded.total_us, stage_us = excluded.stage_us, events = excluded.events \
+    WHERE request_logs.outcome IS NULL AND request_logs.node_id = excluded.node_id";
+
+async fn insert_ends(connection: &mut PgConnection, id: LaneId, ends: &[(Key, End)]) -> Result<(), Error> {
+    let long = |of: fn(&End) -> i64| ends.iter().map(|(_, end)| of(end)).collect::<Vec<_>>();
+    let int = |of: fn(&End) -> i32| ends.iter().map(|(_, end)| of(end)).collect::<Vec<_>>();
+    sqlx::query(INSERT_ENDS)
+        .bind(id.node_id)
+        .bind(id.boot_id)
+        .bind(id.lane)
+        .bind(ends.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(_, end)| end.ended_at).collect::<Vec<_>>())
+        .bind(ends.iter().map(|(_, end)| outcome(end)).collect::<Vec<_>>())
+        .bind(int(|end| i32::try_from(end.ended.status).unwrap_or_default()))
+        .bind(int(|end| end.ended.error_code))
+        .bind(long(|end| number(end.ended.response_bytes)))
+        .bind(ends.iter().map(|(_, end)| end.ended.upstream.as_str()).collect::<Vec<_>>())
+        .bind(long(|end| end.ended.decide_us.into()))
+        .bind(long(|end| end.ended.upstream_us.into()))
+        .bind(long(|end| end.ended.total_us.into()))
+        .bind(ends.iter().map(|(_, end)| stages(end)).collect::<Vec<_>>())
+        .bind(long(|end| end.ended.events.into()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn outcome(end: &End) -> i16 {
+    i16::try_from(end.ended.outcome).unwrap_or_default()
+}
+
+fn stages(end: &End) -> String {
+    array_literal(&end.ended.stage_us.iter().map(ToString::to_string).collect::<Vec<_>>())
+}

@@ -1,0 +1,267 @@
+//! Nodes, what they run, and the tokens they join with.
+
+use chrono::{DateTime, Utc};
+use mcp_gateway::snapshot::Version;
+use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{Error, Store};
+use crate::ingest::record::{array_literal, number};
+
+/// A node with what it last reported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub id: Uuid,
+    pub display_name: String,
+    pub pool: String,
+    pub certificate_expires_at: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
+    /// Whether a discovery stream is open, on any replica.
+    pub connected: bool,
+    /// Zero: none yet.
+    pub applied: Version,
+    pub build: String,
+    pub problems: Vec<String>,
+    pub last_seen_at: Option<DateTime<Utc>>,
+}
+
+/// A one-time right to join.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct JoinToken {
+    pub id: String,
+    pub pool: String,
+    pub expires_at: DateTime<Utc>,
+    pub used_at: Option<DateTime<Utc>>,
+    pub node_id: Option<Uuid>,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A node as it joins or renews.
+#[derive(Debug)]
+pub struct Enrolled<'a> {
+    pub id: Uuid,
+    pub display_name: &'a str,
+    pub pool: &'a str,
+    pub spki_sha256: [u8; 32],
+    pub hpke_public_key: &'a [u8],
+    pub certificate_expires_at: DateTime<Utc>,
+}
+
+/// What the discovery streams of this replica know of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub node_id: Uuid,
+    pub connected: bool,
+    /// None: not known on this replica.
+    pub applied: Option<Version>,
+    /// None: as it was.
+    pub problems: Option<Vec<String>>,
+}
+
+/// What a node says of itself.
+#[derive(Debug)]
+pub struct Report<'a> {
+    pub node_id: Uuid,
+    pub applied: Version,
+    pub digest: &'a [u8],
+    pub build: &'a str,
+}
+
+/// A replica that has not confirmed a stream for this long does not hold it any more.
+const STALE: &str = "45 seconds";
+
+const NODE: &str = "SELECT n.id, n.display_name, n.pool, n.certificate_expires_at, n.created_at, \
+    coalesce(s.connected AND s.last_seen_at > now() - interval '45 seconds', false) AS connected, \
+    coalesce(s.epoch, 0) AS epoch, coalesce(s.version, 0) AS version, coalesce(s.build, '') AS build, \
+    coalesce(s.problems, '{}') AS problems, s.last_seen_at FROM nodes n LEFT JOIN node_status s ON s.node_id = n.id \
+    WHERE n.revoked_at IS NULL";
+
+impl FromRow<'_, PgRow> for Node {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let unsigned = |column| row.try_get(column).map(i64::unsigned_abs);
+        Ok(Self {
+            id: row.try_get("id")?,
+            display_name: row.try_get("display_name")?,
+            pool: row.try_get("pool")?,
+            certificate_expires_at: row.try_get("certificate_expires_at")?,
+            created_at: row.try_get("created_at")?,
+            connected: row.try_get("connected")?,
+            applied: Version { epoch: unsigned("epoch")?, version: unsigned("version")? },
+            build: row.try_get("build")?,
+            problems: row.try_get("problems")?,
+            last_seen_at: row.try_get("last_seen_at")?,
+        })
+    }
+}
+
+impl Store {
+    /// One node.
+    pub async fn node(&self, id: Uuid) -> Result<Option<Node>, Error> {
+        let query = sqlx::query_as(const_format_node("AND n.id = $1")).bind(id);
+        Ok(query.fetch_optional(&mut *self.connection().await?).await?)
+    }
+
+    /// Nodes after `after`, by id; of one pool, or of all where it is empty.
+    pub async fn nodes(&self, pool: &str, after: Option<Uuid>, limit: i64) -> Result<Vec<Node>, Error> {
+        let query = sqlx::query_as(const_format_node(
+            "AND ($1 = '' OR n.pool = $1) AND ($2::uuid IS NULL OR n.id > $2) ORDER BY n.id LIMIT $3",
+        ));
+        Ok(query.bind(pool).bind(after).bind(limit).fetch_all(&mut *self.connection().await?).await?)
+    }
+
+    /// Every node with an open stream on any replica.
+    pub async fn connected_nodes(&self) -> Result<Vec<Node>, Error> {
+        let query = const_format_node("AND s.connected AND s.last_seen_at > now() - interval '45 seconds' ORDER BY n.id");
+        Ok(sqlx::query_as(query).fetch_all(&mut *self.connection().await?).await?)
+    }
+
+    /// Whether the node joined this pool and was not removed.
+    pub async fn is_member(&self, id: Uuid, pool: &str) -> Result<bool, Error> {
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM nodes WHERE id = $1 AND pool = $2 AND revoked_at IS NULL)");
+        Ok(query.bind(id).bind(pool).fetch_one(&mut *self.connection().await?).await?)
+    }
+
+    /// Notes a renewed certificate. False: there is no such node, or it was removed.
+    pub async fn renew_node(&self, node: &Enrolled<'_>) -> Result<bool, Error> {
+        let renewed = sqlx::query(
+            "UPDATE nodes SET spki_sha256 = $3, hpke_public_key = $4, certificate_expires_at = $5 \
+             WHERE id = $1 AND pool = $2 AND revoked_at IS NULL",
+        )
+        .bind(node.id)
+        .bind(node.pool)
+        .bind(node.spki_sha256.as_slice())
+        .bind(node.hpke_public_key)
+        .bind(node.certificate_expires_at)
+        .execute(&mut *self.connection().await?)
+        .await?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    /// Notes what the streams of `replica` know. What another replica says of a node that went there stands.
+    pub async fn note_seen(&self, replica: &str, seen: &[Seen]) -> Result<(), Error> {
+        let applied = |of: fn(Version) -> u64| seen.iter().map(|s| s.applied.map(|v| number(of(v)))).collect::<Vec<_>>();
+        sqlx::query(
+            "INSERT INTO node_status AS s (node_id, replica, connected, epoch, version, problems, last_seen_at) \
+             SELECT r.node_id, $1, r.connected, coalesce(r.epoch, 0), coalesce(r.version, 0), coalesce(r.problems::text[], '{}'), now() \
+             FROM unnest($2::uuid[], $3::boolean[], $4::bigint[], $5::bigint[], $6::text[]) \
+             AS r (node_id, connected, epoch, version, problems) JOIN nodes n ON n.id = r.node_id \
+             ON CONFLICT (node_id) DO UPDATE SET replica = excluded.replica, connected = excluded.connected, \
+             epoch = CASE WHEN excluded.epoch = 0 THEN s.epoch ELSE excluded.epoch END, \
+             version = CASE WHEN excluded.epoch = 0 THEN s.version ELSE excluded.version END, \
+             problems = CASE WHEN excluded.epoch = 0 AND excluded.problems = '{}' THEN s.problems ELSE excluded.problems END, \
+             last_seen_at = now() WHERE excluded.connected OR s.replica = excluded.replica",
+        )
+        .bind(replica)
+        .bind(seen.iter().map(|s| s.node_id).collect::<Vec<_>>())
+        .bind(seen.iter().map(|s| s.connected).collect::<Vec<_>>())
+        .bind(applied(|version| version.epoch))
+        .bind(applied(|version| version.version))
+        .bind(seen.iter().map(|s| s.problems.as_ref().map(|problems| array_literal(problems))).collect::<Vec<_>>())
+        .execute(&mut *self.connection().await?)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes what a node says of itself. Whether a stream is open is not for it to say.
+    pub async fn note_report(&self, report: &Report<'_>) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO node_status (node_id, epoch, version, digest, build) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, digest = excluded.digest, \
+             build = excluded.build, last_seen_at = now()",
+        )
+        .bind(report.node_id)
+        .bind(number(report.applied.epoch))
+        .bind(number(report.applied.version))
+        .bind(report.digest)
+        .bind(report.build)
+        .execute(&mut *self.connection().await?)
+        .await?;
+        Ok(())
+    }
+
+    /// Streams of replicas that died are not open any more. How many there were.
+    pub async fn forget_stale_streams(&self) -> Result<u64, Error> {
+        let query = sqlx::query("UPDATE node_status SET connected = false WHERE connected AND last_seen_at < now() - $1::interval");
+        Ok(query.bind(STALE).execute(&mut *self.connection().await?).await?.rows_affected())
+    }
+
+    /// One join token.
+    pub async fn join_token(&self, id: &str) -> Result<Option<JoinToken>, Error> {
+        let query = sqlx::query_as("SELECT id, pool, expires_at, used_at, node_id, created_at FROM join_tokens WHERE id = $1").bind(id);
+        Ok(query.fetch_optional(&mut *self.connection().await?).await?)
+    }
+
+    /// Join tokens after `after`, by id.
+    pub async fn join_tokens(&self, after: &str, limit: i64) -> Result<Vec<JoinToken>, Error> {
+        let query = sqlx::query_as(
+            "SELECT id, pool, expires_at, used_at, node_id, created_at FROM join_tokens WHERE id COLLATE \"C\" > $1 \
+             ORDER BY id COLLATE \"C\" LIMIT $2",
+        );
+        Ok(query.bind(after).bind(limit).fetch_all(&mut *self.connection().await?).await?)
+    }
+}
+
+/// The node query with a condition: only ever literals of this file.
+fn const_format_node(condition: &'static str) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(format!("{NODE} {condition}"))
+}
+
+/// Adds a join token.
+pub async fn insert_join_token(connection: &mut PgConnection, token: &JoinToken, secret_sha256: &[u8; 32]) -> Result<(), Error> {
+    sqlx::query("INSERT INTO join_tokens (id, secret_sha256, pool, expires_at, created_at) VALUES ($1, $2, $3, $4, $5)")
+        .bind(&token.id)
+        .bind(secret_sha256.as_slice())
+        .bind(&token.pool)
+        .bind(token.expires_at)
+        .bind(token.created_at)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes a join token. False: there is none.
+pub async fn delete_join_token(connection: &mut PgConnection, id: &str) -> Result<bool, Error> {
+    Ok(sqlx::query("DELETE FROM join_tokens WHERE id = $1").bind(id).execute(connection).await?.rows_affected() == 1)
+}
+
+/// Uses a join token up for `node`: exactly one caller ever gets its pool.
+pub async fn consume_join_token(
+    connection: &mut PgConnection,
+    id: &str,
+    secret_sha256: &[u8; 32],
+    node: Uuid,
+) -> Result<Option<String>, Error> {
+    let query = sqlx::query_scalar(
+        "UPDATE join_tokens SET used_at = now(), node_id = $3 \
+         WHERE id = $1 AND secret_sha256 = $2 AND used_at IS NULL AND expires_at > now() RETURNING pool",
+    );
+    Ok(query.bind(id).bind(secret_sha256.as_slice()).bind(node).fetch_optional(connection).await?)
+}
+
+/// Adds a node.
+pub async fn insert_node(connection: &mut PgConnection, node: &Enrolled<'_>) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO nodes (id, display_name, pool, spki_sha256, hpke_public_key, certificate_expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(node.id)
+    .bind(node.display_name)
+    .bind(node.pool)
+    .bind(node.spki_sha256.as_slice())
+    .bind(node.hpke_public_key)
+    .bind(node.certificate_expires_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes a node for good: its row stays, so that its certificate is known to be void. False: there is none.
+/// Publishers are woken: they end its stream.
+pub async fn revoke_node(connection: &mut PgConnection, id: Uuid) -> Result<bool, Error> {
+    let revoked = sqlx::query("UPDATE nodes SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL").bind(id);
+    let revoked = revoked.execute(&mut *connection).await?.rows_affected() == 1;
+    if revoked {
+        sqlx::query("SELECT pg_notify($1, '')").bind(super::change::CHANNEL).execute(connection).await?;
+    }
+    Ok(revoked)
+}

@@ -74,3 +74,12 @@ CREATE TABLE config_change (
     PRIMARY KEY (epoch, version, seq)
 );
 CREATE INDEX config_change_org ON config_change (org_id, version);
+
+-- The version that last changed what a pool's nodes get: whichever replica asks, a scope's manifest has the same version.
+CREATE TABLE config_scope (
+    pool            text        PRIMARY KEY,
+    epoch           bigint      NOT NULL,
+    version         bigint      NOT NULL,
+    digest          bytea       NOT NULL,
+    committed_at    timestamptz NOT NULL
+);

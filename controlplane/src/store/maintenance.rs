@@ -1,7 +1,7 @@
 //! Clean-up: partitions ahead of time, and what is too old to keep. Called by `maintenance`, by one replica at a time.
 
 use chrono::NaiveDate;
-use sqlx::{Connection as _, PgConnection, Postgres, pool::PoolConnection};
+use sqlx::PgConnection;
 
 use super::{Error, Store};
 
@@ -12,33 +12,26 @@ const SLICE: i64 = 10_000;
 /// How long the log of changes is kept beyond what publishers need.
 const CHANGE_LOG: &str = "90 days";
 
-/// A connection that holds the lock of maintenance. Dropped, it lets the lock go with its connection.
-#[derive(Debug)]
+/// A connection that holds the lock of maintenance, taken out of the pool: however it ends, the lock goes with it.
 pub struct Leader {
-    connection: PoolConnection<Postgres>,
+    connection: PgConnection,
 }
 
 impl Store {
     /// None: another replica cleans up.
     pub async fn lead_maintenance(&self) -> Result<Option<Leader>, Error> {
-        let mut connection = self.connection().await?;
-        let won: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *connection).await?;
+        let mut connection = self.connection().await?.detach();
+        let won: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut connection).await?;
         Ok(won.then_some(Leader { connection }))
     }
 }
 
 impl Leader {
-    /// Lets the lock go. A leader that is only dropped keeps it until its connection dies.
-    pub async fn resign(mut self) -> Result<(), Error> {
-        sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut *self.connection).await?;
-        Ok(())
-    }
-
     /// Makes the partitions of the next days.
     pub async fn create_partitions(&mut self, days_ahead: i32) -> Result<(), Error> {
         sqlx::query("SELECT create_log_partitions((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + $1)")
             .bind(days_ahead)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?;
         Ok(())
     }
@@ -55,7 +48,7 @@ impl Leader {
                  WHERE l.decided_at = old.decided_at AND l.request_id = old.request_id",
             )
             .bind(SLICE)
-            .execute(&mut *self.connection)
+            .execute(&mut self.connection)
             .await?
             .rows_affected();
             deleted += slice;
@@ -74,14 +67,14 @@ impl Leader {
                (now() AT TIME ZONE 'UTC')::date - 1 - greatest(90, (SELECT max(request_log_retention_days) FROM organizations)) \
              ORDER BY 1",
         )
-        .fetch_all(&mut *self.connection)
+        .fetch_all(&mut self.connection)
         .await?;
         for name in &old {
             if NaiveDate::parse_from_str(name.trim_start_matches("request_logs_"), "%Y%m%d").is_err() {
                 continue;
             }
             // The name is letters and digits, as the query and the line above have seen.
-            sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut *self.connection).await?;
+            sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut self.connection).await?;
         }
         Ok(old)
     }
@@ -96,15 +89,9 @@ impl Leader {
         ];
         let mut deleted = 0;
         for statement in EXPIRED {
-            deleted += sqlx::query(statement).execute(&mut *self.connection).await?.rows_affected();
+            deleted += sqlx::query(statement).execute(&mut self.connection).await?.rows_affected();
         }
         let log = sqlx::query("DELETE FROM config_change WHERE committed_at < now() - $1::interval").bind(CHANGE_LOG);
-        Ok(deleted + log.execute(&mut *self.connection).await?.rows_affected())
-    }
-
-    /// Whether the connection, and with it the lock, is still there.
-    pub async fn holds(&mut self) -> bool {
-        let connection: &mut PgConnection = &mut self.connection;
-        connection.ping().await.is_ok()
+        Ok(deleted + log.execute(&mut self.connection).await?.rows_affected())
     }
 }

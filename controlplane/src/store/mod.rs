@@ -15,9 +15,13 @@ use crate::config::Config;
 pub mod audit;
 pub mod change;
 mod error;
+pub mod ingest;
 pub mod keys;
+pub mod maintenance;
 pub mod migrate;
+pub mod nodes;
 pub mod orgs;
+pub mod publish;
 mod rows;
 
 pub use error::{Error, OnConstraint};

@@ -181,13 +181,15 @@ impl Store {
 
     /// Streams of replicas that died are not open any more. How many there were.
     pub async fn forget_stale_streams(&self) -> Result<u64, Error> {
-        let query = sqlx::query("UPDATE node_status SET connected = false WHERE connected AND last_seen_at < now() - $1::interval");
+        let query =
+            sqlx::query("UPDATE node_status SET connected = false WHERE connected AND last_seen_at < now() - $1::interval");
         Ok(query.bind(STALE).execute(&mut *self.connection().await?).await?.rows_affected())
     }
 
     /// One join token.
     pub async fn join_token(&self, id: &str) -> Result<Option<JoinToken>, Error> {
-        let query = sqlx::query_as("SELECT id, pool, expires_at, used_at, node_id, created_at FROM join_tokens WHERE id = $1").bind(id);
+        let query =
+            sqlx::query_as("SELECT id, pool, expires_at, used_at, node_id, created_at FROM join_tokens WHERE id = $1").bind(id);
         Ok(query.fetch_optional(&mut *self.connection().await?).await?)
     }
 

@@ -7,7 +7,9 @@ use mcp_gateway::{
     proto::config::v1::{ApiKey, RevokedSubject},
     snapshot::{Digest, Version},
 };
-use sqlx::{FromRow, PgConnection, Postgres, Row as _, Transaction, postgres::PgListener, postgres::PgPoolOptions, postgres::PgRow};
+use sqlx::{
+    FromRow, PgConnection, Postgres, Row as _, Transaction, postgres::PgListener, postgres::PgPoolOptions, postgres::PgRow,
+};
 use uuid::Uuid;
 
 use super::{Error, Store, change::CHANNEL};
@@ -56,8 +58,9 @@ impl FromRow<'_, PgRow> for Head {
 impl FromRow<'_, PgRow> for ScopeRow {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let digest: Vec<u8> = row.try_get("digest")?;
-        let digest = Digest::from_bytes(&digest)
-            .ok_or_else(|| sqlx::Error::Decode(format!("config_scope.digest: expected 32 bytes, found {}", digest.len()).into()))?;
+        let digest = Digest::from_bytes(&digest).ok_or_else(|| {
+            sqlx::Error::Decode(format!("config_scope.digest: expected 32 bytes, found {}", digest.len()).into())
+        })?;
         Ok(Self { version: version(row)?, digest, committed_at: row.try_get("committed_at")? })
     }
 }
@@ -134,8 +137,10 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let subjects = subjects.into_iter().map(|(subject, not_before)| RevokedSubject { subject, not_before }).collect();
-        let nodes: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM nodes WHERE revoked_at > now() - $1::interval").bind(NODE_WINDOW).fetch_all(&mut *tx).await?;
+        let nodes: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM nodes WHERE revoked_at > now() - $1::interval")
+            .bind(NODE_WINDOW)
+            .fetch_all(&mut *tx)
+            .await?;
         let pools: Vec<String> = sqlx::query_scalar(
             "SELECT 'default' UNION SELECT pool FROM organizations UNION SELECT pool FROM nodes WHERE revoked_at IS NULL \
              UNION SELECT pool FROM join_tokens WHERE used_at IS NULL AND expires_at > now()",

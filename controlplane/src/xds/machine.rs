@@ -228,8 +228,7 @@ impl Machine {
     }
 
     fn subscribe(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Fault> {
-        let change =
-            Change { subscribe: &request.resource_names_subscribe, unsubscribe: &request.resource_names_unsubscribe };
+        let change = Change { subscribe: &request.resource_names_subscribe, unsubscribe: &request.resource_names_unsubscribe };
         if let Some(subscription) = self.subscriptions.get_mut(&request.type_url) {
             subscription.change(&change);
         } else {

@@ -290,7 +290,10 @@ fn a_wildcard_over_nothing_is_answered_once() {
 #[test]
 fn initial_versions_count_in_the_first_request_of_a_type_only() {
     let initial = |pairs: &[(&str, &str)]| {
-        pairs.iter().map(|(name, body)| (name.to_string(), ContentHash::of(body.as_bytes()).to_string())).collect::<BTreeMap<_, _>>()
+        pairs
+            .iter()
+            .map(|(name, body)| (name.to_string(), ContentHash::of(body.as_bytes()).to_string()))
+            .collect::<BTreeMap<_, _>>()
     };
     let mut stream = Stream::open(&scope(1, BASE));
     let first = DeltaDiscoveryRequest {

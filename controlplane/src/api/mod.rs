@@ -1,21 +1,103 @@
-//! The admin API over gRPC: one noun per file. What every call meets first is here and in `roles`.
+//! The admin API over gRPC: one noun per file. Every call passes `access` first; every failure leaves through `error`.
 
+pub mod access;
+pub mod aip;
+pub mod caller;
+pub mod error;
+pub mod roles;
+
+use prost::Message;
 use tokio::net::TcpListener;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{
+    Request,
+    service::Routes,
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
+};
 use tracing::error;
+use uuid::Uuid;
 
+use self::{aip::Mutation, caller::Caller, error::Error};
 use crate::{
-    app::{Core, Error},
+    app::{self, Core},
+    domain::ids,
+    store::change::{self, Change, Origin, Sealed},
     tasks::OnExit,
 };
 
+/// The services, over what they share. Each noun's file implements its service for it.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub core: Core,
+}
+
+/// What a change began as.
+pub enum Begun<A> {
+    /// Go on.
+    Fresh(Box<Change>),
+    /// The same request was answered before: this is the answer.
+    Answered(A),
+}
+
+impl Api {
+    /// Begins the change that a request asks for. `method` is the RPC's path.
+    pub async fn begin<A: Message + Default>(
+        &self,
+        caller: &Caller,
+        method: &'static str,
+        request: &impl Mutation,
+    ) -> Result<Begun<A>, Error> {
+        let request_id = match request.request_id() {
+            "" => None,
+            text => Some(Uuid::try_parse(text).ok().ok_or_else(|| Error::invalid("request_id", "expected a UUID"))?),
+        };
+        let request_sha256 = ids::sha256_of(&request.encode_to_vec());
+        let origin = Origin { actor: caller.actor(), method, request_id, request_sha256, validate_only: request.validate_only() };
+        let context = origin.clone();
+        match self.core.store.begin(origin).await? {
+            change::Begun::Fresh(change) => Ok(Begun::Fresh(change)),
+            change::Begun::Answered(sealed) => {
+                let answer = self.core.custody.open(&answer_context(&context), &sealed)?;
+                let answer = A::decode(answer.as_slice()).map_err(|cause| Error::internal(&cause))?;
+                Ok(Begun::Answered(answer))
+            }
+        }
+    }
+
+    /// Commits with the answer, which repetitions of the request will get too. It is kept sealed: it may hold a new secret.
+    pub async fn finish<A: Message>(&self, sealed: Sealed, answer: A) -> Result<A, Error> {
+        let kept = match sealed.origin().request_id {
+            Some(_) => self.core.custody.seal(&answer_context(sealed.origin()), &answer.encode_to_vec())?,
+            None => Vec::new(),
+        };
+        sealed.commit(&kept).await?;
+        Ok(answer)
+    }
+}
+
+fn answer_context(origin: &Origin) -> [&str; 3] {
+    ["answer", origin.actor.id.as_str(), origin.method]
+}
+
+/// The caller of a request, and the request.
+pub fn admitted<T>(request: Request<T>) -> Result<(Caller, T), Error> {
+    Ok((Caller::of(&request)?, request.into_inner()))
+}
+
 /// Serves until the app stops.
-pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), Error> {
+pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    core.tasks.spawn("admin-health", OnExit::Ignore, follow_health(core.clone(), health));
+    let described = |e: tonic_reflection::server::Error| app::Error::Start(format!("the descriptor set: {e}"));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(mcp_gateway::proto::DESCRIPTORS)
         .build_v1()
-        .map_err(|e| Error::Start(format!("the descriptor set: {e}")))?;
-    let router = Server::builder().add_service(reflection);
+        .map_err(described)?;
+    let routes = services(&Api { core: core.clone() }).add_service(health_service).add_service(reflection);
+    let mut server = Server::builder();
+    if let Some(tls) = tls(core)? {
+        server = server.tls_config(tls).map_err(|e| app::Error::Tls("admin_tls_certificate_file", e.to_string()))?;
+    }
+    let router = server.layer(access::AccessLayer(core.clone())).add_routes(routes);
     let stop = core.tasks.stop_token().clone();
     core.tasks.spawn("admin", OnExit::Stop, async move {
         if let Err(cause) = router.serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled_owned()).await {
@@ -23,4 +105,39 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), Error> {
         }
     });
     Ok(())
+}
+
+/// Every noun's service.
+#[allow(unused_variables)] // until the first noun lands
+fn services(api: &Api) -> Routes {
+    let mut routes = Routes::builder();
+    // One line per service: routes.add_service(XServiceServer::new(api.clone()));
+    routes.routes()
+}
+
+/// Health says SERVING once database and keys have been reached.
+async fn follow_health(core: Core, health: tonic_health::server::HealthReporter) {
+    let mut opened = core.opened.clone();
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let stop = core.tasks.stop_token();
+    tokio::select! {
+        _ = opened.wait_for(|opening| matches!(opening, app::Opening::Open(_))) => {}
+        () = stop.cancelled() => return,
+    }
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    stop.cancelled().await;
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+}
+
+fn tls(core: &Core) -> Result<Option<ServerTlsConfig>, app::Error> {
+    let read = |name: &'static str, path: &std::path::Path| {
+        std::fs::read(path).map_err(|e| app::Error::Tls(name, format!("{}: {e}", path.display())))
+    };
+    match (&core.config.admin_tls_certificate_file, &core.config.admin_tls_key_file) {
+        (Some(certificate), Some(key)) => {
+            let identity = Identity::from_pem(read("admin_tls_certificate_file", certificate)?, read("admin_tls_key_file", key)?);
+            Ok(Some(ServerTlsConfig::new().identity(identity)))
+        }
+        _ => Ok(None),
+    }
 }

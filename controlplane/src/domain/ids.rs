@@ -49,7 +49,12 @@ pub fn is_public_id(text: &str) -> bool {
 
 /// SHA-256: how secrets of at least 128 random bits are stored.
 pub fn sha256(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
+    sha256_of(text.as_bytes())
+}
+
+/// SHA-256 of bytes.
+pub fn sha256_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod node_ca;
+pub mod token;
 pub mod wrap;
 
 pub use node_ca::NodeCa;

@@ -318,9 +318,9 @@ impl Sealed {
         self.version
     }
 
-    /// Whether [`Sealed::commit`] will leave no trace.
-    pub fn validate_only(&self) -> bool {
-        self.origin.validate_only
+    /// Which request this answers.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Commits, keeping `answer` for repetitions of the request; with `validate_only` forgets everything instead.

@@ -20,9 +20,11 @@ pub mod keys;
 pub mod maintenance;
 pub mod migrate;
 pub mod nodes;
+pub mod organizations;
 pub mod orgs;
 pub mod publish;
 mod rows;
+pub mod sessions;
 
 pub use error::{Error, OnConstraint};
 pub use sqlx::PgConnection as Connection;

@@ -49,6 +49,11 @@ pub fn bundle_name(bundle: &config::OrgBundle) -> String {
     format!("org/{}/{}", bundle.org_id, bundle.chunk)
 }
 
+/// What a server's credential is sealed for.
+pub fn credential_context(server_id: &str) -> [&str; 2] {
+    ["server", server_id]
+}
+
 struct Room {
     left: usize,
     org_id: String,

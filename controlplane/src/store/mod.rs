@@ -12,18 +12,22 @@ use sqlx::{
 
 use crate::config::Config;
 
+pub mod api_keys;
 pub mod audit;
 pub mod change;
 mod error;
 pub mod ingest;
 pub mod keys;
+pub mod logs;
 pub mod maintenance;
 pub mod migrate;
 pub mod nodes;
 pub mod organizations;
 pub mod orgs;
+pub mod policies;
 pub mod publish;
 mod rows;
+pub mod servers;
 pub mod sessions;
 
 pub use error::{Error, OnConstraint};

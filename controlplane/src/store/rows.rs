@@ -20,6 +20,11 @@ fn small(row: &PgRow, column: &str) -> Read<i32> {
     Ok(i32::from(row.try_get::<i16, _>(column)?))
 }
 
+/// An enum's number as its column has it. What does not fit is a number that no version knows: the check of the change refuses it.
+pub(super) fn small_of(number: i32) -> i16 {
+    i16::try_from(number).unwrap_or(i16::MAX)
+}
+
 impl FromRow<'_, PgRow> for Organization {
     fn from_row(row: &PgRow) -> Read<Self> {
         Ok(Self {

@@ -1,0 +1,242 @@
+//! The loop that keeps every pool's scope current: woken by NOTIFY, and once a second by itself; the version numbers carry the truth.
+//!
+//! Reads one moment of the database, rebuilds the organisations that changed, and hands the result to every stream at once. While
+//! the database is away, what was published last stays published.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mcp_gateway::{proto::config::v1::UpstreamCredential, snapshot::Version};
+use tokio::sync::{Notify, watch};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::{
+    Published,
+    build::{self, OrgPart, Settings},
+    metrics::Metrics,
+    scope::{Beside, Scope},
+};
+use crate::{
+    app::Core,
+    domain::{Server, bundle::OrgRows},
+    keys::{self, Keys},
+    store::{
+        self, orgs,
+        publish::{Head, Voids},
+    },
+};
+
+/// How often the head is looked at when nobody calls, give or take a fifth.
+const POLL: Duration = Duration::from_secs(1);
+/// How often an overtaken reading is repeated before the next wake-up.
+const REPEATS: usize = 5;
+
+/// Why nothing could be published.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
+    #[error("server {server}: its credential cannot be read: {cause}")]
+    Credential { server: Uuid, cause: String },
+    #[error("pool {pool}: version {found} was overtaken by {newer} while it was read")]
+    Overtaken { pool: String, found: Version, newer: Version },
+    #[error("encoding was cut off")]
+    CutOff,
+}
+
+/// See the module.
+pub struct Publisher {
+    core: Core,
+    metrics: Metrics,
+    out: watch::Sender<Option<Arc<Published>>>,
+    parts: Parts,
+    /// The version that `parts` are of.
+    read: Option<Version>,
+    failing: bool,
+}
+
+type Parts = BTreeMap<Uuid, Arc<OrgPart>>;
+type Scopes = BTreeMap<String, Arc<Scope>>;
+
+impl Publisher {
+    pub fn new(core: Core, metrics: Metrics, out: watch::Sender<Option<Arc<Published>>>) -> Self {
+        Self { core, metrics, out, parts: BTreeMap::new(), read: None, failing: false }
+    }
+
+    /// Publishes until the app stops.
+    pub async fn run(mut self, wake: Arc<Notify>) {
+        let stop = self.core.tasks.stop_token().clone();
+        loop {
+            self.round().await;
+            let pause = POLL.mul_f64(rand::random_range(0.8..1.2));
+            tokio::select! {
+                () = wake.notified() => debug!("woken"),
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn round(&mut self) {
+        for _ in 0..REPEATS {
+            match self.refresh().await {
+                Ok(()) => {
+                    if std::mem::take(&mut self.failing) {
+                        info!("publishing again");
+                    }
+                    return;
+                }
+                Err(error @ Error::Overtaken { .. }) => debug!(%error, "reading again"),
+                Err(error) => {
+                    self.metrics.failures.inc();
+                    if !std::mem::replace(&mut self.failing, true) {
+                        warn!(error = %crate::open::chain(&error), "cannot publish; what was published stays");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Publishes what holds now, if it is not what was published last.
+    pub async fn refresh(&mut self) -> Result<(), Error> {
+        let store = &self.core.store;
+        let voids = store.voids(self.core.config.access_token_lifetime()).await?;
+        let head = store.head().await?;
+        let last = self.out.borrow().clone();
+        let current = last.as_ref().filter(|last| last.head == head && last.scopes.keys().eq(&voids.pools));
+        let (head, scopes) = match current {
+            Some(last) => (last.head, last.scopes.clone()),
+            None => self.rebuild(&voids.pools).await?,
+        };
+        let beside = besides(&voids, last.as_deref());
+        let news = Published { head, scopes, beside, voids: Arc::new(voids) };
+        if last.as_deref() != Some(&news) {
+            self.metrics.published(head.version);
+            self.out.send_replace(Some(Arc::new(news)));
+        }
+        Ok(())
+    }
+
+    async fn rebuild(&mut self, pools: &BTreeSet<String>) -> Result<(Head, Scopes), Error> {
+        let started = Instant::now();
+        let head = self.read().await?;
+        let mut scopes = Scopes::new();
+        for pool in pools {
+            scopes.insert(pool.clone(), self.scope(pool, head).await?);
+        }
+        self.metrics.build_seconds.observe(started.elapsed().as_secs_f64());
+        debug!(version = %head.version, "read version {} in {:?}", head.version, started.elapsed());
+        Ok((head, scopes))
+    }
+
+    /// Brings `parts` to the newest version: the organisations that changed, or all of them where the log does not tell.
+    async fn read(&mut self) -> Result<Head, Error> {
+        let mut tx = self.core.store.one_moment().await?;
+        let head = store::publish::head(&mut tx).await?;
+        let changed = match self.read {
+            Some(read) => store::publish::changed_orgs(&mut tx, read, head.version).await?,
+            None => None,
+        };
+        let (mut parts, ids) = match changed {
+            Some(ids) => (self.parts.clone(), ids),
+            None => (Parts::new(), store::publish::all_orgs(&mut tx).await?),
+        };
+        for id in ids {
+            let Some(rows) = orgs::rows(&mut tx, id).await? else {
+                parts.remove(&id);
+                continue;
+            };
+            let keys = store::publish::api_keys(&mut tx, id).await?;
+            parts.insert(id, Arc::new(build::org_part(&rows, self.credentials(&rows)?, keys)));
+        }
+        tx.commit().await.map_err(store::Error::from)?;
+        self.parts = parts;
+        self.read = Some(head.version);
+        Ok(head)
+    }
+
+    async fn scope(&self, pool: &str, head: Head) -> Result<Arc<Scope>, Error> {
+        let keys = self.core.custody.with_pool(pool).await?;
+        let content = self.encode(pool, Arc::clone(&keys)).await?;
+        let row = self.core.store.settle_scope(pool, head, &content.digest).await?;
+        if row.digest != content.digest {
+            if row.version > head.version {
+                return Err(Error::Overtaken { pool: pool.into(), found: head.version, newer: row.version });
+            }
+            // The same version with another content: another build of the control plane encodes differently, or keys were changed
+            // without a version. Nodes that hold the other content keep it until the next version.
+            warn!(pool, version = %row.version, "pool {pool}: version {} has another content on another replica", row.version);
+        }
+        let row = store::publish::ScopeRow { digest: content.digest, ..row };
+        Ok(Arc::new(build::scope(pool, content, &row, keys.manifest.current())))
+    }
+
+    /// Off the runtime's threads: a large pool is megabytes to encode and hash.
+    async fn encode(&self, pool: &str, keys: Arc<Keys>) -> Result<build::Content, Error> {
+        let config = &self.core.config;
+        let settings = Settings {
+            issuer: config.issuer.clone(),
+            gateway_public_url: config.gateway_public_url.clone(),
+            allowed_origins: config.allowed_origins.clone(),
+        };
+        let (pool, parts) = (pool.to_owned(), self.parts.clone());
+        let encoded = tokio::task::spawn_blocking(move || {
+            let orgs = parts.values().map(|part| &**part).filter(|part| part.pool == pool);
+            let ring = keys.pools.get(&pool)?;
+            Some(build::content(&pool, orgs, &keys, ring, &settings))
+        });
+        encoded.await.ok().flatten().ok_or(Error::CutOff)
+    }
+
+    fn credentials(&self, rows: &OrgRows) -> Result<Vec<UpstreamCredential>, Error> {
+        let open = |server: &Server| {
+            let credential = server.credential.as_ref()?;
+            let id = server.id.to_string();
+            let unreadable = |cause: String| Error::Credential { server: server.id, cause };
+            let value = self.core.custody.open(&crate::domain::bundle::credential_context(&id), &credential.wrapped);
+            let value = value.map_err(|error| unreadable(error.to_string()));
+            Some(value.and_then(|value| {
+                let value = String::from_utf8(value.to_vec()).map_err(|_| unreadable("it is not text".into()))?; // shows the value
+                Ok(UpstreamCredential { id: id.clone(), header: credential.header.clone(), value })
+            }))
+        };
+        rows.servers.iter().filter_map(open).collect()
+    }
+}
+
+/// What travels beside, per pool; the same allocation where nothing changed, so that streams see that.
+fn besides(voids: &Voids, last: Option<&Published>) -> BTreeMap<String, Arc<Beside>> {
+    let one = |pool: &String| {
+        let beside = build::beside(pool, voids);
+        let same = last.and_then(|last| last.beside.get(pool)).filter(|last| ***last == beside);
+        (pool.clone(), same.cloned().unwrap_or_else(|| Arc::new(beside)))
+    };
+    voids.pools.iter().map(one).collect()
+}
+
+/// Wakes the publisher whenever somebody calls. Ends when the connection does; the supervisor starts it again.
+pub async fn listen(core: Core, wake: Arc<Notify>) {
+    let stop = core.tasks.stop_token().clone();
+    let mut listener = match core.store.listen().await {
+        Ok(listener) => listener,
+        Err(error) => return debug!(%error, "cannot listen for new versions; polling goes on"),
+    };
+    // What was committed between the last look and this LISTEN.
+    wake.notify_one();
+    loop {
+        tokio::select! {
+            heard = listener.try_recv() => match heard {
+                Ok(_) => wake.notify_one(),
+                Err(error) => return debug!(%error, "cannot listen for new versions; polling goes on"),
+            },
+            () = stop.cancelled() => return,
+        }
+    }
+}

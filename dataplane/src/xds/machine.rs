@@ -47,7 +47,7 @@ pub enum Event {
     Connected { manifest_keys: BTreeMap<String, Vec<u8>> },
     /// The control plane said something.
     Received(DeltaDiscoveryResponse),
-    /// A compilation that [`Action::Compile`] asked for has ended.
+    /// A compilation that [`Action::Compile`] asked for has ended; an error without problems: it broke off.
     Compiled { ticket: u64, result: Result<(), Vec<Problem>> },
     /// Revocations that [`Action::Revoke`] put in force are on disk, or could not be put there.
     Stored { ticket: u64, result: Result<(), String> },

@@ -182,7 +182,11 @@ impl Machine {
                 if problems.iter().any(|problem| matches!(problem, Problem::PoolKeyUnknown { .. })) {
                     actions.push(Action::RenewCredentials);
                 }
-                let refusal = Refusal::of(code::INVALID_ARGUMENT, problems.iter().map(Problem::to_string));
+                let refusal = if problems.is_empty() {
+                    Refusal::new(code::INTERNAL, "the compilation broke off; the node's log says why")
+                } else {
+                    Refusal::of(code::INVALID_ARGUMENT, problems.iter().map(Problem::to_string))
+                };
                 actions.extend(done.nonce.map(|nonce| nack(type_url::MANIFEST, nonce, refusal)));
             }
         }

@@ -1,0 +1,72 @@
+//! Tells the control plane how the node is, about every ten seconds. Losing it changes nothing here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use mcp_gateway::proto::node::v1::ReportStatusRequest;
+use mcp_gateway::proto::node::v1::node_service_client::NodeServiceClient;
+use tokio_util::sync::CancellationToken;
+
+use super::BUILD;
+use super::uplink::{Uplink, whole};
+use crate::audit::Spool;
+use crate::live::Live;
+
+/// Between two reports, give or take 20 %.
+const EVERY: Duration = Duration::from_secs(10);
+/// Until the control plane must have answered.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Where a report's content comes from.
+pub struct Report {
+    pub live: Arc<Live>,
+    pub spool: Arc<Spool>,
+    /// Open client streams; whoever opens and closes them counts.
+    pub open_streams: Arc<AtomicU32>,
+}
+
+impl Report {
+    /// Runs until `stop`.
+    pub async fn run(self, uplink: Arc<Uplink>, stop: CancellationToken) {
+        loop {
+            let wait = EVERY.mul_f64(rand::random_range(0.8..1.2));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.send(&uplink) => {}
+            }
+        }
+    }
+
+    async fn send(&self, uplink: &Uplink) {
+        let link = match uplink.link().await {
+            Ok(link) => link,
+            Err(error) => return tracing::debug!("no status report: {error}"),
+        };
+        let answer = tokio::time::timeout(DEADLINE, NodeServiceClient::new(link.channel.clone()).report_status(self.now())).await;
+        match answer {
+            Ok(Ok(_)) => {}
+            Ok(Err(status)) => tracing::debug!("the status report failed: {}", whole(&status)),
+            Err(_) => uplink.discard(&link).await,
+        }
+    }
+
+    fn now(&self) -> ReportStatusRequest {
+        let backlog = self.spool.backlog();
+        let snapshot = self.live.snapshot();
+        let version = snapshot.as_ref().map(|snapshot| snapshot.version()).unwrap_or_default();
+        ReportStatusRequest {
+            epoch: version.epoch,
+            version: version.version,
+            digest: snapshot.map(|snapshot| snapshot.digest().as_bytes().to_vec()).unwrap_or_default().into(),
+            build: BUILD.to_owned(),
+            spool_frames: backlog.frames,
+            spool_oldest_ms: backlog.oldest_ms,
+            open_streams: self.open_streams.load(Relaxed),
+        }
+    }
+}

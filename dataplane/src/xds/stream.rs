@@ -1,0 +1,248 @@
+//! Carries out what the machine says over one delta discovery stream at a time: sends, compiles on another thread, swaps, reconnects.
+//! Decides nothing itself. One task per node, on the control runtime, so that requests never wait for it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use mcp_gateway::proto::config::v1::{Manifest, Revocation};
+use mcp_gateway::proto::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use mcp_gateway::proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use mcp_gateway::seal::PoolKey;
+use mcp_gateway::snapshot::{Problem, Snapshot, Staged, compile};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use super::machine::{About, Action, Backoff, Event, Lost, Machine};
+use super::{Stats, store};
+use crate::live::Live;
+use crate::node::uplink::{Uplink, whole};
+use crate::node::{BUILD, Identity};
+
+/// Until the control plane must have accepted a stream, or taken what is said on it.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Most bytes of a response. The control plane aims at 1 MiB and never splits a resource of 256 kB.
+const MAX_RESPONSE: usize = 16 << 20;
+/// Messages that may wait for the connection: the seven first requests, and an answer per response.
+const OUTBOUND: usize = 64;
+/// gRPC's own way to say when to come back.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// Keeps `live` up to date.
+pub struct Client {
+    pub uplink: Arc<Uplink>,
+    pub live: Arc<Live>,
+    pub stats: Arc<Stats>,
+    /// Where acknowledged revocations lie.
+    pub state_dir: PathBuf,
+    /// Notified when the node needs keys that it does not hold.
+    pub renewal: Arc<Notify>,
+}
+
+/// What another thread has done.
+enum Done {
+    Compiled { ticket: u64, result: Result<Snapshot, Vec<Problem>>, took: Duration },
+    Stored { ticket: u64, result: Result<(), String> },
+}
+
+struct Driver {
+    client: Client,
+    machine: Machine,
+    work: JoinSet<Done>,
+    /// Compiled, and waiting for the machine's word.
+    ready: Option<(u64, Arc<Snapshot>)>,
+}
+
+/// Where requests go; nowhere between two streams.
+type Outbound<'a> = Option<&'a mpsc::Sender<DeltaDiscoveryRequest>>;
+
+impl Client {
+    /// Runs until `stop`. What was in force stays in force.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut driver = Driver::new(self);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = driver.run() => {}
+        }
+    }
+}
+
+impl Driver {
+    fn new(client: Client) -> Self {
+        let identity = Arc::clone(&client.uplink.identity().borrow());
+        let about = About { node_id: identity.node_id.clone(), pool: identity.pool.clone(), build: BUILD.to_owned() };
+        let mut machine = Machine::new(about, Backoff::new(rand::random::<f64>));
+        if let Some((revocation, version)) = store::load(&client.state_dir) {
+            client.live.revoke(&revocation);
+            machine.holds_revocation(version);
+        }
+        Self { client, machine, work: JoinSet::new(), ready: None }
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let lost = self.session().await;
+            self.client.stats.lost();
+            let after = self.step(Event::Lost(lost), None).await.unwrap_or_default();
+            tracing::debug!("the next discovery stream is opened in {after:?}");
+            let due = tokio::time::sleep(after);
+            tokio::pin!(due);
+            loop {
+                tokio::select! {
+                    () = &mut due => break,
+                    Some(done) = self.work.join_next() => drop(self.done(done, None).await),
+                }
+            }
+        }
+    }
+
+    /// One stream, from dialling to its end.
+    async fn session(&mut self) -> Lost {
+        let uplink = Arc::clone(&self.client.uplink);
+        let link = match uplink.link().await {
+            Ok(link) => link,
+            Err(error) => {
+                tracing::warn!("no configuration updates: {error}");
+                return Lost::Failed;
+            }
+        };
+        let lost = self.converse(AggregatedDiscoveryServiceClient::new(link.channel.clone())).await;
+        if lost != Lost::Renewed {
+            uplink.discard(&link).await;
+        }
+        lost
+    }
+
+    async fn converse(&mut self, client: AggregatedDiscoveryServiceClient<tonic::transport::Channel>) -> Lost {
+        let mut identity = self.client.uplink.identity();
+        let manifest_keys = identity.borrow_and_update().manifest_keys.clone();
+        let (outbound, requests) = mpsc::channel(OUTBOUND);
+        // Said before the call: a server may want to know who asks before it answers at all.
+        if self.step(Event::Connected { manifest_keys }, Some(&outbound)).await.is_err() {
+            return Lost::Failed;
+        }
+        let mut client = client.max_decoding_message_size(MAX_RESPONSE);
+        let mut responses = match timeout(DEADLINE, client.delta_aggregated_resources(ReceiverStream::new(requests))).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return ended(&status),
+            Err(_) => {
+                tracing::warn!("the control plane did not accept a discovery stream within {} s", DEADLINE.as_secs());
+                return Lost::Failed;
+            }
+        };
+        self.client.stats.opened();
+        tracing::info!("discovery stream open");
+        loop {
+            let carried_out = tokio::select! {
+                message = responses.message() => match message {
+                    Ok(Some(response)) => self.step(Event::Received(response), Some(&outbound)).await.map(drop),
+                    Ok(None) => {
+                        tracing::info!("the control plane closed the discovery stream");
+                        return Lost::Closed;
+                    }
+                    Err(status) => return ended(&status),
+                },
+                Some(done) = self.work.join_next() => self.done(done, Some(&outbound)).await,
+                changed = identity.changed() => match changed {
+                    Ok(()) => return Lost::Renewed,
+                    Err(_) => std::future::pending().await, // nobody renews; the process is about to stop
+                },
+            };
+            if carried_out.is_err() {
+                return Lost::Failed;
+            }
+        }
+    }
+
+    /// Feeds the machine and carries out its actions in order. Says when to reconnect, if the machine does.
+    async fn step(&mut self, event: Event, outbound: Outbound<'_>) -> Result<Duration, ()> {
+        let mut reconnect = Duration::ZERO;
+        for action in self.machine.step(event) {
+            match action {
+                Action::Send(request) => self.send(request, outbound).await?,
+                Action::Compile { ticket, manifest, staged } => self.compile(ticket, manifest, staged),
+                Action::Swap { ticket } => self.swap(ticket),
+                Action::Revoke { ticket, revocation, body } => self.revoke(ticket, &revocation, body),
+                Action::SetPeers(peers) => self.client.live.set_peers(peers),
+                Action::RenewCredentials => self.client.renewal.notify_one(),
+                Action::Reconnect { after } => reconnect = after,
+            }
+        }
+        Ok(reconnect)
+    }
+
+    async fn done(&mut self, done: Result<Done, JoinError>, outbound: Outbound<'_>) -> Result<(), ()> {
+        let event = match done.expect("compiling catches panics, storing has none, and nobody aborts them") {
+            Done::Compiled { ticket, result, took } => {
+                self.client.stats.compile_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+                let result = result.map(|snapshot| self.ready = Some((ticket, Arc::new(snapshot))));
+                Event::Compiled { ticket, result }
+            }
+            Done::Stored { ticket, result } => Event::Stored { ticket, result },
+        };
+        self.step(event, outbound).await.map(drop)
+    }
+
+    /// Fails when the connection takes nothing any more.
+    async fn send(&self, request: DeltaDiscoveryRequest, outbound: Outbound<'_>) -> Result<(), ()> {
+        if let Some(refused) = &request.error_detail {
+            self.client.stats.nacks.fetch_add(1, Relaxed);
+            tracing::error!(
+                xds.type_url = %request.type_url, xds.nonce = %request.response_nonce, xds.code = refused.code,
+                "refused configuration, the last good one stays in force: {}", refused.message
+            );
+        }
+        let Some(outbound) = outbound else { return Ok(()) };
+        timeout(DEADLINE, outbound.send(request)).await.map_err(drop)?.map_err(drop)
+    }
+
+    fn compile(&mut self, ticket: u64, manifest: Box<Manifest>, staged: Arc<Staged>) {
+        let identity: Arc<Identity> = Arc::clone(&self.client.uplink.identity().borrow());
+        let previous = self.client.live.snapshot();
+        self.work.spawn_blocking(move || {
+            let start = Instant::now();
+            let pool_keys: &BTreeMap<String, PoolKey> = &identity.pool_keys;
+            // A panic is a defect of ours, and must leave the node where it is: serving, and able to take the next version.
+            let result = catch_unwind(AssertUnwindSafe(|| compile(&manifest, &staged, pool_keys, previous.as_deref())));
+            let result = result.unwrap_or_else(|_| Err(Vec::new()));
+            Done::Compiled { ticket, result, took: start.elapsed() }
+        });
+    }
+
+    fn swap(&mut self, ticket: u64) {
+        let Some((_, snapshot)) = self.ready.take_if(|(ready, _)| *ready == ticket) else {
+            return tracing::error!("swap {ticket} was asked for, but nothing is ready");
+        };
+        let version = snapshot.version();
+        self.client.live.swap(snapshot);
+        self.client.stats.swapped(version);
+        tracing::info!(config.epoch = version.epoch, config.version = version.version, "configuration {version} is in force");
+    }
+
+    /// In force first, on disk second: the second may be slow.
+    fn revoke(&mut self, ticket: u64, revocation: &Revocation, body: Vec<u8>) {
+        self.client.live.revoke(revocation);
+        let dir = self.client.state_dir.clone();
+        self.work.spawn_blocking(move || {
+            let result = store::save(&dir, &body).map_err(|error| error.to_string());
+            Done::Stored { ticket, result }
+        });
+    }
+}
+
+fn ended(status: &Status) -> Lost {
+    if status.code() != Code::ResourceExhausted {
+        tracing::warn!("the discovery stream failed: {}", whole(status));
+        return Lost::Failed;
+    }
+    let pushback = status.metadata().get(PUSHBACK).and_then(|value| value.to_str().ok()?.parse().ok());
+    tracing::info!("the control plane takes no more streams for now");
+    Lost::Busy { retry_after: pushback.map(Duration::from_millis) }
+}

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod context;
 mod failure;
+mod mcp;
 mod names;
 mod output;
 mod prompt;

@@ -2,6 +2,7 @@
 //! Owns dispatch only. Called by `main`.
 
 mod audit;
+mod call;
 mod config;
 mod key;
 mod login;
@@ -11,6 +12,7 @@ mod node;
 mod org;
 mod policy;
 mod server;
+mod tools;
 mod user;
 mod whoami;
 mod why;
@@ -48,6 +50,10 @@ pub enum Command {
     Audit(audit::Command),
     /// Tells the story of one MCP request: who, which rule, which configuration, where, what came of it
     Why(why::Args),
+    /// Lists the tools that a server offers to the caller
+    Tools(tools::Args),
+    /// Calls a tool of a server
+    Call(call::Args),
     /// Prints a completion script for a shell
     #[command(after_help = "Examples:\n  mcpgw completions bash > ~/.local/share/bash-completion/completions/mcpgw")]
     Completions {
@@ -71,6 +77,8 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
         Command::Config(command) => config::run(cx, command).await,
         Command::Audit(command) => audit::run(cx, command).await,
         Command::Why(args) => why::run(cx, args).await,
+        Command::Tools(args) => tools::run(cx, args).await,
+        Command::Call(args) => call::run(cx, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut crate::cli(), "mcpgw", &mut std::io::stdout());
             Ok(())

@@ -3,7 +3,7 @@
 //! Called by the transport codecs, once per body; the original bytes travel on (RELIABILITY: JSON-RPC smuggling).
 
 mod error;
-mod keys;
+pub(crate) mod keys;
 pub(crate) mod lexer;
 mod message;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::error::ScanError;
 use super::lexer::Str;
 
 /// Keys of the JSON-RPC envelope.
-pub(super) const ENVELOPE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
+pub(crate) const ENVELOPE: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
 
 /// Keys of `params` that any method of any protocol version gives a meaning.
 pub(super) const PARAMS: &[&str] = &[
@@ -53,11 +53,14 @@ pub(super) const REFERENCE: &[&str] = &["type", "name", "uri"];
 pub(super) const LISTEN: &[&str] =
     &["toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions", "taskIds"];
 
+/// Keys of a result that decide what a client sees of a server.
+pub(crate) const RESULT: &[&str] = &["tools", "prompts", "resources", "resourceTemplates", "nextCursor", "cacheScope"];
+
 /// The longest protocol key, in characters; a folded key has at most four bytes for each.
 const LONGEST: usize = 48;
 
 /// Refuses a key that could be taken for one of `known` without being one.
-pub(super) fn check(key: &Str<'_>, known: &'static [&'static str]) -> Result<(), ScanError> {
+pub(crate) fn check(key: &Str<'_>, known: &'static [&'static str]) -> Result<(), ScanError> {
     let text = key.text.as_ref();
     let at = key.span.start as usize - 1;
     if known.contains(&text) {

@@ -46,7 +46,6 @@ pub(crate) enum Duplicates {
     /// In every object.
     Everywhere,
     /// Only in objects that are walked by [`Lexer::object`], not in those that are skipped.
-    #[allow(dead_code, reason = "read by the list filter")]
     WhereRead,
 }
 

@@ -62,10 +62,11 @@ CREATE TABLE api_keys (
 CREATE INDEX api_keys_org ON api_keys (org_id, id);
 
 -- A login session is a family of refresh tokens; only the newest may be used.
+-- No references: a revoked session outlives its user and organisation, until every token of it has expired.
 CREATE TABLE sessions (
     id              uuid        PRIMARY KEY,                      -- the claim sid
-    user_id         uuid        NOT NULL REFERENCES users ON DELETE CASCADE,
-    org_id          uuid        REFERENCES organizations ON DELETE CASCADE,
+    user_id         uuid        NOT NULL,
+    org_id          uuid,
     refresh_sha256  bytea       NOT NULL,                         -- of the newest refresh token
     generation      bigint      NOT NULL DEFAULT 1,
     expires_at      timestamptz NOT NULL,

@@ -2,9 +2,87 @@
 //!
 //! Does nothing where there is any user already. Called by `open`.
 
-use crate::app::{Core, Error, Owner};
+use mcp_gateway::proto::config::v1::AuditFullAction;
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use crate::{
+    api::passwords::{self, Passwords},
+    app::{Core, Error, Owner},
+    domain::{Membership, Meta, Organization, Role, User},
+    keys::DEFAULT_POOL,
+    store::{
+        self,
+        change::{Change, Kind, Operation, Row, Touched},
+        memberships, organizations, users,
+    },
+};
+
+/// Replicas that start together create one owner.
+const LOCK: &str = "first start";
 
 /// Creates the owner if nobody is there yet.
-pub async fn owner(_core: &Core) -> Result<Option<Owner>, Error> {
-    Ok(None)
+pub async fn owner(core: &Core) -> Result<Option<Owner>, Error> {
+    let mut change = core.store.begin_system(LOCK).await?;
+    store::hold(change.connection(), LOCK).await?;
+    if users::any(change.connection()).await? {
+        return Ok(None);
+    }
+    let given = &core.config.owner_password;
+    let generated = given.expose_secret().is_empty();
+    let password = if generated { passwords::make_up() } else { given.clone() };
+    let hash = Passwords::default().hash(&password).await.map_err(|e| Error::Start(format!("the owner's password: {e}")))?;
+    let email = core.config.owner_email.clone();
+    let slug = core.config.owner_organization.clone();
+    create(&mut change, &email, &hash, &slug).await?;
+    change.seal().await?.commit(&[]).await?;
+    Ok(Some(Owner { email, password, generated, organization: slug }))
+}
+
+async fn create(change: &mut Change, email: &str, hash: &str, slug: &str) -> Result<(), Error> {
+    let new = Meta {
+        revision: 1,
+        config_version: 0,
+        created_at: chrono::DateTime::UNIX_EPOCH, // the database sets both
+        updated_at: chrono::DateTime::UNIX_EPOCH,
+    };
+    let organization = Organization {
+        id: Uuid::now_v7(),
+        slug: slug.into(),
+        display_name: String::new(),
+        allowed_origins: Vec::new(),
+        audit_full: AuditFullAction::Block.into(),
+        pool: DEFAULT_POOL.into(),
+        request_log_retention_days: 90,
+        meta: new,
+    };
+    let user = User {
+        id: Uuid::now_v7(),
+        email: email.into(),
+        display_name: "Owner".into(),
+        disabled: false,
+        platform_admin: true,
+        meta: new,
+    };
+    let membership = Membership {
+        org_id: organization.id,
+        user_id: user.id,
+        email: email.into(),
+        role: Role::Owner,
+        policy_roles: Vec::new(),
+        groups: Vec::new(),
+        meta: new,
+    };
+    organizations::insert(change.connection(), &organization).await?;
+    users::insert(change.connection(), &user, hash).await?;
+    memberships::insert(change.connection(), &membership).await?;
+    let org = Some((organization.id, organization.slug.clone()));
+    let touched =
+        |kind, resource, row, org| Touched { kind, operation: Operation::Create, resource, org, row, reaches_nodes: true };
+    let (name, person) = (format!("organizations/{slug}"), format!("users/{}", user.id));
+    let place = format!("{name}/memberships/{}", user.id);
+    change.touch(touched(Kind::Organization, name, Row::Organization(organization.id), org.clone()));
+    change.touch(touched(Kind::User, person, Row::User(user.id), None));
+    change.touch(touched(Kind::Membership, place, Row::Membership(organization.id, user.id), org));
+    Ok(())
 }

@@ -2,10 +2,14 @@
 
 pub mod access;
 pub mod aip;
+mod auth;
 pub mod caller;
 pub mod error;
+pub mod passwords;
+mod refresh;
 pub mod roles;
 
+use mcp_gateway::proto::admin::v1::auth_service_server::AuthServiceServer;
 use prost::Message;
 use tokio::net::TcpListener;
 use tonic::{
@@ -16,7 +20,7 @@ use tonic::{
 use tracing::error;
 use uuid::Uuid;
 
-use self::{aip::Mutation, caller::Caller, error::Error};
+use self::{aip::Mutation, caller::Caller, error::Error, passwords::Passwords};
 use crate::{
     app::{self, Core},
     domain::ids,
@@ -28,6 +32,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Api {
     pub core: Core,
+    pub passwords: Passwords,
 }
 
 /// What a change began as.
@@ -92,7 +97,9 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
         .register_encoded_file_descriptor_set(mcp_gateway::proto::DESCRIPTORS)
         .build_v1()
         .map_err(described)?;
-    let routes = services(&Api { core: core.clone() }).add_service(health_service).add_service(reflection);
+    let routes = services(&Api { core: core.clone(), passwords: Passwords::default() })
+        .add_service(health_service)
+        .add_service(reflection);
     let mut server = Server::builder();
     if let Some(tls) = tls(core)? {
         server = server.tls_config(tls).map_err(|e| app::Error::Tls("admin_tls_certificate_file", e.to_string()))?;
@@ -108,10 +115,9 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
 }
 
 /// Every noun's service.
-#[allow(unused_variables)] // until the first noun lands
 fn services(api: &Api) -> Routes {
     let mut routes = Routes::builder();
-    // One line per service: routes.add_service(XServiceServer::new(api.clone()));
+    routes.add_service(AuthServiceServer::new(api.clone()));
     routes.routes()
 }
 

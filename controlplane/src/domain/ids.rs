@@ -25,6 +25,22 @@ pub fn base32(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that [`base32`] wrote as this text; none: it did not.
+pub fn unbase32(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
+    let (mut buffer, mut bits) = (0u32, 0u32);
+    for character in text.bytes() {
+        let value = ALPHABET.iter().position(|known| *known == character)?;
+        buffer = (buffer << 5) | u32::try_from(value).ok()?;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(buffer >> bits & 255).ok()?);
+        }
+    }
+    (base32(&bytes) == text).then_some(bytes) // one text per value: no stray bits, no stray characters
+}
+
 /// `N` bytes from the system's source of randomness.
 pub fn random<const N: usize>() -> Zeroizing<[u8; N]> {
     let mut bytes = Zeroizing::new([0; N]);
@@ -73,6 +89,14 @@ mod tests {
             ("foobar", "mzxw6ytboi"),
         ] {
             assert_eq!(base32(bytes.as_bytes()), text);
+            assert_eq!(unbase32(text).unwrap(), bytes.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_text_that_no_bytes_are_written_as_is_refused() {
+        for text in ["m", "mz", "MY", "my=", "m1", "mzxw6ytb7"] {
+            assert_eq!(unbase32(text), None, "{text}");
         }
     }
 

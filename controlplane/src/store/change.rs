@@ -168,23 +168,23 @@ impl Store {
         Ok(Begun::Fresh(Box::new(change)))
     }
 
+    /// Begins a change that no repeated request can be meant by.
+    pub async fn begin_plain(&self, origin: Origin) -> Result<Change, Error> {
+        match self.begin(Origin { request_id: None, ..origin }).await? {
+            Begun::Fresh(change) => Ok(*change),
+            Begun::Answered(_) => Err(Error::Corrupt("an answer to a request without an id".into())),
+        }
+    }
+
     /// Begins a change that this process makes on its own.
     pub async fn begin_system(&self, method: &'static str) -> Result<Change, Error> {
-        match self.begin(Origin::system(method)).await? {
-            Begun::Fresh(change) => Ok(*change),
-            Begun::Answered(_) => {
-                Err(Error::Precondition(format!("{method}: a change without a request id was answered before")))
-            }
-        }
+        self.begin_plain(Origin::system(method)).await
     }
 }
 
 async fn earlier_answer(tx: &mut PgConnection, origin: &Origin, request_id: Uuid) -> Result<Option<Vec<u8>>, Error> {
     // Two copies of one request wait for each other here; the second finds the first's answer.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-        .bind(format!("{}\n{}\n{request_id}", origin.actor.id, origin.method))
-        .execute(&mut *tx)
-        .await?;
+    super::hold(tx, &format!("{}\n{}\n{request_id}", origin.actor.id, origin.method)).await?;
     let row: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
         "SELECT request_sha256, answer FROM idempotent_answers \
          WHERE actor = $1 AND method = $2 AND request_id = $3 AND created_at > now() - $4::interval",
@@ -214,6 +214,11 @@ impl Change {
     /// Who changes.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// Says who it turned out to be, where that is only known under the transaction's locks.
+    pub fn act_as(&mut self, actor: Actor) {
+        self.origin.actor = actor;
     }
 
     /// Says what was touched. The first one names the audit entry.

@@ -20,6 +20,7 @@ pub mod ingest;
 pub mod keys;
 pub mod logs;
 pub mod maintenance;
+pub mod memberships;
 pub mod migrate;
 pub mod nodes;
 pub mod organizations;
@@ -29,6 +30,7 @@ pub mod publish;
 mod rows;
 pub mod servers;
 pub mod sessions;
+pub mod users;
 
 pub use error::{Error, OnConstraint};
 pub use sqlx::PgConnection as Connection;
@@ -79,4 +81,10 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Waits for whoever else holds this name, and holds it until the end of the transaction.
+pub async fn hold(connection: &mut Connection, name: &str) -> Result<(), Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").bind(name).execute(connection).await?;
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! Compiled for tests and under the feature `testing`; never part of a release.
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::print_stderr)] // a test may panic, and reads PATH
 
+mod client;
 mod postgres;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+pub use client::Client;
 pub use postgres::Postgres;
 
 use crate::{
@@ -116,6 +118,16 @@ impl Running {
     pub async fn ended(mut self) -> Result<(), Error> {
         let ended = self.ended.take().expect("only taken here");
         ended.await.expect("the app does not panic")
+    }
+
+    /// A client without a credential.
+    pub async fn anonymous(&self) -> Client {
+        Client::connect(self.addresses.admin).await
+    }
+
+    /// The owner whom the start created: a platform administrator, signed in to the organisation `default`.
+    pub async fn owner(&self) -> Client {
+        self.anonymous().await.sign_in("owner@localhost", OWNER_PASSWORD, "default").await
     }
 
     /// A connection of the test's own to the app's database.

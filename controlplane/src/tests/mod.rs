@@ -1,4 +1,5 @@
 //! The whole control plane, in this process, on a real Postgres.
 #![allow(clippy::disallowed_methods)] // tests may spawn
 
+mod auth;
 mod start;

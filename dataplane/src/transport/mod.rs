@@ -5,6 +5,7 @@ pub mod header;
 mod operation;
 mod refusal;
 pub mod scan;
+pub mod server_message;
 pub mod streamable_http;
 mod version;
 

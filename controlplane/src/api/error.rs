@@ -3,7 +3,7 @@
 //! Messages name the thing and the remedy; causes go to the log under an id, never to the caller.
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 use tracing::error;
 
 use crate::{domain::Violation, keys, open, store};
@@ -27,6 +27,9 @@ pub enum Error {
     Contended,
     #[error("{0}")]
     Precondition(String),
+    /// Others name it.
+    #[error("{what} is named by {}: change or delete what names it first", .by.join(", "))]
+    InUse { what: String, by: Vec<String> },
     #[error("the request is not valid")]
     Invalid(Vec<Violation>),
     #[error("too many sign-ins at once: try again in a moment")]
@@ -57,7 +60,7 @@ impl Error {
             Self::NotFound(_) => Code::NotFound,
             Self::AlreadyExists(_) => Code::AlreadyExists,
             Self::Stale(_) | Self::Contended => Code::Aborted,
-            Self::Precondition(_) => Code::FailedPrecondition,
+            Self::Precondition(_) | Self::InUse { .. } => Code::FailedPrecondition,
             Self::Invalid(_) => Code::InvalidArgument,
             Self::Busy => Code::ResourceExhausted,
             Self::Away => Code::Unavailable,
@@ -69,6 +72,11 @@ impl Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
+        if let Error::InUse { by, .. } = &error {
+            let named = |name: &String| PreconditionViolation::new("IN_USE", name, "names what was to be deleted");
+            let details = ErrorDetails::with_precondition_failure(by.iter().map(named).collect::<Vec<_>>());
+            return Self::with_error_details(code, error.to_string(), details);
+        }
         let Error::Invalid(violations) = error else { return Self::new(code, error.to_string()) };
         let text = violations.iter().map(|v| format!("{}: {}", v.field, v.expected)).collect::<Vec<_>>().join("; ");
         let fields: Vec<FieldViolation> = violations.into_iter().map(|v| FieldViolation::new(v.field, v.expected)).collect();

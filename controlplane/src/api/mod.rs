@@ -8,8 +8,13 @@ pub mod error;
 pub mod passwords;
 mod refresh;
 pub mod roles;
+mod servers;
+mod text;
 
-use mcp_gateway::proto::admin::v1::auth_service_server::AuthServiceServer;
+use mcp_gateway::proto::admin::v1::{
+    auth_service_server::AuthServiceServer, //
+    server_service_server::ServerServiceServer,
+};
 use prost::Message;
 use tokio::net::TcpListener;
 use tonic::{
@@ -118,6 +123,7 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
 fn services(api: &Api) -> Routes {
     let mut routes = Routes::builder();
     routes.add_service(AuthServiceServer::new(api.clone()));
+    routes.add_service(ServerServiceServer::new(api.clone()));
     routes.routes()
 }
 

@@ -28,7 +28,7 @@ impl Violation {
 }
 
 /// What every stored noun carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Meta {
     /// Grows with every change of the row; what etags are made of.
     pub revision: i64,
@@ -119,7 +119,7 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     pub header: String,
-    /// The value, sealed by `keys::Custody::seal_credential` under the server's id.
+    /// The value, sealed by `keys::Custody::seal` for [`bundle::credential_context`] of the server's id.
     pub wrapped: Vec<u8>,
 }
 

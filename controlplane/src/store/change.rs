@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Error, Store, orgs};
-use crate::domain::bundle;
+use crate::domain::{Meta, bundle};
 
 /// Who changes something, for the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -321,6 +321,12 @@ impl Sealed {
     /// The version this change makes; 0: it does not reach nodes, or only checks were asked for.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// What a touched row carries once this is committed.
+    pub fn stamp(&self, meta: Meta) -> Meta {
+        let made = i64::try_from(self.version).unwrap_or(i64::MAX);
+        Meta { config_version: if made == 0 { meta.config_version } else { made }, ..meta }
     }
 
     /// Which request this answers.

@@ -80,6 +80,7 @@ pub async fn delete(connection: &mut PgConnection, id: Uuid) -> Result<(), Error
 
 /// The names of the policies that name the server by its slug, sorted.
 pub async fn named_by(connection: &mut PgConnection, org: Uuid, slug: &str) -> Result<Vec<String>, Error> {
-    let query = sqlx::query_scalar("SELECT name FROM policies WHERE org_id = $1 AND $2 = ANY (servers) ORDER BY name COLLATE \"C\"");
+    let query =
+        sqlx::query_scalar("SELECT name FROM policies WHERE org_id = $1 AND $2 = ANY (servers) ORDER BY name COLLATE \"C\"");
     Ok(query.bind(org).bind(slug).fetch_all(connection).await?)
 }

@@ -1,5 +1,7 @@
 //! The whole control plane, in this process, on a real Postgres.
 #![allow(clippy::disallowed_methods)] // tests may spawn
 
+mod admin;
 mod auth;
+mod servers;
 mod start;

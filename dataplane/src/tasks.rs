@@ -25,25 +25,20 @@ pub enum OnExit {
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled when a task may not even finish what it does.
+    drop_all: CancellationToken,
     runtime: Handle,
 }
 
 impl Tasks {
     /// Tasks that run on `runtime`.
     pub fn new(runtime: Handle) -> Self {
-        Self {
-            tracker: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            runtime,
-        }
+        Self { tracker: TaskTracker::new(), stop: CancellationToken::new(), drop_all: CancellationToken::new(), runtime }
     }
 
     /// The same tasks (one tracker, one stop signal), spawned on another runtime.
     pub fn on(&self, runtime: Handle) -> Self {
-        Self {
-            runtime,
-            ..self.clone()
-        }
+        Self { runtime, ..self.clone() }
     }
 
     /// Runs `future` under `name`. The future should watch [`Tasks::stopping`] and end soon after.
@@ -51,16 +46,10 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
+        let (stop, drop_all) = (self.stop.clone(), self.drop_all.clone());
         let watched = async move {
-            let mut exit = Exit {
-                name,
-                on_exit,
-                stop,
-                finished: false,
-            };
-            future.await;
-            exit.finished = true;
+            let mut exit = Exit { name, on_exit, stop, finished: false };
+            exit.finished = drop_all.run_until_cancelled(future).await.is_some();
         };
         self.tracker.spawn_on(watched, &self.runtime);
     }
@@ -75,13 +64,22 @@ impl Tasks {
         self.stop.cancel();
     }
 
+    /// Waits at most `deadline` for every task to end by itself, then drops those that have not; true if all ended.
+    pub async fn finish(&self, deadline: Duration) -> bool {
+        self.tracker.close();
+        if tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok() {
+            return true;
+        }
+        self.drop_all.cancel();
+        self.tracker.wait().await;
+        false
+    }
+
     /// Asks every task to stop and waits at most `deadline`; true if all have ended.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
-        tokio::time::timeout(deadline, self.tracker.wait())
-            .await
-            .is_ok()
+        tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok()
     }
 }
 
@@ -98,11 +96,7 @@ impl Drop for Exit {
         if self.stop.is_cancelled() {
             return;
         }
-        let how = if self.finished {
-            "returned"
-        } else {
-            "panicked"
-        };
+        let how = if self.finished { "returned" } else { "panicked" };
         match self.on_exit {
             OnExit::Ignore => {}
             OnExit::Report => tracing::error!(task = self.name, "task {} {how}", self.name),
@@ -124,9 +118,7 @@ mod tests {
     async fn a_needed_task_that_panics_stops_the_others() {
         let tasks = Tasks::new(Handle::current());
         let stopping = tasks.stopping();
-        tasks.spawn("waits", OnExit::Report, async move {
-            stopping.cancelled().await
-        });
+        tasks.spawn("waits", OnExit::Report, async move { stopping.cancelled().await });
         tasks.spawn("dies", OnExit::Stop, async { panic!("on purpose") });
         tasks.stopping().cancelled().await;
         assert!(tasks.shutdown(Duration::from_secs(5)).await);

@@ -1,1 +1,199 @@
-//! Not written yet.
+//! What the data plane counts. One registry per process part, never a global, so that two planes can share a process.
+//!
+//! Owns names, labels and buckets; label values are bounded (servers, outcomes, reasons), never anything a caller chose.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use mcp_gateway::proto::node::v1::Outcome;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::audit::Spool;
+use crate::live::Live;
+use crate::xds::Stats;
+
+/// Requests by where they went and what became of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    /// `<organisation>/<server>`; empty when no server was found.
+    server: String,
+    /// As in audit records.
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfServer {
+    server: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Verification {
+    /// `verified` (a signature was checked) or `remembered`.
+    how: &'static str,
+}
+
+/// All counters of a data plane.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Ended, Counter>,
+    seconds: Family<OfServer, Histogram, fn() -> Histogram>,
+    refusals: Family<Reason, Counter>,
+    tokens: Family<Verification, Counter>,
+    /// Requests that are being decided or answered.
+    pub in_flight: Gauge,
+    /// Streams that are open to clients.
+    pub open_streams: Arc<AtomicU32>,
+    /// What discovery has been doing.
+    pub discovery: Arc<Stats>,
+    /// Streams that were ended because their caller may no longer have them.
+    pub streams_revoked: Counter,
+    /// Requests that panicked.
+    pub panics: Counter,
+    /// Records that could not be written although their call went on.
+    pub records_lost: Counter,
+    sampled: Sampled,
+}
+
+/// Read from elsewhere when the page is asked for.
+#[derive(Clone, Default)]
+struct Sampled {
+    config_epoch: Gauge<u64, AtomicU64>,
+    config_version: Gauge<u64, AtomicU64>,
+    spool_frames: Gauge<u64, AtomicU64>,
+    spool_bytes: Gauge<u64, AtomicU64>,
+    spool_oldest_ms: Gauge<u64, AtomicU64>,
+    spool_shed: Gauge<u64, AtomicU64>,
+    spool_full: Gauge<u64, AtomicU64>,
+    remembered: Gauge<u64, AtomicU64>,
+    streams: Gauge<u64, AtomicU64>,
+    discovery_connected: Gauge<u64, AtomicU64>,
+    discovery_stale_seconds: Gauge<u64, AtomicU64>,
+    discovery_nacks: Gauge<u64, AtomicU64>,
+}
+
+/// From 0.1 ms to about 100 s.
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_1, 2.0, 21))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("mcpgw_dataplane");
+        let metrics = Self {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(latency as fn() -> Histogram),
+            refusals: Family::default(),
+            tokens: Family::default(),
+            in_flight: Gauge::default(),
+            open_streams: Arc::default(),
+            discovery: Arc::default(),
+            streams_revoked: Counter::default(),
+            panics: Counter::default(),
+            records_lost: Counter::default(),
+            sampled: Sampled::default(),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Requests that ended, by server and outcome", metrics.requests.clone());
+        registry.register_with_unit("request", "Time from head to end of answer", Unit::Seconds, metrics.seconds.clone());
+        registry.register("refusals", "Refused requests by stage and reason", metrics.refusals.clone());
+        registry.register("tokens", "Tokens recognised, by whether a signature was checked", metrics.tokens.clone());
+        registry.register("in_flight", "Requests being decided or answered", metrics.in_flight.clone());
+        registry.register("streams_revoked", "Streams ended by revocation or policy", metrics.streams_revoked.clone());
+        registry.register("panics", "Requests that panicked", metrics.panics.clone());
+        registry.register("records_lost", "Records that could not be written", metrics.records_lost.clone());
+        metrics.sampled.register(&mut registry);
+        Self { registry, ..metrics }
+    }
+}
+
+impl Sampled {
+    fn register(&self, registry: &mut Registry) {
+        let gauges = [
+            ("config_epoch", "Epoch of the configuration in force", &self.config_epoch),
+            ("config_version", "Version of the configuration in force", &self.config_version),
+            ("audit_spool_frames", "Audit frames that wait to be acknowledged", &self.spool_frames),
+            ("audit_spool_bytes", "Bytes of the audit spool", &self.spool_bytes),
+            ("audit_spool_oldest_ms", "Age of the oldest frame that waits, in milliseconds", &self.spool_oldest_ms),
+            ("audit_spool_shed", "Access records dropped for want of room", &self.spool_shed),
+            ("tokens_remembered", "Verified tokens that are remembered", &self.remembered),
+            ("streams", "Streams open to clients", &self.streams),
+            ("discovery_connected", "1 while the node has a discovery stream", &self.discovery_connected),
+            ("discovery_stale_seconds", "How long the node has had none", &self.discovery_stale_seconds),
+            ("discovery_nacks", "Configurations refused", &self.discovery_nacks),
+            ("audit_spool_full", "Audit records refused for want of room", &self.spool_full),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+    }
+}
+
+impl Metrics {
+    /// A request ended.
+    pub fn ended(&self, server: &str, outcome: Outcome, seconds: f64) {
+        let labels = Ended { server: server.to_owned(), outcome: outcome_label(outcome) };
+        self.requests.get_or_create(&labels).inc();
+        self.seconds.get_or_create(&OfServer { server: server.to_owned() }).observe(seconds);
+    }
+
+    /// A request was refused.
+    pub fn refused(&self, reason: &str) {
+        self.refusals.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+    }
+
+    /// A token was recognised.
+    pub fn token(&self, remembered: bool) {
+        let how = if remembered { "remembered" } else { "verified" };
+        self.tokens.get_or_create(&Verification { how }).inc();
+    }
+
+    /// The page of `/metrics`, in the OpenMetrics text format.
+    pub fn page(&self, live: &Live, spool: &Spool, remembered_tokens: u64) -> String {
+        if let Some(snapshot) = live.snapshot() {
+            self.sampled.config_epoch.set(snapshot.version().epoch);
+            self.sampled.config_version.set(snapshot.version().version);
+        }
+        let backlog = spool.backlog();
+        self.sampled.spool_frames.set(backlog.frames);
+        self.sampled.spool_bytes.set(backlog.bytes);
+        self.sampled.spool_oldest_ms.set(backlog.oldest_ms);
+        self.sampled.spool_shed.set(spool.counters().shed.load(Ordering::Relaxed));
+        self.sampled.spool_full.set(spool.counters().full.load(Ordering::Relaxed));
+        self.sampled.remembered.set(remembered_tokens);
+        self.sampled.streams.set(self.open_streams.load(Ordering::Relaxed).into());
+        self.sampled.discovery_connected.set(self.discovery.connected().into());
+        self.sampled.discovery_stale_seconds.set(self.discovery.stale_seconds());
+        self.sampled.discovery_nacks.set(self.discovery.nacks.load(Ordering::Relaxed));
+        let mut page = String::new();
+        if text::encode(&mut page, &self.registry).is_err() {
+            // Writing to a String cannot fail; should it ever, the scraper must see that the page is not whole.
+            let _ = writeln!(page, "# encoding failed");
+        }
+        page
+    }
+}
+
+/// The label of an outcome, as in audit listings.
+pub fn outcome_label(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Unspecified => "unspecified",
+        Outcome::Ok => "ok",
+        Outcome::Denied => "denied",
+        Outcome::Error => "error",
+        Outcome::UpstreamFailed => "upstream_failed",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Unknown => "unknown",
+        Outcome::GatewayFailed => "gateway_failed",
+    }
+}

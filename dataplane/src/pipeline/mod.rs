@@ -1,1 +1,139 @@
-//! Not written yet.
+//! One request, from head to end of answer. The order of the stages is written once, in [`Pipeline::run`].
+//!
+//! Each stage consumes the proof of the one before and is the only maker of its own: what has not been authorized
+//! cannot be routed, what has not been routed cannot be sent.
+
+pub mod authenticate;
+pub mod authorize;
+pub mod decode;
+pub mod denial;
+pub mod limit;
+mod reply;
+pub mod route;
+mod status;
+pub mod target;
+pub mod trail;
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::listener::Handler;
+use crate::live::Live;
+use crate::relay::{self, Body};
+use crate::upstream::Upstreams;
+
+use authenticate::{Tokens, Verifier};
+use denial::{Denial, TargetDenial};
+use limit::Limiter;
+use target::Doors;
+use trail::{Recorder, Stage, Trail};
+
+pub use reply::{Answer, Reply};
+
+/// Everything that requests share.
+pub struct Pipeline {
+    live: Arc<Live>,
+    doors: Doors,
+    verifier: Verifier,
+    limiter: Limiter,
+    upstreams: Upstreams,
+    relay: relay::Settings,
+    recorder: Recorder,
+    config: Arc<Config>,
+}
+
+impl Pipeline {
+    pub fn new(
+        config: Arc<Config>,
+        live: Arc<Live>,
+        recorder: Recorder,
+        upstreams: Upstreams,
+        around: relay::Surroundings,
+    ) -> Self {
+        let tokens = Tokens::new(config.limits.verified_tokens, config.public_url.clone());
+        Self {
+            doors: Doors::new(&config),
+            verifier: Verifier::new(tokens, recorder.metrics.clone()),
+            limiter: Limiter::new(config.limits.in_flight_per_server),
+            relay: relay::Settings::new(&config, live.clone(), recorder.metrics.clone(), upstreams.clone(), around),
+            recorder,
+            live,
+            upstreams,
+            config,
+        }
+    }
+
+    /// The stages, in order. What fails says why; what succeeds is an answer that may still be flowing.
+    async fn run(&self, request: Request<Incoming>, trail: &mut Trail) -> Result<Reply, Denial> {
+        let config = self.live.snapshot().ok_or(TargetDenial::NotReady)?;
+        let revocations = self.live.revocations();
+        let call = target::resolve(request, &config, &self.doors, trail)?;
+        trail.mark(Stage::Target);
+        let call = decode::read(call, &self.config.limits, &self.config.timeouts, trail).await?;
+        trail.mark(Stage::Decode);
+        let call = authenticate::verify(call, &self.verifier, &config, &revocations)?;
+        trail.principal(call.principal());
+        trail.mark(Stage::Authenticate);
+        if call.call().is_batch() {
+            return relay::batch::run(self, call, &config, trail).await;
+        }
+        let call = authorize::judge(call, trail)?;
+        trail.mark(Stage::Authorize);
+        let call = limit::admit(call, &self.limiter)?;
+        trail.mark(Stage::Limit);
+        let call = route::resolve(call, &config)?;
+        trail.mark(Stage::Route);
+        trail.decided(&call)?;
+        let reply = self.upstreams.send(&call, trail).await?;
+        relay::answer(call, reply, &config, &self.relay, trail).await
+    }
+
+    /// The page of `/metrics`.
+    pub fn metrics_page(&self) -> String {
+        self.recorder.metrics.page(&self.live, &self.recorder.spool, self.verifier.remembered())
+    }
+
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    pub(crate) fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
+    pub(crate) fn relay(&self) -> &relay::Settings {
+        &self.relay
+    }
+}
+
+impl Handler for Pipeline {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let request_id = Uuid::now_v7();
+        let origin = self.doors.allowed_origin(&request, self.live.snapshot().as_deref());
+        let address = self.doors.client_address(request.headers(), peer.ip());
+        if let Some(preflight) = self.doors.preflight(&request, origin.as_ref()) {
+            return preflight;
+        }
+        let mut trail = Trail::open(self.recorder.clone(), request_id, address);
+        let work = async {
+            if let Some(answer) = status::answer(&self, &request, &mut trail) {
+                return answer;
+            }
+            self.run(request, &mut trail).await
+        };
+        // Boxed: the connection's future should not carry the largest stage.
+        let outcome = AssertUnwindSafe(Box::pin(work)).catch_unwind().await.unwrap_or_else(|_panic| {
+            self.recorder.metrics.panics.inc();
+            tracing::error!(request_id = %request_id, "a request panicked");
+            Err(Denial::Panicked)
+        });
+        reply::finish(outcome, trail, request_id, origin)
+    }
+}

@@ -1,1 +1,136 @@
-//! Not written yet.
+//! The only door to servers: takes nothing but a routed call and gives back the head of its answer.
+//!
+//! Owns the connection pool and what travels: an allow-list of request headers, never a credential of the client.
+//! Never retries a call that may have reached the server. Dropping the future drops the request.
+
+mod headers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::CryptoProvider;
+
+use crate::pipeline::route::Routed;
+use crate::pipeline::trail::Trail;
+
+pub(crate) use headers::outgoing;
+
+/// Idle connections kept per server address, and for how long.
+const IDLE_PER_HOST: usize = 256;
+const IDLE_FOR: Duration = Duration::from_secs(60);
+
+/// Pooled connections to servers.
+#[derive(Clone)]
+pub struct Upstreams {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// Why there is no answer. None of it reaches the client in words: the causes are logged.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The call never left: no connection could be made in time.
+    #[error("connecting to {server}: {source}")]
+    Connect { server: String, source: hyper_util::client::legacy::Error },
+    /// The connection broke before the answer began; the call may have had effects.
+    #[error("waiting for {server}: {source}")]
+    Broke { server: String, source: hyper_util::client::legacy::Error },
+    /// No answer began in time; the call may have had effects.
+    #[error("{server} did not answer within {} ms", .after.as_millis())]
+    Slow { server: String, after: Duration },
+}
+
+impl Upstreams {
+    /// A pool that gives up connecting after `connect`; trusts the system's certificate authorities.
+    pub fn new(connect: Duration, provider: &Arc<CryptoProvider>) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(connect));
+        tcp.set_happy_eyeballs_timeout(Some(Duration::from_millis(250)));
+        tcp.enforce_http(false);
+        let tls = tls(provider).with_no_client_auth();
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .pool_idle_timeout(IDLE_FOR)
+            .timer(TokioTimer::new())
+            .build(connector);
+        Self { client }
+    }
+
+    /// Sends the call and waits for the head of its answer, at most the server's call timeout.
+    pub async fn send(&self, call: &Routed, trail: &mut Trail) -> Result<Response<Incoming>, Fault> {
+        let mut request = Request::new(Full::new(call.body()));
+        *request.method_mut() = call.http_method().clone();
+        *request.uri_mut() = call.url().clone();
+        *request.headers_mut() = headers::outgoing(call);
+        let sent = Instant::now();
+        let answer = self.dispatch(request, call.timeout()).await;
+        trail.upstream_answered(sent.elapsed());
+        if let Err(fault) = &answer {
+            tracing::warn!(request_id = trail.request_id(), error = %chain(fault), "a server failed");
+        }
+        answer
+    }
+
+    /// Tells a server something that no client waits for: the answer is dropped.
+    pub async fn tell(&self, url: Uri, headers: HeaderMap, body: Bytes, timeout: Duration) -> Result<(), Fault> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url;
+        *request.headers_mut() = headers;
+        self.dispatch(request, timeout).await.map(drop)
+    }
+
+    async fn dispatch(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Response<Incoming>, Fault> {
+        let server = place(request.uri());
+        match tokio::time::timeout(timeout, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(source)) if source.is_connect() => Err(Fault::Connect { server, source }),
+            Ok(Err(source)) => Err(Fault::Broke { server, source }),
+            Err(_) => Err(Fault::Slow { server, after: timeout }),
+        }
+    }
+}
+
+/// Where a call went, for records and logs: scheme, host, port and path, never a query.
+pub fn place(uri: &Uri) -> String {
+    format!("{}://{}{}", uri.scheme_str().unwrap_or("http"), uri.authority().map_or("", |host| host.as_str()), uri.path())
+}
+
+type WantsClientCert = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
+
+fn tls(provider: &Arc<CryptoProvider>) -> WantsClientCert {
+    use hyper_rustls::ConfigBuilderExt;
+    let builder = || {
+        rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("the provider supports the default TLS versions: it is aws-lc-rs")
+    };
+    builder().with_native_roots().unwrap_or_else(|error| {
+        // A machine without any certificate authority can still serve plain http servers.
+        tracing::warn!(%error, "no system certificate authorities: https servers will not be trusted");
+        builder().with_root_certificates(rustls::RootCertStore::empty())
+    })
+}
+
+/// An error with its causes: hyper's own text names only the outermost.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,158 @@
+//! Stage three: who sent this. Owns credentials from header to principal; never decides what a principal may do.
+//!
+//! A bad credential is never anonymous, every bad one gets the same answer, and an unknown server asks for a credential
+//! exactly as a known one does.
+
+mod credential;
+mod principal;
+mod token;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use mcp_gateway::proto::node::v1::Via;
+use mcp_gateway::snapshot::{Org, Server, Snapshot};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::decode::Decoded;
+use super::denial::AuthenticateDenial;
+use super::target::Place;
+use crate::live::Revocations;
+use crate::metrics::Metrics;
+
+pub use credential::{Credential, X_API_KEY};
+pub use principal::{ANONYMOUS, Principal};
+pub use token::{LEEWAY_SECONDS, TokenError, Tokens};
+
+/// A call whose sender is known, on a server of the sender's organisation. Only [`verify`] makes one.
+pub struct Authenticated {
+    call: Decoded,
+    org: Arc<Org>,
+    server: Arc<Server>,
+    principal: Arc<Principal>,
+}
+
+/// Recognises callers. Shared by all requests.
+pub struct Verifier {
+    tokens: Tokens,
+    metrics: Arc<Metrics>,
+}
+
+impl Verifier {
+    pub fn new(tokens: Tokens, metrics: Arc<Metrics>) -> Self {
+        Self { tokens, metrics }
+    }
+
+    /// Verified tokens that are remembered now.
+    pub fn remembered(&self) -> u64 {
+        self.tokens.remembered()
+    }
+
+    /// The sender of a request with these headers; `None` if it carries no credential at all.
+    /// `org` is the organisation whose own issuers count, where a server was found.
+    pub fn recognise(
+        &self,
+        headers: &HeaderMap,
+        org: Option<&Org>,
+        config: &Snapshot,
+        revocations: &Revocations,
+    ) -> Result<Option<Arc<Principal>>, AuthenticateDenial> {
+        let now = seconds_since_epoch();
+        let principal = match credential::read(headers).map_err(|_ambiguous| AuthenticateDenial::Ambiguous)? {
+            Credential::None => return Ok(None),
+            Credential::Unusable => return Err(AuthenticateDenial::Unusable),
+            Credential::ApiKey { key_id, secret } => Arc::new(api_key(key_id, secret, config, now)?),
+            Credential::Token(token) => {
+                let recognised = self.tokens.verify(token, org, config, now).map_err(AuthenticateDenial::Token)?;
+                self.metrics.token(recognised.remembered);
+                recognised.principal
+            }
+        };
+        if principal.revoked(revocations) {
+            return Err(AuthenticateDenial::Revoked);
+        }
+        Ok(Some(principal))
+    }
+}
+
+/// Recognises the sender of `call` and checks that the server is of its organisation.
+pub fn verify(
+    call: Decoded,
+    verifier: &Verifier,
+    config: &Snapshot,
+    revocations: &Revocations,
+) -> Result<Authenticated, AuthenticateDenial> {
+    let (org, server) = match call.place() {
+        Place::Unknown => {
+            // Asked first, told later: only who is somebody may learn that there is nothing.
+            return Err(match verifier.recognise(call.headers(), None, config, revocations)? {
+                None => AuthenticateDenial::Missing,
+                Some(_) => AuthenticateDenial::UnknownServer,
+            });
+        }
+        Place::Server { org, server } => (org.clone(), server.clone()),
+    };
+    let principal = match verifier.recognise(call.headers(), Some(&org), config, revocations)? {
+        Some(principal) if principal.org_id == org.id => principal,
+        Some(_) => return Err(AuthenticateDenial::UnknownServer),
+        None if server.allow_anonymous => Arc::new(Principal::anonymous(org.id.clone())),
+        None => return Err(AuthenticateDenial::Missing),
+    };
+    Ok(Authenticated { call, org, server, principal })
+}
+
+impl Authenticated {
+    pub fn call(&self) -> &Decoded {
+        &self.call
+    }
+
+    pub fn org(&self) -> &Arc<Org> {
+        &self.org
+    }
+
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+
+    /// The messages of a batch, each as a call of its own by the same sender; a single call stays as it is.
+    pub fn split(self) -> Vec<Self> {
+        let Self { call, org, server, principal } = self;
+        let each = call.split().into_iter();
+        each.map(|call| Self { call, org: org.clone(), server: server.clone(), principal: principal.clone() }).collect()
+    }
+}
+
+fn api_key(key_id: &str, secret: &str, config: &Snapshot, now: i64) -> Result<Principal, AuthenticateDenial> {
+    let offered: [u8; 32] = Sha256::digest(secret).into();
+    let key = config.api_key(key_id);
+    // Compared for unknown ids too, so that the time taken does not tell them apart.
+    let held = key.map_or([0; 32], |key| key.secret_sha256);
+    let matches: bool = held.ct_eq(&offered).into();
+    let Some(key) = key.filter(|_| matches) else { return Err(AuthenticateDenial::WrongKey) };
+    if key.expires_at.is_some_and(|moment| now >= moment) {
+        return Err(AuthenticateDenial::ExpiredKey);
+    }
+    Ok(Principal {
+        org_id: key.org_id.as_str().into(),
+        subject: key.subject.clone(),
+        roles: key.roles.clone(),
+        groups: key.groups.clone(),
+        via: Via::ApiKey,
+        credential_id: key.key_id.clone(),
+        login_session: None,
+        issued_at: None,
+        expires_at: key.expires_at,
+    })
+}
+
+/// The wall clock, in seconds.
+pub fn seconds_since_epoch() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

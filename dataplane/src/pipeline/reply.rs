@@ -1,0 +1,105 @@
+//! Turns what the stages say into the answer on the wire, and closes the record of answers that are whole.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use uuid::Uuid;
+
+use super::denial::{Denial, Wire};
+use super::trail::{Ending, Trail};
+use crate::relay::{Body, Flow};
+
+/// The header that names the request in records.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("mcpgw-request-id");
+
+/// What may be read by browsers of an allowed origin.
+const EXPOSED: HeaderValue = HeaderValue::from_static("mcp-session-id, mcpgw-request-id, mcp-protocol-version, www-authenticate");
+
+/// An answer that was not refused.
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub answer: Answer,
+}
+
+/// The body of a reply.
+pub enum Answer {
+    /// Known whole, with its outcome.
+    Whole(Bytes, Ending),
+    /// Still coming from a server.
+    Flow(Flow),
+}
+
+impl Reply {
+    /// A JSON answer of the gateway's own.
+    pub fn json(status: StatusCode, body: impl Into<Bytes>, ending: Ending) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { status, headers, answer: Answer::Whole(body.into(), ending) }
+    }
+}
+
+/// Finishes a request: its record where the answer is whole, its headers in any case.
+pub(super) fn finish(
+    outcome: Result<Reply, Denial>,
+    mut trail: Trail,
+    request_id: Uuid,
+    origin: Option<HeaderValue>,
+) -> Response<Body> {
+    let mut response = match outcome {
+        Ok(Reply { status, headers, answer }) => {
+            trail.status(status);
+            let body = match answer {
+                Answer::Whole(bytes, ending) => {
+                    trail.end(Ending { bytes: bytes.len() as u64, ..ending });
+                    Body::whole(bytes)
+                }
+                Answer::Flow(flow) => Body::flow(flow.recorded_by(trail)),
+            };
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            response
+        }
+        Err(denial) => refusal(&denial, trail),
+    };
+    common_headers(response.headers_mut(), request_id, origin);
+    response
+}
+
+fn refusal(denial: &Denial, mut trail: Trail) -> Response<Body> {
+    let wire = denial.wire();
+    tracing::debug!(request_id = trail.request_id(), reason = %wire.label, %denial, "request refused");
+    let body = wire.body(trail.echoed());
+    trail.refused(denial, &wire, body.len() as u64);
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() = wire.status;
+    refusal_headers(response.headers_mut(), &wire);
+    response
+}
+
+fn refusal_headers(headers: &mut HeaderMap, wire: &Wire) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(challenge) = wire.challenge {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if let Some(allow) = wire.allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    if let Some(seconds) = wire.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
+fn common_headers(headers: &mut HeaderMap, request_id: Uuid, origin: Option<HeaderValue>) {
+    let mut buffer = Uuid::encode_buffer();
+    let id = request_id.hyphenated().encode_lower(&mut buffer);
+    headers.insert(REQUEST_ID, HeaderValue::from_str(id).expect("a UUID is visible ASCII"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(const { HeaderValue::from_static("no-store") });
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+}

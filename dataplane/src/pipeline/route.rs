@@ -1,0 +1,188 @@
+//! Stage six: where the call goes. Owns the choice of endpoint, the opening of sealed sessions, the server's credential,
+//! and (until eras are bridged) the refusal of pairs that do not speak the same one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use mcp_gateway::proto::config::v1::{Era as Pinned, Transport};
+use mcp_gateway::proto::node::v1::Via;
+use mcp_gateway::snapshot::{Server, Snapshot};
+use rand::RngExt;
+
+use super::authenticate::{Authenticated, Principal, seconds_since_epoch};
+use super::decode::Decoded;
+use super::denial::RouteDenial;
+use super::limit::{Admitted, Seat};
+use crate::session::{self, Holder, Session};
+use crate::transport::{Era, Operation};
+
+/// A call that can be sent. Only [`resolve`] makes one, and nothing else can be sent.
+pub struct Routed {
+    call: Authenticated,
+    seat: Seat,
+    endpoint: u16,
+    url: Uri,
+    session: Option<Session>,
+    upstream_session: Option<HeaderValue>,
+    credential: Option<(HeaderName, HeaderValue)>,
+}
+
+/// Finds the way for `call`.
+pub fn resolve(call: Admitted, config: &Snapshot) -> Result<Routed, RouteDenial> {
+    let (call, seat) = call.into_parts();
+    let call = call.into_call();
+    check_pair(call.call(), call.server())?;
+    let session = open_session(&call, config)?;
+    let endpoint = match &session {
+        Some(session) => session.endpoint,
+        None => choose(call.server()),
+    };
+    // A server that lost endpoints since has lost their sessions too.
+    let url = call.server().endpoints.get(usize::from(endpoint)).ok_or(RouteDenial::NoSession)?.url.clone();
+    let upstream_session = session
+        .as_ref()
+        .and_then(|session| session.upstream_id.as_deref())
+        .map(HeaderValue::from_str)
+        .transpose()
+        .map_err(|_invalid| RouteDenial::NoSession)?;
+    let credential = credential(call.server(), config)?;
+    Ok(Routed { call, seat, endpoint, url, session, upstream_session, credential })
+}
+
+/// Until eras are bridged, client and server have to speak the same one.
+fn check_pair(call: &Decoded, server: &Server) -> Result<(), RouteDenial> {
+    match server.transport {
+        Transport::StreamableHttp => {}
+        Transport::Unspecified | Transport::HttpSse | Transport::Websocket | Transport::Stdio | Transport::JsonRpc => {
+            return Err(RouteDenial::Transport);
+        }
+    }
+    match (call.era(), server.era) {
+        (_, Pinned::Unspecified) | (Era::Legacy, Pinned::Legacy) | (Era::Modern, Pinned::Modern) => Ok(()),
+        (Era::Modern, Pinned::Legacy) => {
+            let requested = call.version().map_or("", |version| version.as_str()).to_owned();
+            Err(RouteDenial::ClientTooNew { requested })
+        }
+        (Era::Legacy, Pinned::Modern) => Err(RouteDenial::ClientTooOld),
+    }
+}
+
+/// The session that the request names, if it names one; it has to be the sender's on this server.
+pub fn open_session(call: &Authenticated, config: &Snapshot) -> Result<Option<Session>, RouteDenial> {
+    let Some(token) = call.call().session() else { return Ok(None) };
+    let now = u64::try_from(seconds_since_epoch()).unwrap_or(0);
+    let holder = holder(call.principal(), call.server());
+    match session::open(|id| config.session_keys().get(id), token, &holder, now) {
+        Ok(session) => Ok(Some(session)),
+        Err(error) => {
+            tracing::debug!(reason = error.reason(), "a session was refused");
+            Err(RouteDenial::NoSession)
+        }
+    }
+}
+
+/// Whom a session belongs to.
+pub fn holder<'a>(principal: &'a Principal, server: &'a Server) -> Holder<'a> {
+    let credential_kind = match principal.via {
+        Via::Unspecified => "unspecified",
+        Via::Anonymous => "anonymous",
+        Via::Jwt => "jwt",
+        Via::ApiKey => "api_key",
+        Via::Certificate => "certificate",
+    };
+    Holder { subject: &principal.subject, credential_kind, org_id: &principal.org_id, server_id: &server.id }
+}
+
+/// By weight. Balancing by load and health joins here.
+fn choose(server: &Server) -> u16 {
+    let total: u64 = server.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
+    if server.endpoints.len() < 2 || total == 0 {
+        return 0;
+    }
+    let mut point = rand::rng().random_range(0..total);
+    for (place, endpoint) in server.endpoints.iter().enumerate() {
+        match point.checked_sub(u64::from(endpoint.weight)) {
+            Some(rest) => point = rest,
+            None => return u16::try_from(place).unwrap_or(0),
+        }
+    }
+    0
+}
+
+fn credential(server: &Server, config: &Snapshot) -> Result<Option<(HeaderName, HeaderValue)>, RouteDenial> {
+    let Some(id) = &server.credential_id else { return Ok(None) };
+    let credential = config.upstream_credential(id).ok_or(RouteDenial::NoCredential)?;
+    let name = HeaderName::from_bytes(credential.header.as_bytes()).map_err(|_invalid| RouteDenial::NoCredential)?;
+    let mut value = HeaderValue::from_str(&credential.value).map_err(|_invalid| RouteDenial::NoCredential)?;
+    value.set_sensitive(true);
+    Ok(Some((name, value)))
+}
+
+impl Routed {
+    pub fn call(&self) -> &Authenticated {
+        &self.call
+    }
+
+    pub fn server(&self) -> &Arc<Server> {
+        self.call.server()
+    }
+
+    pub fn operation(&self) -> Operation<'_> {
+        self.call.call().operation()
+    }
+
+    /// Bytes of the request body; empty for `GET` and `DELETE`.
+    pub fn body(&self) -> Bytes {
+        self.call.call().body()
+    }
+
+    pub fn http_method(&self) -> &Method {
+        self.call.call().http_method()
+    }
+
+    /// The client's headers.
+    pub fn headers(&self) -> &HeaderMap {
+        self.call.call().headers()
+    }
+
+    pub fn era(&self) -> Era {
+        self.call.call().era()
+    }
+
+    /// Where it goes.
+    pub fn url(&self) -> &Uri {
+        &self.url
+    }
+
+    /// Which of the server's endpoints that is.
+    pub fn endpoint(&self) -> u16 {
+        self.endpoint
+    }
+
+    /// The opened session, in the legacy era after `initialize`.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    /// The session id that the server gave.
+    pub fn upstream_session(&self) -> Option<&HeaderValue> {
+        self.upstream_session.as_ref()
+    }
+
+    /// The header that proves the gateway to the server.
+    pub fn credential(&self) -> Option<&(HeaderName, HeaderValue)> {
+        self.credential.as_ref()
+    }
+
+    /// Until the answer begins.
+    pub fn timeout(&self) -> Duration {
+        self.call.server().call_timeout
+    }
+
+    /// The call and the room it takes.
+    pub fn into_parts(self) -> (Authenticated, Seat) {
+        (self.call, self.seat)
+    }
+}

@@ -1,0 +1,176 @@
+//! Stage one: which server is meant, and may this Host and Origin ask at all. Known before the caller is, because the
+//! challenge, the issuers and the anonymous flag are the server's.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use mcp_gateway::snapshot::{Org, Server, Snapshot};
+
+use super::denial::TargetDenial;
+use super::trail::Trail;
+use crate::config::{Config, Limits};
+use crate::origin::Hosts;
+use crate::relay::Body;
+use crate::target::{self, Endpoint, Target};
+
+/// Where a request goes.
+#[derive(Clone)]
+pub enum Place {
+    /// To a server that can be called.
+    Server { org: Arc<Org>, server: Arc<Server> },
+    /// To a server that is not there: asks for a credential all the same, so that nobody learns which ids exist.
+    Unknown,
+}
+
+/// A request for an MCP endpoint. Only [`resolve`] makes one.
+pub struct Targeted {
+    parts: Parts,
+    body: Incoming,
+    place: Place,
+}
+
+/// What decides who may knock: hosts, origins, proxies, and how large a head may be.
+pub struct Doors {
+    hosts: Hosts,
+    trusted_proxies: Vec<IpNet>,
+    uri_bytes: usize,
+    header_bytes: usize,
+}
+
+/// Resolves the target of `request` and checks Host and Origin against it.
+pub fn resolve(
+    request: Request<Incoming>,
+    config: &Snapshot,
+    doors: &Doors,
+    trail: &mut Trail,
+) -> Result<Targeted, TargetDenial> {
+    trail.configuration(config);
+    let (parts, body) = request.into_parts();
+    let place = match doors.admit(&parts.uri, &parts.headers, config)? {
+        Target::Server { org, server, endpoint: Endpoint::Mcp } => {
+            trail.target(&org, &server);
+            Place::Server { org, server }
+        }
+        Target::Unknown { endpoint: Endpoint::Mcp } => Place::Unknown,
+        Target::Server { .. } | Target::Unknown { .. } | Target::Federated { .. } => return Err(TargetDenial::NoEndpoint),
+    };
+    Ok(Targeted { parts, body, place })
+}
+
+impl Targeted {
+    pub fn into_parts(self) -> (Parts, Incoming, Place) {
+        (self.parts, self.body, self.place)
+    }
+}
+
+impl Place {
+    /// The largest body that is read for it.
+    pub fn max_body_bytes(&self, limits: &Limits) -> usize {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        match self {
+            Self::Server { server, .. } => server.max_body_bytes.min(size(limits.body_bytes_max)),
+            Self::Unknown => size(limits.body_bytes),
+        }
+    }
+}
+
+impl Doors {
+    pub fn new(config: &Config) -> Self {
+        let loopback = config.listen.iter().all(|listen| listen.address.ip().is_loopback());
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            hosts: Hosts::new(&config.public_url, &config.allowed_hosts, loopback),
+            trusted_proxies: config.trusted_proxies.clone(),
+            uri_bytes: size(config.limits.uri_bytes),
+            header_bytes: size(config.limits.header_bytes),
+        }
+    }
+
+    /// Checks the head and resolves its path.
+    pub fn admit(&self, uri: &Uri, headers: &HeaderMap, config: &Snapshot) -> Result<Target, TargetDenial> {
+        self.check_size(uri, headers)?;
+        let found = target::resolve(uri.path(), config);
+        let origins = match &found {
+            Ok(Target::Server { org, .. }) => org.allowed_origins.as_slice(),
+            Ok(Target::Unknown { .. } | Target::Federated { .. }) | Err(_) => &[],
+        };
+        let origins = config.allowed_origins().iter().chain(origins).map(String::as_str);
+        self.hosts.check(uri, headers, origins)?;
+        found.map_err(|_no_such_path| TargetDenial::NoEndpoint)
+    }
+
+    fn check_size(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), TargetDenial> {
+        if uri.path_and_query().is_some_and(|text| text.as_str().len() > self.uri_bytes) {
+            return Err(TargetDenial::UriTooLong);
+        }
+        let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if size > self.header_bytes {
+            return Err(TargetDenial::HeadersTooLarge);
+        }
+        // Some servers read `mcp_session_id` and `mcp-session-id` as the same header.
+        if headers.keys().any(|name| name.as_str().contains('_')) {
+            return Err(TargetDenial::BadHeader);
+        }
+        Ok(())
+    }
+
+    /// The client's address: the peer's, or what trusted proxies say it is.
+    pub fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> String {
+        let trusted = |address: IpAddr| self.trusted_proxies.iter().any(|network| network.contains(&address));
+        let mut client = peer.to_canonical();
+        if trusted(client) {
+            let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+            let hops: Vec<IpAddr> = hops.flat_map(|text| text.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
+            // From the right: everything left of the first stranger is hearsay.
+            for hop in hops.into_iter().rev() {
+                client = hop.to_canonical();
+                if !trusted(client) {
+                    break;
+                }
+            }
+        }
+        client.to_string()
+    }
+
+    /// The Origin of `request`, if it has one that is allowed to read the answer.
+    pub fn allowed_origin<B>(&self, request: &Request<B>, config: Option<&Snapshot>) -> Option<HeaderValue> {
+        let origin = request.headers().get(header::ORIGIN)?;
+        let org_origins = match target::resolve(request.uri().path(), config?) {
+            Ok(Target::Server { org, .. }) => org.allowed_origins.clone(),
+            Ok(Target::Unknown { .. } | Target::Federated { .. }) | Err(_) => Vec::new(),
+        };
+        let origins = config?.allowed_origins().iter().chain(&org_origins).map(String::as_str);
+        self.hosts.check(request.uri(), request.headers(), origins).is_ok().then(|| origin.clone())
+    }
+
+    /// The answer to a browser that asks before it calls (CORS preflight); `None` for every other request.
+    pub fn preflight<B>(&self, request: &Request<B>, origin: Option<&HeaderValue>) -> Option<Response<Body>> {
+        const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
+        const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+        let headers = request.headers();
+        if request.method() != Method::OPTIONS || !headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            return None;
+        }
+        let mut response = Response::new(Body::whole(""));
+        let Some(origin) = origin else {
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            return Some(response);
+        };
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let answer = response.headers_mut();
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        // The headers of MCP include `Mcp-Param-*`, which cannot be listed; cookies are never read.
+        if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        }
+        answer.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        answer.insert(header::VARY, HeaderValue::from_static("origin, access-control-request-headers"));
+        Some(response)
+    }
+}

@@ -1,0 +1,324 @@
+//! The record of one call: facts gathered stage by stage, written as two frames, `decided` and `ended`.
+//!
+//! Owns what a record says and when it is written; where it goes is the spool's. Every way out of a call ends here, also
+//! the ones nobody returns from: a client that goes away drops the call, and dropping an open trail says `cancelled`.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use mcp_gateway::proto::config::v1::AuditFullAction;
+use mcp_gateway::proto::node::v1::audit_event::Event;
+use mcp_gateway::proto::node::v1::{AuditClass, AuditEvent, Decided, Decision, Ended, Outcome};
+use mcp_gateway::snapshot::{Org, Server, Snapshot, Verdict};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::authenticate::Principal;
+use super::denial::{Denial, RecordDenial, Wire};
+use super::route::Routed;
+use crate::audit::{Class, Spool, SpoolError};
+use crate::metrics::Metrics;
+use crate::upstream;
+
+/// Names and URIs are cut to this many bytes in records; a frame has to fit the spool.
+const MAX_NAME: usize = 2048;
+
+/// The stages whose time is recorded, in the pipeline's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Target,
+    Decode,
+    Authenticate,
+    Authorize,
+    Limit,
+    Route,
+}
+
+/// How a call ended, as far as its answer shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    pub outcome: Outcome,
+    /// JSON-RPC error code sent to the client; 0: none.
+    pub error_code: i32,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
+    /// SSE events relayed.
+    pub events: u32,
+}
+
+/// How far the record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// With the moment that both frames name, if the first one was written.
+    Decided(Option<i64>),
+    Ended,
+}
+
+/// What a trail writes to; one per process.
+#[derive(Clone)]
+pub struct Recorder {
+    pub spool: Arc<Spool>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The record of one call.
+pub struct Trail {
+    recorder: Recorder,
+    started: Instant,
+    last: Instant,
+    state: State,
+    class: Class,
+    audit_full: AuditFullAction,
+    label: String,
+    echo: Option<String>,
+    decided: Decided,
+    ended: Ended,
+}
+
+impl Trail {
+    /// Opens the record of a request whose head has just been read.
+    pub fn open(recorder: Recorder, request_id: Uuid, client_address: String) -> Self {
+        recorder.metrics.in_flight.inc();
+        let now = Instant::now();
+        let request_id = request_id.to_string();
+        Self {
+            recorder,
+            started: now,
+            last: now,
+            state: State::Open,
+            class: Class::Access,
+            audit_full: AuditFullAction::Block,
+            label: String::new(),
+            echo: None,
+            ended: Ended { request_id: request_id.clone(), ..Ended::default() },
+            decided: Decided { request_id, client_address, ..Decided::default() },
+        }
+    }
+
+    /// The record of one message of a batch; the transport's facts are the batch's.
+    pub fn branch(&self, request_id: Uuid) -> Self {
+        let mut branch = Self::open(self.recorder.clone(), request_id, self.decided.client_address.clone());
+        branch.audit_full = self.audit_full;
+        branch.label.clone_from(&self.label);
+        branch.decided = Decided { request_id: request_id.to_string(), ..self.decided.clone() };
+        branch
+    }
+
+    pub fn request_id(&self) -> &str {
+        &self.decided.request_id
+    }
+
+    /// A stage is done.
+    pub fn mark(&mut self, stage: Stage) {
+        let now = Instant::now();
+        let spent = micros(now.duration_since(self.last));
+        self.last = now;
+        let place = stage as usize;
+        if self.ended.stage_us.len() <= place {
+            self.ended.stage_us.resize(place + 1, 0);
+        }
+        self.ended.stage_us[place] = spent;
+    }
+
+    /// Under which configuration.
+    pub fn configuration(&mut self, config: &Snapshot) {
+        self.decided.config_epoch = config.version().epoch;
+        self.decided.config_version = config.version().version;
+    }
+
+    /// Which server was addressed.
+    pub fn target(&mut self, org: &Org, server: &Server) {
+        self.decided.org_id = org.id.to_string();
+        self.decided.org_digest = Bytes::copy_from_slice(org.digest.as_bytes());
+        self.decided.server_id = server.id.to_string();
+        self.decided.server = server.slug.to_string();
+        self.audit_full = org.audit_full;
+        self.label = format!("{}/{}", org.slug, server.slug);
+    }
+
+    /// What was asked; `tool_call` makes the record class audit.
+    pub fn asked(&mut self, asked: Asked<'_>) {
+        self.decided.method = asked.method.to_owned();
+        self.decided.name = cut(asked.name);
+        self.decided.arguments_digest = asked.arguments_digest;
+        self.decided.request_bytes = asked.request_bytes;
+        if asked.method == "tools/call" {
+            self.class = Class::Audit;
+        }
+    }
+
+    /// Over which transport, in which era and version.
+    pub fn spoken(&mut self, era: &'static str, version: &str, session: Option<&str>) {
+        self.decided.client_transport = "streamable-http".into();
+        self.decided.client_era = era.into();
+        self.decided.client_protocol_version = cut(version);
+        self.decided.session = session.map(fingerprint).unwrap_or_default();
+    }
+
+    /// Who asked.
+    pub fn principal(&mut self, principal: &Principal) {
+        self.decided.subject.clone_from(&principal.subject);
+        self.decided.roles.clone_from(&principal.roles);
+        self.decided.groups.clone_from(&principal.groups);
+        self.decided.via = principal.via.into();
+        self.decided.credential_id.clone_from(&principal.credential_id);
+        if self.decided.org_id.is_empty() {
+            self.decided.org_id = principal.org_id.to_string();
+        }
+    }
+
+    /// Which rule decided, and what shadow rules would have.
+    pub fn verdict(&mut self, verdict: &Verdict<'_>) {
+        if let Some(rule) = verdict.rule {
+            self.decided.rule_id = rule.id.to_string();
+            self.decided.rule = rule.name.to_string();
+            self.decided.mode = if rule.shadow { "shadow" } else { "enforce" }.into();
+        }
+        if let Some((rule, would_allow)) = verdict.shadow {
+            self.decided.shadow_rule_id = rule.id.to_string();
+            self.decided.shadow_decision = if would_allow { Decision::Allow } else { Decision::Deny }.into();
+        }
+    }
+
+    /// The JSON-RPC id that an error has to echo, as the client wrote it.
+    pub fn echo(&mut self, id: Option<&str>) {
+        self.echo = id.map(str::to_owned);
+    }
+
+    /// As told by [`Trail::echo`].
+    pub fn echoed(&self) -> Option<&str> {
+        self.echo.as_deref()
+    }
+
+    /// The server's answer began after this long.
+    pub fn upstream_answered(&mut self, after: std::time::Duration) {
+        self.ended.upstream_us = micros(after);
+    }
+
+    /// Writes the first frame: the call was allowed and goes where it is routed. Before this nothing may be sent.
+    pub fn decided(&mut self, call: &Routed) -> Result<(), RecordDenial> {
+        self.decided.server_transport = "streamable-http".into();
+        self.decided.server_era = call.era().as_str().into();
+        self.ended.upstream = upstream::place(call.url());
+        if let Some(session) = call.session() {
+            self.decided.client_protocol_version = session.version.as_str().into();
+        }
+        self.allowed()
+    }
+
+    /// Writes the first frame of a call that the gateway answers itself.
+    pub fn allowed(&mut self) -> Result<(), RecordDenial> {
+        self.decided.decision = Decision::Allow.into();
+        self.write_decided().or_else(|error| match (self.class, self.audit_full) {
+            (Class::Audit, AuditFullAction::Unspecified | AuditFullAction::Block) => Err(RecordDenial(error)),
+            (Class::Audit, AuditFullAction::Allow) | (Class::Access, _) => {
+                self.recorder.metrics.records_lost.inc();
+                Ok(())
+            }
+        })
+    }
+
+    /// Writes both frames of a refusal, or the second one of a call that failed after it was allowed.
+    pub fn refused(&mut self, denial: &Denial, wire: &Wire, bytes: u64) {
+        self.recorder.metrics.refused(&wire.label);
+        if denial.is_about_identity() {
+            self.class = Class::Audit;
+        }
+        if self.state == State::Open {
+            self.decided.decision = Decision::Deny.into();
+            self.decided.reason = wire.label.to_string();
+            if self.write_decided().is_err() {
+                self.recorder.metrics.records_lost.inc();
+            }
+        }
+        self.status(wire.status);
+        self.end(Ending { outcome: wire.outcome, error_code: wire.code, bytes, events: 0 });
+    }
+
+    /// The HTTP status sent to the client.
+    pub fn status(&mut self, status: http::StatusCode) {
+        self.ended.status = u32::from(status.as_u16());
+    }
+
+    /// Writes the second frame. Later calls do nothing: an answer ends once.
+    pub fn end(&mut self, ending: Ending) {
+        let State::Decided(stamp) = self.state else { return };
+        self.state = State::Ended;
+        let total = self.started.elapsed();
+        self.ended.outcome = ending.outcome.into();
+        self.ended.error_code = ending.error_code;
+        self.ended.response_bytes = ending.bytes;
+        self.ended.events = ending.events;
+        self.ended.total_us = micros(total);
+        self.ended.ended_at_us = wall_clock_us();
+        self.recorder.metrics.ended(&self.label, ending.outcome, total.as_secs_f64());
+        let Some(stamp) = stamp else { return };
+        self.ended.decided_at_us = stamp;
+        let event = AuditEvent { event: Some(Event::Ended(std::mem::take(&mut self.ended))) };
+        if let Err(error) = self.recorder.spool.append(Class::Audit, &event) {
+            self.recorder.metrics.records_lost.inc();
+            tracing::error!(%error, request_id = self.request_id(), "the end of a call could not be recorded");
+        }
+    }
+
+    fn write_decided(&mut self) -> Result<(), SpoolError> {
+        self.decided.class = match self.class {
+            Class::Audit => AuditClass::Audit,
+            Class::Access => AuditClass::Access,
+        }
+        .into();
+        self.ended.decide_us = micros(self.started.elapsed());
+        let written = self.recorder.spool.append_decided(self.class, self.decided.clone());
+        self.state = State::Decided(written.as_ref().ok().copied());
+        written.map(drop)
+    }
+}
+
+/// What [`Trail::asked`] records of a message.
+#[derive(Debug, Default)]
+pub struct Asked<'a> {
+    pub method: &'a str,
+    pub name: &'a str,
+    pub request_bytes: u64,
+    pub arguments_digest: Bytes,
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        self.recorder.metrics.in_flight.dec();
+        if self.state == State::Open {
+            // Nobody will see an answer, but the attempt happened.
+            self.decided.decision = Decision::Deny.into();
+            self.decided.reason = "client.gone".into();
+            if self.write_decided().is_err() {
+                self.recorder.metrics.records_lost.inc();
+            }
+        }
+        self.end(Ending { outcome: Outcome::Cancelled, error_code: 0, bytes: 0, events: 0 });
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+fn wall_clock_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// What operators see of a session: the same for the same token, and of no use to anybody.
+fn fingerprint(token: &str) -> String {
+    hex::encode(&Sha256::digest(token)[..8])
+}
+
+/// At most [`MAX_NAME`] bytes, cut between characters.
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(MAX_NAME);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

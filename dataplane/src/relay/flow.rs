@@ -1,0 +1,158 @@
+//! An answer on its way: bytes from the server to the client, with the record of the call and the room it takes.
+//!
+//! Events that are ready together leave in one write. Dropping it means that the client went away.
+
+mod events;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use mcp_gateway::proto::node::v1::Outcome;
+use tokio::time::Sleep;
+
+use super::standing::Lost;
+use super::{Settings, outcome};
+use crate::pipeline::limit::Seat;
+use crate::pipeline::route::Routed;
+use crate::pipeline::trail::{Ending, Trail};
+
+use events::{Events, Next};
+
+/// A body that is being relayed.
+pub struct Flow {
+    content: Content,
+    trail: Option<Trail>,
+    bytes: u64,
+    over: bool,
+    _seat: Seat,
+}
+
+enum Content {
+    Json(Json),
+    Events(Box<Events>),
+}
+
+/// A JSON answer too large to hold: only counted.
+struct Json {
+    upstream: Incoming,
+    idle: Duration,
+    clock: Pin<Box<Sleep>>,
+}
+
+impl Flow {
+    /// A large JSON answer.
+    pub(super) fn json(upstream: Incoming, seat: Seat, idle: Duration) -> Self {
+        let clock = Box::pin(tokio::time::sleep(idle));
+        Self::new(Content::Json(Json { upstream, idle, clock }), seat)
+    }
+
+    /// An event stream of `call`.
+    pub(super) fn events(call: Routed, upstream: Incoming, settings: &Settings) -> Result<Self, Lost> {
+        let events = Events::new(&call, upstream, settings)?;
+        let (_, seat) = call.into_parts();
+        Ok(Self::new(Content::Events(Box::new(events)), seat))
+    }
+
+    fn new(content: Content, seat: Seat) -> Self {
+        Self { content, trail: None, bytes: 0, over: false, _seat: seat }
+    }
+
+    /// Hands over the record, which ends with the flow.
+    pub fn recorded_by(mut self, trail: Trail) -> Self {
+        self.trail = Some(trail);
+        self
+    }
+
+    /// Whether every byte passes as it came.
+    pub fn is_unchanged(&self) -> bool {
+        matches!(self.content, Content::Json(_))
+    }
+
+    /// Whether nothing more will come.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The next bytes for the client.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let next = match &mut self.content {
+            Content::Json(json) => ready!(json.poll(cx)),
+            Content::Events(events) => ready!(events.poll(cx)),
+        };
+        Poll::Ready(match next {
+            Next::Bytes(bytes) => {
+                self.bytes += bytes.len() as u64;
+                Some(Ok(bytes))
+            }
+            Next::Last(bytes, outcome, code) => {
+                self.bytes += bytes.len() as u64;
+                self.end(outcome, code);
+                (!bytes.is_empty()).then_some(Ok(bytes))
+            }
+            Next::Broken(outcome) => {
+                self.end(outcome, 0);
+                Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server broke off")))
+            }
+        })
+    }
+
+    fn end(&mut self, outcome: Outcome, error_code: i32) {
+        self.over = true;
+        let events = match &self.content {
+            Content::Json(_) => 0,
+            Content::Events(events) => events.count(),
+        };
+        if let Some(trail) = &mut self.trail {
+            trail.end(Ending { outcome, error_code, bytes: self.bytes, events });
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        // A client that has its response may leave before the server closes the stream.
+        let (outcome, code) = match &self.content {
+            Content::Json(_) => (Outcome::Cancelled, 0),
+            Content::Events(events) => events.answered().unwrap_or((Outcome::Cancelled, 0)),
+        };
+        self.end(outcome, code);
+    }
+}
+
+impl Json {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            match Pin::new(&mut self.upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.clock.as_mut().reset(tokio::time::Instant::now() + self.idle);
+                    // Trailers are not passed on.
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    let last = self.upstream.is_end_stream();
+                    return Poll::Ready(if last { Next::Last(bytes, Outcome::Unknown, 0) } else { Next::Bytes(bytes) });
+                }
+                Poll::Ready(None) => return Poll::Ready(Next::Last(Bytes::new(), Outcome::Unknown, 0)),
+                Poll::Ready(Some(Err(_broken))) => return Poll::Ready(Next::Broken(Outcome::UpstreamFailed)),
+                Poll::Pending => {
+                    ready!(std::future::Future::poll(self.clock.as_mut(), cx));
+                    return Poll::Ready(Next::Broken(Outcome::UpstreamFailed));
+                }
+            }
+        }
+    }
+}
+
+/// Outcome and code of a message, if it is a response.
+fn response(message: &[u8]) -> Option<(Outcome, i32)> {
+    outcome::of(message)
+}

@@ -1,0 +1,312 @@
+//! An event stream on its way: framed, not parsed; judged again while it lasts; kept alive while it is silent.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use mcp_gateway::proto::node::v1::Outcome;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::response;
+use crate::metrics::Metrics;
+use crate::pipeline::authenticate::{LEEWAY_SECONDS, seconds_since_epoch};
+use crate::pipeline::route::Routed;
+use crate::relay::Settings;
+use crate::relay::guard::{Forbidden, Guard};
+use crate::relay::standing::{Lost, Standing};
+use crate::sse::{Event, Framer};
+use crate::tasks::{OnExit, Tasks};
+use crate::transport::header::LAST_EVENT_ID;
+use crate::upstream::{self, Upstreams};
+
+/// What comes next for the client.
+pub(super) enum Next {
+    Bytes(Bytes),
+    /// The last bytes, and how the call ended.
+    Last(Bytes, Outcome, i32),
+    /// Nothing more, and the client has to notice.
+    Broken(Outcome),
+}
+
+/// Bytes that leave in one write at most.
+const WRITE: usize = 64 << 10;
+/// What a silent stream says.
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// An event stream from a server to a client.
+pub(super) struct Events {
+    upstream: Incoming,
+    framer: Framer,
+    standing: Standing,
+    /// The largest list that is held to be filtered.
+    list_bytes: u64,
+    ready: Vec<Bytes>,
+    ready_bytes: usize,
+    /// Payload of the last event that had one.
+    last: Option<Bytes>,
+    count: u32,
+    /// The server broke off; what was whole before that leaves first.
+    failed: bool,
+    clocks: Clocks,
+    refuser: Refuser,
+    /// For streams that last until somebody ends them: the process does when it stops.
+    draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    metrics: Arc<Metrics>,
+}
+
+/// The stream's deadlines. Armed when it first waits: most streams answer a call and never do.
+struct Clocks {
+    keep_alive: Duration,
+    /// `None` where silence is normal.
+    idle: Option<Duration>,
+    until: Instant,
+    last_heard: Instant,
+    last_said: Instant,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a clock wants.
+enum Alarm {
+    KeepAlive,
+    Idle,
+    Over,
+}
+
+/// Answers requests of the server that the client may not be asked.
+struct Refuser {
+    upstreams: Upstreams,
+    tasks: Tasks,
+    url: Uri,
+    headers: HeaderMap,
+    timeout: Duration,
+}
+
+impl Events {
+    pub fn new(call: &Routed, upstream: Incoming, settings: &Settings) -> Result<Self, Lost> {
+        let sender = call.call();
+        let standing =
+            Standing::register(settings.live.clone(), sender.principal().clone(), sender.org().clone(), sender.server().clone())?;
+        settings.metrics.open_streams.fetch_add(1, Relaxed);
+        let mut headers = upstream::outgoing(call);
+        headers.remove(LAST_EVENT_ID);
+        let lasting = sender.call().is_long_lived();
+        let refuser = Refuser {
+            upstreams: settings.upstreams.clone(),
+            tasks: settings.surroundings.tasks.clone(),
+            url: call.url().clone(),
+            headers,
+            timeout: call.timeout(),
+        };
+        Ok(Self {
+            upstream,
+            framer: Framer::new(usize::try_from(settings.limits.sse_event_bytes).unwrap_or(usize::MAX)),
+            standing,
+            list_bytes: settings.limits.list_bytes,
+            ready: Vec::new(),
+            ready_bytes: 0,
+            last: None,
+            count: 0,
+            failed: false,
+            clocks: Clocks::new(call, settings),
+            refuser,
+            draining: lasting.then(|| Box::pin(settings.surroundings.draining.clone().cancelled_owned())),
+            metrics: settings.metrics.clone(),
+        })
+    }
+
+    /// Events passed on.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// How the call ended, if its response has passed.
+    pub fn answered(&self) -> Option<(Outcome, i32)> {
+        self.last.as_deref().and_then(response)
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Err(lost) = self.standing.poll(cx) {
+            tracing::info!(subject = self.standing.principal().subject, %lost, "a stream was ended");
+            self.metrics.streams_revoked.inc();
+            return Poll::Ready(Next::Last(Bytes::new(), Outcome::Denied, 0));
+        }
+        if self.failed {
+            return Poll::Ready(self.broken());
+        }
+        if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Next::Last(Bytes::new(), Outcome::Ok, 0));
+        }
+        loop {
+            if let Err(next) = self.take_events() {
+                return Poll::Ready(next);
+            }
+            if self.ready_bytes >= WRITE {
+                return Poll::Ready(Next::Bytes(self.take_ready()));
+            }
+            match Pin::new(&mut self.upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.clocks.last_heard = Instant::now();
+                    if let Ok(chunk) = frame.into_data() {
+                        self.framer.push(chunk);
+                    }
+                }
+                Poll::Ready(Some(Err(_))) if self.ready.is_empty() => return Poll::Ready(self.broken()),
+                Poll::Ready(Some(Err(_))) => {
+                    self.failed = true;
+                    return Poll::Ready(Next::Bytes(self.take_ready()));
+                }
+                Poll::Ready(None) => return Poll::Ready(self.finish()),
+                Poll::Pending if !self.ready.is_empty() => return Poll::Ready(Next::Bytes(self.take_ready())),
+                Poll::Pending => return self.wait(cx),
+            }
+        }
+    }
+
+    /// Moves whole events from the framer to what is ready.
+    fn take_events(&mut self) -> Result<(), Next> {
+        while self.ready_bytes < WRITE {
+            match self.framer.next_event() {
+                Ok(Some(event)) => self.pass(event)?,
+                Ok(None) => return Ok(()),
+                Err(_too_large) => return Err(self.broken()),
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, event: Event) -> Result<(), Next> {
+        let Some(data) = event.data().filter(|data| !data.is_empty()) else {
+            self.say(event.into_raw());
+            return Ok(());
+        };
+        let standing = &self.standing;
+        let guard = Guard { org: standing.org(), server: standing.server(), principal: standing.principal() };
+        if let Some(forbidden) = guard.forbidden(&data) {
+            self.refuser.refuse(&forbidden);
+            return Ok(());
+        }
+        let raw = match guard.filter(&data, self.list_bytes) {
+            Ok(None) => event.into_raw(),
+            Ok(Some(filtered)) => event.with_data(&filtered).into_raw(),
+            // An unfiltered list must not leave, and an event cannot be refused: the stream ends here.
+            Err(_) => return Err(self.broken()),
+        };
+        self.last = Some(data);
+        self.count += 1;
+        self.say(raw);
+        Ok(())
+    }
+
+    fn say(&mut self, bytes: Bytes) {
+        self.ready_bytes += bytes.len();
+        self.ready.push(bytes);
+    }
+
+    fn take_ready(&mut self) -> Bytes {
+        self.clocks.last_said = Instant::now();
+        let total = std::mem::take(&mut self.ready_bytes);
+        if self.ready.len() == 1 {
+            return self.ready.pop().unwrap_or_default();
+        }
+        let mut joined = BytesMut::with_capacity(total);
+        self.ready.drain(..).for_each(|bytes| joined.extend_from_slice(&bytes));
+        joined.freeze()
+    }
+
+    /// The server closed the stream.
+    fn finish(&mut self) -> Next {
+        let framer = std::mem::replace(&mut self.framer, Framer::new(0));
+        if let Some(event) = framer.finish()
+            && let Err(next) = self.pass(event)
+        {
+            return next;
+        }
+        let (outcome, code) = self.answered().unwrap_or((Outcome::Ok, 0));
+        Next::Last(self.take_ready(), outcome, code)
+    }
+
+    fn broken(&self) -> Next {
+        Next::Broken(self.answered().map_or(Outcome::UpstreamFailed, |(outcome, _)| outcome))
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        match self.clocks.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Alarm::KeepAlive) => {
+                self.clocks.last_said = Instant::now();
+                Poll::Ready(Next::Bytes(KEEP_ALIVE))
+            }
+            Poll::Ready(Alarm::Idle) => Poll::Ready(Next::Broken(Outcome::UpstreamFailed)),
+            Poll::Ready(Alarm::Over) => Poll::Ready(Next::Last(Bytes::new(), Outcome::Ok, 0)),
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.metrics.open_streams.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Clocks {
+    fn new(call: &Routed, settings: &Settings) -> Self {
+        let now = Instant::now();
+        let left = |moment: i64| Duration::from_secs(u64::try_from(moment + LEEWAY_SECONDS - seconds_since_epoch()).unwrap_or(0));
+        let proved = call.call().principal().expires_at.map_or(Duration::MAX, left);
+        Self {
+            keep_alive: settings.timeouts.keep_alive,
+            idle: (!call.call().call().is_long_lived()).then_some(settings.timeouts.stream_idle),
+            until: now + settings.timeouts.stream_max.min(proved),
+            last_heard: now,
+            last_said: now,
+            alarm: None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Alarm> {
+        loop {
+            let idle = self.idle.map(|idle| self.last_heard + idle);
+            let say = self.last_said + self.keep_alive;
+            let next = idle.unwrap_or(say).min(say).min(self.until);
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            if alarm.deadline() != next {
+                alarm.as_mut().reset(next);
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if now >= self.until {
+                return Poll::Ready(Alarm::Over);
+            }
+            if idle.is_some_and(|idle| now >= idle) {
+                return Poll::Ready(Alarm::Idle);
+            }
+            if now >= say {
+                return Poll::Ready(Alarm::KeepAlive);
+            }
+        }
+    }
+}
+
+impl Refuser {
+    fn refuse(&self, forbidden: &Forbidden) {
+        tracing::info!(method = forbidden.method, "a request of a server was refused by policy");
+        let error = r#"{"code":-32601,"message":"Method not allowed by policy"}"#;
+        let body = Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, forbidden.id));
+        let (upstreams, url, headers, timeout) = (self.upstreams.clone(), self.url.clone(), self.headers.clone(), self.timeout);
+        self.tasks.spawn("refuse-server-request", OnExit::Ignore, async move {
+            if let Err(error) = upstreams.tell(url, headers, body, timeout).await {
+                tracing::debug!(%error, "a server could not be told that its request was refused");
+            }
+        });
+    }
+}

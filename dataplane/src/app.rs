@@ -1,1 +1,221 @@
-//! Not written yet.
+//! Wiring: builds the data plane from its configuration, binds, serves, drains. The only place that knows every part.
+//!
+//! Installs no globals: the binary, `mcpgw standalone` and tests run it side by side with other things.
+
+mod control;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::admin;
+use crate::audit::{self, Spool};
+use crate::config::{Config, Listen};
+use crate::listener::tls::{Certificates, TlsError};
+use crate::listener::{Listener, Shared};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
+use crate::pipeline::trail::Recorder;
+use crate::tasks::{OnExit, Tasks};
+use crate::upstream::Upstreams;
+
+use control::Control;
+pub use control::JoinError;
+
+/// How long background tasks get to end after the last call has.
+const BACKGROUND_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Why the data plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("state_dir {}: {source}", path.display())]
+    StateDir { path: PathBuf, source: io::Error },
+    #[error("listening on {address}: {source}")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Spool(#[from] audit::OpenError),
+    #[error("starting a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Why the data plane stopped although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    #[error("a task that the data plane cannot do without has ended; see the log")]
+    TaskLost,
+}
+
+/// Where a data plane listens.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// For MCP clients, in the order of the configuration.
+    pub listen: Vec<SocketAddr>,
+    /// Health, readiness and metrics.
+    pub admin: SocketAddr,
+}
+
+/// A data plane that is bound and not yet serving.
+pub struct App {
+    config: Arc<Config>,
+    live: Arc<Live>,
+    pipeline: Arc<Pipeline>,
+    front: Front,
+    admin: TcpListener,
+    addresses: Addresses,
+    control: Option<Control>,
+    tasks: Tasks,
+    /// Connections only: they end after everybody was told to drain and before everything else stops.
+    connections: Tasks,
+    draining: CancellationToken,
+}
+
+/// The client-facing side.
+struct Front {
+    listeners: Vec<Listener>,
+    certificates: Vec<Arc<Certificates>>,
+}
+
+impl App {
+    /// A node of a fleet: [`App::run`] joins the control plane and follows its configuration.
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        Self::build_on(config, Handle::current()).await
+    }
+
+    /// As [`App::build`], with what is not about requests on a runtime of its own.
+    pub async fn build_on(config: Config, background: Handle) -> Result<Self, BuildError> {
+        let live = Arc::new(Live::new().map_err(BuildError::Thread)?);
+        Self::assemble(config, live, background, true).await
+    }
+
+    /// Serves what `live` holds, without any control plane.
+    pub async fn alone(config: Config, live: Arc<Live>) -> Result<Self, BuildError> {
+        Self::assemble(config, live, Handle::current(), false).await
+    }
+
+    async fn assemble(config: Config, live: Arc<Live>, background: Handle, joins: bool) -> Result<Self, BuildError> {
+        let config = Arc::new(config);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let (tasks, connections) = (Tasks::new(background), Tasks::new(Handle::current()));
+        let draining = CancellationToken::new();
+        let spool = Arc::new(open_spool(&config)?);
+        let metrics = Arc::new(Metrics::default());
+        let upstreams = Upstreams::new(config.timeouts.connect, &provider);
+        let recorder = Recorder { spool: spool.clone(), metrics: metrics.clone() };
+        let surroundings = crate::relay::Surroundings { tasks: connections.clone(), draining: draining.clone() };
+        let pipeline = Arc::new(Pipeline::new(config.clone(), live.clone(), recorder, upstreams, surroundings));
+        let (front, listen) = Front::bind(&config, &provider).await?;
+        let at = |source| BuildError::Bind { address: config.admin_listen, source };
+        let admin = TcpListener::bind(config.admin_listen).await.map_err(at)?;
+        let addresses = Addresses { listen, admin: admin.local_addr().map_err(at)? };
+        let control = joins.then(|| Control {
+            settings: config.control_plane.clone(),
+            state_dir: config.state_dir.clone(),
+            live: live.clone(),
+            spool,
+            metrics,
+            tasks: tasks.clone(),
+        });
+        Ok(Self { config, live, pipeline, front, admin, addresses, control, tasks, connections, draining })
+    }
+
+    /// Where it is bound.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What it serves by.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Serves until `stop`, then drains: readiness fails first, calls finish, and after the configured deadline whatever
+    /// is left is dropped.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+        let Self { config, live, pipeline, front, admin, addresses, control, tasks, connections, draining } = self;
+        let handler = Shared::new(pipeline.clone(), &config.limits, &config.timeouts, connections.clone(), draining.clone());
+        front.serve(&Arc::new(handler), &tasks, &connections);
+        let pages = admin::serve(admin, live, pipeline, draining.clone(), tasks.stopping());
+        tasks.spawn("admin-listener", OnExit::Report, pages);
+        tracing::info!(listen = ?addresses.listen, admin = %addresses.admin, "serving");
+        let lost = tasks.stopping();
+        let result = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            () = lost.cancelled() => Err(RunError::TaskLost),
+            error = follow(control) => Err(error.into()),
+        };
+        draining.cancel();
+        tracing::info!(deadline_seconds = config.timeouts.drain.as_secs(), "draining: calls may finish, connections close");
+        if !connections.finish(config.timeouts.drain).await {
+            tracing::warn!("the drain deadline passed with calls in flight; they were dropped");
+        }
+        if !tasks.shutdown(BACKGROUND_DEADLINE).await {
+            tracing::warn!("background tasks did not end in time");
+        }
+        result
+    }
+}
+
+/// Joins the control plane; returns only if that fails.
+async fn follow(control: Option<Control>) -> JoinError {
+    if let Some(control) = control
+        && let Err(error) = control.start().await
+    {
+        return error;
+    }
+    std::future::pending().await
+}
+
+impl Front {
+    async fn bind(config: &Config, provider: &Arc<CryptoProvider>) -> Result<(Self, Vec<SocketAddr>), BuildError> {
+        let (mut listeners, mut certificates, mut bound) = (Vec::new(), Vec::new(), Vec::new());
+        for listen in &config.listen {
+            let loaded = load(listen, provider)?;
+            let acceptor = loaded.as_ref().map(Certificates::acceptor).transpose()?;
+            certificates.extend(loaded);
+            let at = |source| BuildError::Bind { address: listen.address, source };
+            let listener = Listener::bind(listen.address, acceptor).await.map_err(at)?;
+            bound.push(listener.address().map_err(at)?);
+            listeners.push(listener);
+        }
+        Ok((Self { listeners, certificates }, bound))
+    }
+
+    fn serve(self, shared: &Arc<Shared<Pipeline>>, tasks: &Tasks, connections: &Tasks) {
+        for certificates in self.certificates {
+            tasks.spawn("certificates", OnExit::Report, certificates.keep_fresh(tasks.stopping()));
+        }
+        for listener in self.listeners {
+            connections.spawn("listener", OnExit::Ignore, listener.serve(shared.clone()));
+        }
+    }
+}
+
+fn open_spool(config: &Config) -> Result<Spool, BuildError> {
+    let dir = config.state_dir.join("spool");
+    std::fs::create_dir_all(&dir).map_err(|source| BuildError::StateDir { path: dir.clone(), source })?;
+    let lanes = match config.audit.lanes {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        lanes => lanes,
+    };
+    let limits = audit::Limits { max_bytes: config.audit.spool_max_bytes, ..audit::Limits::default() };
+    Ok(Spool::open(&dir, Uuid::now_v7(), lanes, limits)?)
+}
+
+fn load(listen: &Listen, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<Certificates>>, TlsError> {
+    if listen.certificates.is_empty() {
+        return Ok(None);
+    }
+    Certificates::load(listen.certificates.clone(), provider.clone()).map(Some)
+}

@@ -38,20 +38,14 @@ pub fn load(file: Option<&Path>, flags: Overrides) -> Result<Config, Problems> {
         }
         layers = layers.merge(Yaml::file_exact(path));
     }
-    layers = layers.merge(
-        Env::prefixed("MCPGW_")
-            .filter(|key| ours(key.as_str()))
-            .split("__"),
-    );
+    layers = layers.merge(Env::prefixed("MCPGW_").filter(|key| ours(key.as_str())).split("__"));
     from_layers(&layers, flags)
 }
 
 /// Other programs of the project share the prefix: a variable counts as ours if its first level is, or nearly is, a key.
 fn ours(key: &str) -> bool {
     let level = key.split("__").next().unwrap_or(key).to_ascii_lowercase();
-    known_keys()
-        .iter()
-        .any(|known| *known == level || strsim::jaro_winkler(known, &level) > 0.92)
+    known_keys().iter().any(|known| *known == level || strsim::jaro_winkler(known, &level) > 0.92)
 }
 
 fn known_keys() -> Vec<String> {
@@ -62,26 +56,18 @@ fn known_keys() -> Vec<String> {
 }
 
 pub(super) fn from_layers(layers: &Figment, flags: Overrides) -> Result<Config, Problems> {
-    let given: Value = layers
-        .extract()
-        .map_err(|error| Problems(error.into_iter().map(|e| e.to_string()).collect()))?;
-    let known = serde_json::to_value(Config::default())
-        .expect("the defaults serialise: they are plain data");
+    let given: Value = layers.extract().map_err(|error| Problems(error.into_iter().map(|e| e.to_string()).collect()))?;
+    let known = serde_json::to_value(Config::default()).expect("the defaults serialise: they are plain data");
     let mut problems = Vec::new();
     unknown_keys(&given, &known, "", &mut problems);
     wrong_types(&given, &known, &mut problems);
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    let mut config: Config =
-        serde_json::from_value(given).map_err(|error| Problems(vec![error.to_string()]))?;
+    let mut config: Config = serde_json::from_value(given).map_err(|error| Problems(vec![error.to_string()]))?;
     apply(&mut config, flags);
     config.check(&mut problems);
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(Problems(problems))
-    }
+    if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
 }
 
 fn unknown_keys(given: &Value, known: &Value, path: &str, problems: &mut Vec<String>) {
@@ -93,11 +79,7 @@ fn unknown_keys(given: &Value, known: &Value, path: &str, problems: &mut Vec<Str
         return;
     }
     for (key, value) in given {
-        let here = if path.is_empty() {
-            key.clone()
-        } else {
-            format!("{path}.{key}")
-        };
+        let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match known.get(key) {
             Some(known) => unknown_keys(value, known, &here, problems),
             None => problems.push(match nearest(key, known.keys()) {
@@ -122,15 +104,11 @@ fn wrong_types(given: &Value, known: &Value, problems: &mut Vec<String>) {
     let (Value::Object(given), Value::Object(known)) = (given, known) else {
         return;
     };
-    for (section, value) in given
-        .iter()
-        .filter(|(section, _)| known.contains_key(*section))
-    {
+    for (section, value) in given.iter().filter(|(section, _)| known.contains_key(*section)) {
         let parts: Vec<Value> = match (value, &known[section]) {
-            (Value::Object(keys), Value::Object(_)) => keys
-                .iter()
-                .map(|(key, value)| serde_json::json!({ section: { key: value } }))
-                .collect(),
+            (Value::Object(keys), Value::Object(_)) => {
+                keys.iter().map(|(key, value)| serde_json::json!({ section: { key: value } })).collect()
+            }
             _ => vec![serde_json::json!({ section: value })],
         };
         for part in parts {
@@ -150,10 +128,7 @@ fn wrong_types(given: &Value, known: &Value, problems: &mut Vec<String>) {
 
 fn apply(config: &mut Config, flags: Overrides) {
     if let Some(address) = flags.listen {
-        config.listen = vec![Listen {
-            address,
-            certificates: Vec::new(),
-        }];
+        config.listen = vec![Listen { address, certificates: Vec::new() }];
     }
     if let Some(url) = flags.public_url {
         config.public_url = url;
@@ -192,13 +167,8 @@ impl Config {
 }
 
 fn check_url(text: &str, schemes: &[&str]) -> Result<(), String> {
-    let uri: http::Uri = text
-        .parse()
-        .map_err(|error| format!("not a URL ({error})"))?;
-    if !uri
-        .scheme_str()
-        .is_some_and(|scheme| schemes.contains(&scheme))
-    {
+    let uri: http::Uri = text.parse().map_err(|error| format!("not a URL ({error})"))?;
+    if !uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme)) {
         return Err(format!("must start with {}://", schemes.join(":// or ")));
     }
     if uri.host().is_none() {

@@ -123,10 +123,7 @@ pub enum LogFormat {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![Listen {
-                address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-                certificates: Vec::new(),
-            }],
+            listen: vec![Listen { address: SocketAddr::from(([127, 0, 0, 1], 8080)), certificates: Vec::new() }],
             public_url: "http://127.0.0.1:8080".into(),
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -156,18 +153,12 @@ impl Default for ControlPlane {
 
 impl Default for Audit {
     fn default() -> Self {
-        Self {
-            spool_max_bytes: 1 << 30,
-            lanes: 0,
-        }
+        Self { spool_max_bytes: 1 << 30, lanes: 0 }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            filter: "info".into(),
-            format: LogFormat::Text,
-        }
+        Self { filter: "info".into(), format: LogFormat::Text }
     }
 }

@@ -6,10 +6,7 @@ use super::load::{Overrides, Problems, from_layers};
 use super::{Config, LogFormat};
 
 fn read(yaml: &str) -> Result<Config, Problems> {
-    from_layers(
-        &Figment::from(Serialized::defaults(Config::default())).merge(Yaml::string(yaml)),
-        Overrides::default(),
-    )
+    from_layers(&Figment::from(Serialized::defaults(Config::default())).merge(Yaml::string(yaml)), Overrides::default())
 }
 
 #[test]
@@ -29,25 +26,15 @@ fn quantities_are_read_with_their_units() {
 #[test]
 fn every_unknown_key_is_named_with_its_nearest() {
     let Problems(problems) = read("limits: { body_byte: 1 }\npublik_url: x\n").unwrap_err();
-    assert!(
-        problems.contains(&"limits.body_byte: unknown key; did you mean `body_bytes`?".to_owned()),
-        "{problems:?}"
-    );
-    assert!(
-        problems.contains(&"publik_url: unknown key; did you mean `public_url`?".to_owned()),
-        "{problems:?}"
-    );
+    assert!(problems.contains(&"limits.body_byte: unknown key; did you mean `body_bytes`?".to_owned()), "{problems:?}");
+    assert!(problems.contains(&"publik_url: unknown key; did you mean `public_url`?".to_owned()), "{problems:?}");
 }
 
 #[test]
 fn every_wrong_value_is_reported_at_once() {
-    let Problems(problems) =
-        read("limits: { body_bytes: lots, json_depth: x }\ntimeouts: { idle: soon }\n")
-            .unwrap_err();
+    let Problems(problems) = read("limits: { body_bytes: lots, json_depth: x }\ntimeouts: { idle: soon }\n").unwrap_err();
     assert_eq!(problems.len(), 3, "{problems:?}");
-    let Problems(problems) =
-        read("public_url: ftp://x\ncontrol_plane: { endpoints: [] }\ntimeouts: { idle: 0s }\n")
-            .unwrap_err();
+    let Problems(problems) = read("public_url: ftp://x\ncontrol_plane: { endpoints: [] }\ntimeouts: { idle: 0s }\n").unwrap_err();
     assert_eq!(problems.len(), 3, "{problems:?}");
 }
 

@@ -15,16 +15,10 @@ pub mod duration {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let text = super::NumberOrText::deserialize(from)?.0;
         let (number, unit) = super::split(&text);
-        let milliseconds = UNITS
-            .iter()
-            .find(|(name, _)| *name == if unit.is_empty() { "s" } else { unit });
+        let milliseconds = UNITS.iter().find(|(name, _)| *name == if unit.is_empty() { "s" } else { unit });
         match (number.parse::<u64>(), milliseconds) {
-            (Ok(number), Some((_, scale))) => {
-                Ok(Duration::from_millis(number.saturating_mul(*scale)))
-            }
-            _ => Err(D::Error::custom(format!(
-                "`{text}` is not a duration such as 500ms, 10s, 5m or 24h"
-            ))),
+            (Ok(number), Some((_, scale))) => Ok(Duration::from_millis(number.saturating_mul(*scale))),
+            _ => Err(D::Error::custom(format!("`{text}` is not a duration such as 500ms, 10s, 5m or 24h"))),
         }
     }
 }
@@ -33,12 +27,7 @@ pub mod duration {
 pub mod bytes {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    const UNITS: [(&str, u64); 4] = [
-        ("", 1),
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-    ];
+    const UNITS: [(&str, u64); 4] = [("", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
     pub fn serialize<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u64(*value)
@@ -47,14 +36,9 @@ pub mod bytes {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
         let text = super::NumberOrText::deserialize(from)?.0;
         let (number, unit) = super::split(&text);
-        match (
-            number.parse::<u64>(),
-            UNITS.iter().find(|(name, _)| *name == unit),
-        ) {
+        match (number.parse::<u64>(), UNITS.iter().find(|(name, _)| *name == unit)) {
             (Ok(number), Some((_, scale))) => Ok(number.saturating_mul(*scale)),
-            _ => Err(D::Error::custom(format!(
-                "`{text}` is not a size such as 4MiB, 16KiB or a number of bytes"
-            ))),
+            _ => Err(D::Error::custom(format!("`{text}` is not a size such as 4MiB, 16KiB or a number of bytes"))),
         }
     }
 }
@@ -64,19 +48,14 @@ pub mod secret {
     use secrecy::SecretString;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub fn serialize<S: Serializer>(
-        value: &Option<SecretString>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(value: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(_) => to.serialize_some("***"),
             None => to.serialize_none(),
         }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<SecretString>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretString>, D::Error> {
         Ok(Option::<String>::deserialize(from)?.map(SecretString::from))
     }
 }
@@ -101,9 +80,7 @@ impl<'de> serde::Deserialize<'de> for NumberOrText {
 
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     (number, unit.trim())
 }

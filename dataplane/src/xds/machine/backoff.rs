@@ -27,12 +27,12 @@ pub enum Lost {
 /// See the module.
 pub struct Backoff {
     /// Gives numbers from 0 (inclusive) to 1 (exclusive).
-    random: Box<dyn FnMut() -> f64 + Send>,
+    random: Box<dyn FnMut() -> f64 + Send + Sync>,
     failures: u32,
 }
 
 impl Backoff {
-    pub fn new(random: impl FnMut() -> f64 + Send + 'static) -> Self {
+    pub fn new(random: impl FnMut() -> f64 + Send + Sync + 'static) -> Self {
         Self { random: Box::new(random), failures: 0 }
     }
 

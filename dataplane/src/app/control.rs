@@ -1,0 +1,80 @@
+//! The node's side of the control plane, started: identity, configuration, status, shipping. None of it is ever waited
+//! for by a request.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rand::RngExt;
+use secrecy::SecretString;
+
+use crate::audit::Spool;
+use crate::config::ControlPlane;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::node::uplink::Replicas;
+use crate::node::{self, EnrolError, Enrolment, Renewal, Report, Uplink};
+use crate::tasks::{OnExit, Tasks};
+use crate::xds;
+
+/// Why the node cannot join its control plane.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error("control_plane.join_token_file {}: {source}", path.display())]
+    TokenFile { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+}
+
+/// What the node's tasks work on.
+pub(super) struct Control {
+    pub settings: ControlPlane,
+    pub state_dir: PathBuf,
+    pub live: Arc<Live>,
+    pub spool: Arc<Spool>,
+    pub metrics: Arc<Metrics>,
+    pub tasks: Tasks,
+}
+
+impl Control {
+    /// Joins and starts the tasks; returns once they run, or with the reason why they cannot.
+    pub async fn start(self) -> Result<(), JoinError> {
+        let Self { settings, state_dir, live, spool, metrics, tasks } = self;
+        let replicas = Replicas { endpoints: settings.endpoints.clone(), server_name: Some(settings.server_name.clone()) };
+        let token = token(&settings)?;
+        let display_name = settings.node_name.unwrap_or_else(host_name);
+        let enrolment = Enrolment { replicas: replicas.clone(), token, display_name };
+        let identity = node::join(&state_dir, &enrolment).await?;
+        let renewal = Renewal::new(state_dir.clone(), identity);
+        let first = rand::rng().random_range(0..usize::from(u16::MAX));
+        let uplink = Arc::new(Uplink::new(replicas, renewal.identity(), first));
+        let stop = tasks.stopping();
+        let client = xds::Client {
+            uplink: uplink.clone(),
+            live: live.clone(),
+            stats: metrics.discovery.clone(),
+            state_dir,
+            renewal: renewal.asked(),
+        };
+        let report = Report { live, spool, open_streams: metrics.open_streams.clone() };
+        tasks.spawn("renewal", OnExit::Report, renewal.run(uplink.clone(), stop.clone()));
+        tasks.spawn("status-report", OnExit::Report, report.run(uplink, stop.clone()));
+        tasks.spawn("discovery", OnExit::Stop, client.run(stop));
+        Ok(())
+    }
+}
+
+fn token(settings: &ControlPlane) -> Result<Option<SecretString>, JoinError> {
+    let Some(path) = &settings.join_token_file else { return Ok(settings.join_token.clone()) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned().into())),
+        // The file is often removed once the node has joined.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(JoinError::TokenFile { path: path.clone(), source }),
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "node".into() } else { name.into() }
+}

@@ -22,6 +22,7 @@ mod tests;
 pub fn ids<'a, const N: usize>(field: &str, name: &'a str, collections: [&str; N]) -> Result<[&'a str; N], Error> {
     let parts: Vec<&str> = name.split('/').collect();
     let fits = parts.len() == 2 * N
+        && !name.contains(char::is_control) // Postgres has no text with a zero byte
         && collections.iter().enumerate().all(|(n, collection)| parts[2 * n] == *collection && !parts[2 * n + 1].is_empty());
     if !fits {
         let form = collections.map(|collection| format!("{collection}/{{id}}")).join("/");

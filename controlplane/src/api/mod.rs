@@ -6,13 +6,15 @@ mod auth;
 pub mod caller;
 pub mod error;
 pub mod passwords;
+mod policies;
 mod refresh;
 pub mod roles;
 mod servers;
 mod text;
 
 use mcp_gateway::proto::admin::v1::{
-    auth_service_server::AuthServiceServer, //
+    auth_service_server::AuthServiceServer,     //
+    policy_service_server::PolicyServiceServer, //
     server_service_server::ServerServiceServer,
 };
 use prost::Message;
@@ -123,6 +125,7 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
 fn services(api: &Api) -> Routes {
     let mut routes = Routes::builder();
     routes.add_service(AuthServiceServer::new(api.clone()));
+    routes.add_service(PolicyServiceServer::new(api.clone()));
     routes.add_service(ServerServiceServer::new(api.clone()));
     routes.routes()
 }

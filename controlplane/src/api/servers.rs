@@ -74,10 +74,10 @@ async fn create(api: &Api, caller: &Caller, request: CreateServerRequest) -> Res
 }
 
 async fn get(api: &Api, caller: &Caller, name: &str) -> Result<Server, Error> {
-    let [org, slug] = ids("name", name)?;
+    let [slug, server_slug] = ids("name", name)?;
     let mut connection = api.core.store.connection().await?;
-    let org = caller.organization(&mut connection, org, Hold::Read).await?;
-    let found = store::servers::get(&mut connection, org.id, slug).await?;
+    let org = caller.organization(&mut connection, slug, Hold::Read).await?;
+    let found = store::servers::get(&mut connection, org.id, server_slug).await?;
     found.map(|server| fields::message(&org.slug, &server)).ok_or_else(|| Error::NotFound(name.into()))
 }
 

@@ -7,18 +7,13 @@ use mcp_gateway::proto::admin::v1::{
     policy_service_client::PolicyServiceClient, server_service_client::ServerServiceClient,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
-use tonic::{
-    Code, Request, Status,
-    metadata::MetadataValue,
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
-};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
 use crate::{
     keys::token::{ADMIN_AUDIENCE, Claims},
-    testing::Running,
+    testing::{Client, Running},
 };
 
 /// What no answer, record or row may ever show.
@@ -28,59 +23,39 @@ pub const CANARY: &str = "canary-5f1c0e";
 pub struct Admin {
     pub running: Running,
     pub sql: PgConnection,
-    channel: Channel,
+    anonymous: Client,
 }
 
 /// Somebody who is signed in.
 #[derive(Clone)]
 pub struct Person {
     pub user: Uuid,
-    channel: Channel,
-    token: Bearer,
+    client: Client,
 }
-
-/// Puts the token into every call.
-#[derive(Clone)]
-pub struct Bearer(String);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let value = MetadataValue::try_from(format!("Bearer {}", self.0)).expect("a token is a header value");
-        request.metadata_mut().insert("authorization", value);
-        Ok(request)
-    }
-}
-
-pub type Signed = InterceptedService<Channel, Bearer>;
 
 impl Person {
-    fn signed(&self) -> Signed {
-        InterceptedService::new(self.channel.clone(), self.token.clone())
+    pub fn servers(&self) -> ServerServiceClient<Client> {
+        ServerServiceClient::new(self.client.clone())
     }
 
-    pub fn servers(&self) -> ServerServiceClient<Signed> {
-        ServerServiceClient::new(self.signed())
+    pub fn policies(&self) -> PolicyServiceClient<Client> {
+        PolicyServiceClient::new(self.client.clone())
     }
 
-    pub fn policies(&self) -> PolicyServiceClient<Signed> {
-        PolicyServiceClient::new(self.signed())
+    pub fn api_keys(&self) -> ApiKeyServiceClient<Client> {
+        ApiKeyServiceClient::new(self.client.clone())
     }
 
-    pub fn api_keys(&self) -> ApiKeyServiceClient<Signed> {
-        ApiKeyServiceClient::new(self.signed())
-    }
-
-    pub fn logs(&self) -> LogServiceClient<Signed> {
-        LogServiceClient::new(self.signed())
+    pub fn logs(&self) -> LogServiceClient<Client> {
+        LogServiceClient::new(self.client.clone())
     }
 }
 
 impl Admin {
     pub async fn start() -> Self {
         let running = Running::start().await;
-        let endpoint = Channel::from_shared(format!("http://{}", running.addresses.admin)).unwrap();
-        let (sql, channel) = (running.sql().await, endpoint.connect().await.unwrap());
-        Self { running, sql, channel }
+        let (sql, anonymous) = (running.sql().await, running.anonymous().await);
+        Self { running, sql, anonymous }
     }
 
     /// A control plane with the organisation `acme` and its administrator.
@@ -142,8 +117,8 @@ impl Admin {
             email: String::new(),
             platform_admin: false,
         };
-        let token = Bearer(self.running.core.custody.sign_token(&claims).unwrap());
-        Person { user, channel: self.channel.clone(), token }
+        let token = self.running.core.custody.sign_token(&claims).unwrap();
+        Person { user, client: self.anonymous.with_token(&token) }
     }
 
     /// Everything that a change could have touched, as one text.

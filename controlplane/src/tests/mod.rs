@@ -3,5 +3,6 @@
 
 mod admin;
 mod auth;
+mod policies;
 mod servers;
 mod start;

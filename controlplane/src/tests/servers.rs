@@ -157,6 +157,7 @@ async fn a_bad_server_is_refused_by_field_and_changes_nothing() {
         ("user info", url(&format!("https://u:{CANARY}@example.com/mcp")), vec![one]),
         ("fragment", url(&format!("https://example.com/mcp#{CANARY}")), vec![one]),
         ("not a URL", url(&format!("https://exa mple.com/{CANARY}")), vec![one]),
+        ("zero byte", url(&format!("https://example.com/{CANARY}\0")), vec![one]),
         ("long URL", url(&format!("https://example.com/{CANARY}{}", "x".repeat(2048))), vec![one]),
         ("stdio for now", Server { transport: Transport::Stdio.into(), ..server() }, vec!["server.transport"]),
         ("unknown transport", Server { transport: 99, ..server() }, vec!["server.transport"]),
@@ -253,6 +254,7 @@ async fn a_bad_change_is_refused_and_changes_nothing() {
     for (name, code, fields) in [
         ("organizations/acme/servers/none", Code::NotFound, vec![]),
         ("organizations/acme/servers/", Code::InvalidArgument, vec!["server.name"]),
+        ("organizations/acme/servers/a\0b", Code::InvalidArgument, vec!["server.name"]),
         ("servers/github", Code::InvalidArgument, vec!["server.name"]),
     ] {
         let renamed = Server { name: name.into(), etag: String::new(), ..second.clone() };

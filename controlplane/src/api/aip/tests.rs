@@ -32,6 +32,7 @@ fn names_are_taken_apart_exactly() {
         "organizations/a/servers/b/",
         "users/a/servers/b",
         "/organizations/a/servers/b",
+        "organizations/a/servers/b\0",
     ] {
         assert_eq!(parse(wrong), None, "{wrong}");
     }

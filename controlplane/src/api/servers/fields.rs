@@ -144,10 +144,12 @@ fn endpoints(given: &[config::Endpoint], found: &mut Vec<Violation>) -> Vec<Endp
         return Vec::new();
     }
     for (index, endpoint) in given.iter().enumerate() {
-        if endpoint.url.len() > LONGEST_URL {
-            let expected = format!("expected at most {LONGEST_URL} bytes, found {}", endpoint.url.len());
-            found.push(Violation::new(format!("server.endpoints[{index}].url"), expected));
-        }
+        let expected = match endpoint.url.as_str() {
+            url if url.len() > LONGEST_URL => format!("expected at most {LONGEST_URL} bytes, found {}", url.len()),
+            url if url.chars().any(char::is_control) => "expected no control characters".into(),
+            _ => continue,
+        };
+        found.push(Violation::new(format!("server.endpoints[{index}].url"), expected));
     }
     given.iter().map(|endpoint| Endpoint { url: endpoint.url.clone(), weight: endpoint.weight }).collect()
 }

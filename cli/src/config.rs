@@ -41,6 +41,11 @@ pub fn path() -> Vec<PathBuf> {
     std::env::split_paths(&path).collect()
 }
 
+/// Which log lines to show, as a `tracing` filter.
+pub fn log_filter() -> String {
+    variable("MCPGW_LOG").and_then(|it| it.into_string().ok()).unwrap_or_else(|| "info".to_owned())
+}
+
 fn xdg(name: &str, below_home: &str) -> Option<PathBuf> {
     let base = variable(name)
         .map(PathBuf::from)

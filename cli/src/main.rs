@@ -11,14 +11,18 @@ mod names;
 mod output;
 mod prompt;
 mod session;
+mod standalone;
+mod supervise;
 mod tls;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use crate::commands::Command;
-use crate::context::{Context, Global};
+use crate::context::Global;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,7 +34,17 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Top,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // parsed once per process
+enum Top {
+    #[command(flatten)]
+    Command(Command),
+    /// Keeps one child process; started by standalone
+    #[command(hide = true)]
+    Supervise(supervise::helper::Args),
 }
 
 /// The command line's definition, for completions.
@@ -39,9 +53,14 @@ fn cli() -> clap::Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+    let Cli { global, command } = Cli::parse();
+    let ended = match command {
+        // Before any thread is started: the helper has to stay alone.
+        Top::Supervise(args) => supervise::helper::run(args),
+        Top::Command(command) => run(global, command).map(|()| ExitCode::SUCCESS),
+    };
+    match ended {
+        Ok(code) => code,
         Err(error) => {
             let code = failure::exit_code(&error);
             if code != 0 {
@@ -52,14 +71,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(global: Global, command: Command) -> anyhow::Result<()> {
+    log();
     // Fails only if one is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(Box::pin(async {
-        let cx = Context::new(cli.global)?;
-        commands::run(&cx, cli.command).await
-    }))
+    runtime.block_on(Box::pin(commands::run(global, command)))
+}
+
+/// Log lines are talk: stderr. `MCPGW_LOG` chooses them.
+fn log() {
+    let filter = EnvFilter::try_new(config::log_filter()).unwrap_or_else(|_invalid| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }
 
 #[cfg(test)]

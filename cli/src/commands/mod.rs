@@ -11,6 +11,7 @@ mod membership;
 mod node;
 mod org;
 mod policy;
+pub mod postgres;
 mod server;
 mod tools;
 mod user;
@@ -19,11 +20,28 @@ mod why;
 
 use clap::Subcommand;
 
-use crate::context::Context;
+use crate::context::{Context, Global};
+use crate::output::Output;
 
 /// What `mcpgw` can do.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // parsed once per process
 pub enum Command {
+    #[command(flatten)]
+    Remote(Remote),
+    /// Runs the private Postgres of standalone alone
+    Postgres(postgres::Args),
+    /// Prints a completion script for a shell
+    #[command(after_help = "Examples:\n  mcpgw completions bash > ~/.local/share/bash-completion/completions/mcpgw")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What needs a control plane or a gateway.
+#[derive(Debug, Subcommand)]
+pub enum Remote {
     /// Signs in and saves the login
     Login(login::Args),
     /// Ends the session and forgets the saved login
@@ -54,34 +72,35 @@ pub enum Command {
     Tools(tools::Args),
     /// Calls a tool of a server
     Call(call::Args),
-    /// Prints a completion script for a shell
-    #[command(after_help = "Examples:\n  mcpgw completions bash > ~/.local/share/bash-completion/completions/mcpgw")]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
 }
 
-pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
+pub async fn run(global: Global, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Login(args) => login::run(cx, args).await,
-        Command::Logout(args) => logout::run(cx, args).await,
-        Command::Whoami(args) => whoami::run(cx, args).await,
-        Command::Org(command) => org::run(cx, command).await,
-        Command::User(command) => user::run(cx, command).await,
-        Command::Membership(command) => membership::run(cx, command).await,
-        Command::Key(command) => key::run(cx, command).await,
-        Command::Server(command) => server::run(cx, command).await,
-        Command::Policy(command) => policy::run(cx, command).await,
-        Command::Node(command) => node::run(cx, command).await,
-        Command::Config(command) => config::run(cx, command).await,
-        Command::Audit(command) => audit::run(cx, command).await,
-        Command::Why(args) => why::run(cx, args).await,
-        Command::Tools(args) => tools::run(cx, args).await,
-        Command::Call(args) => call::run(cx, args).await,
+        Command::Postgres(args) => postgres::run(Output { format: global.output }, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut crate::cli(), "mcpgw", &mut std::io::stdout());
             Ok(())
         }
+        Command::Remote(command) => remote(&Context::new(global)?, command).await,
+    }
+}
+
+async fn remote(cx: &Context, command: Remote) -> anyhow::Result<()> {
+    match command {
+        Remote::Login(args) => login::run(cx, args).await,
+        Remote::Logout(args) => logout::run(cx, args).await,
+        Remote::Whoami(args) => whoami::run(cx, args).await,
+        Remote::Org(command) => org::run(cx, command).await,
+        Remote::User(command) => user::run(cx, command).await,
+        Remote::Membership(command) => membership::run(cx, command).await,
+        Remote::Key(command) => key::run(cx, command).await,
+        Remote::Server(command) => server::run(cx, command).await,
+        Remote::Policy(command) => policy::run(cx, command).await,
+        Remote::Node(command) => node::run(cx, command).await,
+        Remote::Config(command) => config::run(cx, command).await,
+        Remote::Audit(command) => audit::run(cx, command).await,
+        Remote::Why(args) => why::run(cx, args).await,
+        Remote::Tools(args) => tools::run(cx, args).await,
+        Remote::Call(args) => call::run(cx, args).await,
     }
 }

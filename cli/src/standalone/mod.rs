@@ -1,0 +1,4 @@
+//! Both planes in one process.
+
+pub mod home;
+pub mod postgres;

@@ -4,19 +4,20 @@ pub mod access;
 pub mod aip;
 mod auth;
 pub mod caller;
+mod config_versions;
 pub mod error;
+mod memberships;
+mod organizations;
 pub mod passwords;
 mod policies;
 mod refresh;
 pub mod roles;
 mod servers;
 mod text;
+mod users;
+mod wait;
 
-use mcp_gateway::proto::admin::v1::{
-    auth_service_server::AuthServiceServer,     //
-    policy_service_server::PolicyServiceServer, //
-    server_service_server::ServerServiceServer,
-};
+use mcp_gateway::proto::admin::v1 as admin;
 use prost::Message;
 use tokio::net::TcpListener;
 use tonic::{
@@ -124,9 +125,13 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
 /// Every noun's service.
 fn services(api: &Api) -> Routes {
     let mut routes = Routes::builder();
-    routes.add_service(AuthServiceServer::new(api.clone()));
-    routes.add_service(PolicyServiceServer::new(api.clone()));
-    routes.add_service(ServerServiceServer::new(api.clone()));
+    routes.add_service(admin::auth_service_server::AuthServiceServer::new(api.clone()));
+    routes.add_service(admin::config_version_service_server::ConfigVersionServiceServer::new(api.clone()));
+    routes.add_service(admin::membership_service_server::MembershipServiceServer::new(api.clone()));
+    routes.add_service(admin::organization_service_server::OrganizationServiceServer::new(api.clone()));
+    routes.add_service(admin::policy_service_server::PolicyServiceServer::new(api.clone()));
+    routes.add_service(admin::server_service_server::ServerServiceServer::new(api.clone()));
+    routes.add_service(admin::user_service_server::UserServiceServer::new(api.clone()));
     routes.routes()
 }
 

@@ -1,3 +1,107 @@
-//! What is expected of each noun, one function per noun: violations by field, all at once.
+//! What is expected of texts and lists that people make up: violations by field, all at once.
 //!
-//! Judges one noun alone; what needs other rows is judged by the change transaction. Called by `api`.
+//! What nodes expect too is not here but in the contract's `check_org`, which the change transaction runs.
+
+use super::{Role, Violation, role_name};
+
+const MOST_NAMES: usize = 100;
+const LONGEST_NAME: usize = 100;
+const LONGEST_DISPLAY_NAME: usize = 200;
+const LONGEST_EMAIL: usize = 254;
+
+/// Collects violations.
+#[derive(Debug, Default)]
+pub struct Rules(Vec<Violation>);
+
+impl Rules {
+    /// Notes a violation unless `holds`.
+    pub fn expect(&mut self, holds: bool, field: &str, expected: impl Into<String>) -> &mut Self {
+        if !holds {
+            self.0.push(Violation::new(field, expected));
+        }
+        self
+    }
+
+    /// A name for people.
+    pub fn display_name(&mut self, field: &str, text: &str) -> &mut Self {
+        let fits = text.chars().count() <= LONGEST_DISPLAY_NAME && !text.chars().any(char::is_control);
+        self.expect(fits, field, format!("expected at most {LONGEST_DISPLAY_NAME} characters, none of them a control character"))
+    }
+
+    /// An email address, as far as one can tell without sending mail.
+    pub fn email(&mut self, field: &str, text: &str) -> &mut Self {
+        let parts = text.split_once('@');
+        let plain = text.len() <= LONGEST_EMAIL && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+        let fits = plain && parts.is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
+        self.expect(fits, field, "expected an email address")
+    }
+
+    /// Role names that policies make up: never those that the administration goes by.
+    pub fn policy_roles(&mut self, field: &str, names: &[String]) -> &mut Self {
+        let reserved = |name: &&String| {
+            let roles = [Role::Owner, Role::Admin, Role::Operator, Role::Auditor, Role::Member, Role::ServiceAccount];
+            roles.iter().any(|role| role_name(*role).eq_ignore_ascii_case(name))
+        };
+        for name in names.iter().filter(reserved) {
+            self.0
+                .push(Violation::new(field, format!("expected a name that is not a role of the administration, found {name:?}")));
+        }
+        self.names(field, names)
+    }
+
+    /// Names of roles or groups.
+    pub fn names(&mut self, field: &str, names: &[String]) -> &mut Self {
+        self.expect(names.len() <= MOST_NAMES, field, format!("expected at most {MOST_NAMES} names"));
+        let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '*';
+        let fits = |name: &String| !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain);
+        let wrong = names.iter().position(|name| !fits(name));
+        if let Some(index) = wrong {
+            let expected = format!("expected 1 to {LONGEST_NAME} bytes without white space, control characters and *");
+            self.0.push(Violation::new(format!("{field}[{index}]"), expected));
+        }
+        self
+    }
+
+    /// Adds what was found elsewhere.
+    pub fn also(&mut self, violation: Option<Violation>) -> &mut Self {
+        self.0.extend(violation);
+        self
+    }
+
+    /// The violations, if any.
+    pub fn check(&mut self) -> Result<(), Vec<Violation>> {
+        if self.0.is_empty() { Ok(()) } else { Err(std::mem::take(&mut self.0)) }
+    }
+}
+
+/// Sorted, each once: the order in which somebody typed them means nothing.
+pub fn set(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(rules: &mut Rules) -> Vec<String> {
+        rules.check().err().unwrap_or_default().into_iter().map(|v| v.field).collect()
+    }
+
+    #[test]
+    fn a_policy_role_cannot_pass_for_a_role_of_the_administration() {
+        for name in ["owner", "Admin", "OPERATOR", "auditor", "member", "service_account", "*", "", "a b"] {
+            assert_eq!(fields(Rules::default().policy_roles("r", &[name.to_owned()])).len(), 1, "{name}");
+        }
+        assert!(fields(Rules::default().policy_roles("r", &["engineer".to_owned()])).is_empty());
+    }
+
+    #[test]
+    fn email_addresses_have_two_sides() {
+        for wrong in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b\n"] {
+            assert_eq!(fields(Rules::default().email("e", wrong)), ["e"], "{wrong}");
+        }
+        assert!(fields(Rules::default().email("e", "a@localhost")).is_empty());
+    }
+}

@@ -15,6 +15,7 @@ use crate::config::Config;
 pub mod api_keys;
 pub mod audit;
 pub mod change;
+pub mod config_versions;
 mod error;
 pub mod ingest;
 pub mod keys;

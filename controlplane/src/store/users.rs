@@ -30,6 +30,11 @@ pub async fn hold(connection: &mut PgConnection, id: Uuid) -> Result<Option<With
     Ok(sqlx::query_as("SELECT * FROM users WHERE id = $1 FOR NO KEY UPDATE").bind(id).fetch_optional(connection).await?)
 }
 
+/// What a user's password is checked against.
+pub async fn password_hash(connection: &mut PgConnection, id: Uuid) -> Result<Option<String>, Error> {
+    Ok(sqlx::query_scalar("SELECT password_hash FROM users WHERE id = $1").bind(id).fetch_optional(connection).await?)
+}
+
 /// A user with the password hash, by email address without regard to case.
 pub async fn by_email(connection: &mut PgConnection, email: &str) -> Result<Option<WithHash>, Error> {
     Ok(sqlx::query_as("SELECT * FROM users WHERE lower(email) = lower($1)").bind(email).fetch_optional(connection).await?)

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use lane::{Lane, LaneId};
-pub(crate) use read::{Batch, ReadError, Reader};
+pub(crate) use read::{ReadError, Reader};
 
 use super::frame;
 use lane::Writer;
@@ -116,6 +116,7 @@ pub struct Spool {
     alerted: AtomicBool,
     counters: Counters,
     appended: Notify,
+    acked: Notify,
     _lock: File,
 }
 
@@ -156,6 +157,7 @@ impl Spool {
             alerted: AtomicBool::new(false),
             counters: Counters::default(),
             appended: Notify::new(),
+            acked: Notify::new(),
             _lock: lock,
         };
         let writers = (0..lanes.max(1)).map(|_| Mutex::new(spool.new_writer())).collect();
@@ -202,6 +204,17 @@ impl Spool {
         self.boot
     }
 
+    /// Resolves when every frame is acknowledged; a process that stops gives this a moment, and a deadline.
+    pub async fn drained(&self) {
+        loop {
+            let acked = self.acked.notified();
+            if self.lanes().iter().all(|lane| lane.pending() == 0) {
+                return;
+            }
+            acked.await;
+        }
+    }
+
     /// Resolves after an append; one append may stand for many.
     pub(crate) async fn appended(&self) {
         self.appended.notified().await;
@@ -219,6 +232,7 @@ impl Spool {
             lane.remove_directory();
             locked(&self.lanes).retain(|kept| !Arc::ptr_eq(kept, lane));
         }
+        self.acked.notify_waiters();
         if self.percent_full() < ALERT_PERCENT && self.alerted.swap(false, Relaxed) {
             tracing::info!(spool.bytes = self.bytes.load(Relaxed), "the audit spool has room again");
         }

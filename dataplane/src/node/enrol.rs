@@ -124,6 +124,9 @@ fn refusal(status: &Status) -> EnrolError {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// Seconds since the Unix epoch.
 pub(super) fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()).unwrap_or(i64::MAX)

@@ -178,7 +178,7 @@ impl Identity {
                 seal::open_pool_key(&parts.hpke, sealed).map_err(|error| format!("pool key {:?}: {error}", sealed.key_id))?;
             pool_keys.insert(sealed.key_id.clone(), key);
         }
-        let key = KeyPair::from_pem(parts.private_key_pem.expose_secret()).map_err(|_| "the private key cannot be read")?;
+        let key = KeyPair::from_pem(parts.private_key_pem.expose_secret()).ok().ok_or("the private key cannot be read")?;
         if !certificate_holds(&parts.certificate_pem, &key)? {
             return Err("the certificate is not for this node's key".to_owned());
         }

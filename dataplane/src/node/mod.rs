@@ -6,6 +6,8 @@ pub mod identity;
 mod pin;
 pub mod renew;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod token;
 pub mod uplink;
 

@@ -147,6 +147,9 @@ fn half_life(identity: &Identity) -> i64 {
     identity.not_before + life * rand::random_range(45..=55) / 100
 }
 
+#[cfg(test)]
+mod tests;
+
 async fn reached(due: i64) {
     loop {
         let left = u64::try_from(due - now()).unwrap_or(0);

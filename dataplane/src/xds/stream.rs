@@ -48,7 +48,7 @@ pub struct Client {
 
 /// What another thread has done.
 enum Done {
-    Compiled { ticket: u64, result: Result<Snapshot, Vec<Problem>>, took: Duration },
+    Compiled { ticket: u64, result: Result<Arc<Snapshot>, Vec<Problem>>, took: Duration },
     Stored { ticket: u64, result: Result<(), String> },
 }
 
@@ -182,7 +182,7 @@ impl Driver {
         let event = match done.expect("compiling catches panics, storing has none, and nobody aborts them") {
             Done::Compiled { ticket, result, took } => {
                 self.client.stats.compile_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
-                let result = result.map(|snapshot| self.ready = Some((ticket, Arc::new(snapshot))));
+                let result = result.map(|snapshot| self.ready = Some((ticket, snapshot)));
                 Event::Compiled { ticket, result }
             }
             Done::Stored { ticket, result } => Event::Stored { ticket, result },
@@ -191,7 +191,7 @@ impl Driver {
     }
 
     /// Fails when the connection takes nothing any more.
-    async fn send(&self, request: DeltaDiscoveryRequest, outbound: Outbound<'_>) -> Result<(), ()> {
+    async fn send(&mut self, request: DeltaDiscoveryRequest, outbound: Outbound<'_>) -> Result<(), ()> {
         if let Some(refused) = &request.error_detail {
             self.client.stats.nacks.fetch_add(1, Relaxed);
             tracing::error!(
@@ -211,7 +211,7 @@ impl Driver {
             let pool_keys: &BTreeMap<String, PoolKey> = &identity.pool_keys;
             // A panic is a defect of ours, and must leave the node where it is: serving, and able to take the next version.
             let result = catch_unwind(AssertUnwindSafe(|| compile(&manifest, &staged, pool_keys, previous.as_deref())));
-            let result = result.unwrap_or_else(|_| Err(Vec::new()));
+            let result = result.unwrap_or_else(|_| Err(Vec::new())).map(Arc::new);
             Done::Compiled { ticket, result, took: start.elapsed() }
         });
     }
@@ -236,6 +236,9 @@ impl Driver {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 fn ended(status: &Status) -> Lost {
     if status.code() != Code::ResourceExhausted {

@@ -72,10 +72,6 @@ impl Reader {
         self.next
     }
 
-    pub fn has_more(&self) -> bool {
-        self.next <= self.lane.written()
-    }
-
     /// Goes back or forward.
     pub fn seek(&mut self, next: u64) {
         self.next = next;

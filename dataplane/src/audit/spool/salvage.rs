@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::lane::{Lane, delete};
+use super::lane::{Lane, Writer, delete};
 use super::{Spool, SpoolError, locked};
 use crate::audit::frame::{self, Found};
 
@@ -19,11 +19,11 @@ struct Readable {
 impl Spool {
     /// Moves what is left of `lane` into this run. On an error the lane stays as it was and may be tried again.
     pub(crate) fn abandon(&self, lane: &Arc<Lane>, reason: &str) -> Result<(), SpoolError> {
-        for writer in &self.writers {
-            let mut writer = locked(writer);
-            if Arc::ptr_eq(&writer.lane(), lane) {
-                *writer = self.new_writer();
-            }
+        // Held until all is moved: the end of a call must not overtake its beginning.
+        let own = self.writers.iter().map(locked).find(|writer| Arc::ptr_eq(&writer.lane(), lane));
+        let mut writer = own.unwrap_or_else(|| locked(&self.writers[0]));
+        if Arc::ptr_eq(&writer.lane(), lane) {
+            *writer = self.new_writer();
         }
         lane.close();
         let (acked, written) = (lane.acked(), lane.written());
@@ -32,7 +32,7 @@ impl Spool {
             let readable = read(&path);
             for (seq, payload) in readable.payloads {
                 if (acked + 1..=written).contains(&seq) {
-                    self.append_again(&payload)?;
+                    self.append_again(&mut writer, &payload)?;
                     moved += 1;
                 }
             }
@@ -55,9 +55,9 @@ impl Spool {
     }
 
     /// Past the limits: these bytes were admitted before and leave the lane that is given up.
-    fn append_again(&self, payload: &[u8]) -> Result<(), SpoolError> {
+    fn append_again(&self, writer: &mut Writer, payload: &[u8]) -> Result<(), SpoolError> {
         self.bytes.fetch_add(frame::size(payload.len()) as u64, Relaxed);
-        self.with_writer(|writer| self.put(writer, payload))
+        self.put(writer, payload)
     }
 
     fn quarantine(&self, lane: &Lane, path: &Path) {

@@ -1,0 +1,149 @@
+//! A control plane for tests: real sockets, real mutual TLS, and a wire that can be cut. What it answers, each test says.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_gateway::proto::node::v1::{ManifestKey, NodeCredentials};
+use mcp_gateway::seal::{PoolKey, seal_pool_key};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SanType,
+};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+use tonic::transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsConfig};
+
+use super::enrol::now;
+use super::identity::{Identity, Keys};
+use super::uplink::{Replicas, Uplink};
+
+pub(crate) const NODE: &str = "0190a000-0000-7000-8000-00000000000e";
+pub(crate) const POOL: &str = "default";
+
+/// The fleet's authority.
+pub(crate) struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    pub pool_key: PoolKey,
+    /// Public keys for manifests.
+    pub manifest_keys: BTreeMap<String, Vec<u8>>,
+}
+
+impl Ca {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self { issuer, pool_key: PoolKey::generate().unwrap(), manifest_keys: BTreeMap::new() }
+    }
+
+    pub fn pin(&self) -> String {
+        use rcgen::PublicKeyData;
+        hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.issuer.key().subject_public_key_info()))
+    }
+
+    /// What a control plane answers to a certificate request; the certificate holds from `life.0` to `life.1` seconds from now.
+    pub fn credentials(&self, csr: &[u8], hpke_public: &[u8], life: (i64, i64)) -> NodeCredentials {
+        let mut request = CertificateSigningRequestParams::from_der(&csr.into()).unwrap();
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let at = |seconds: i64| epoch + Duration::from_secs(u64::try_from(now() + seconds).unwrap());
+        request.params.not_before = at(life.0);
+        request.params.not_after = at(life.1);
+        let uri = format!("spiffe://test/pool/{POOL}/node/{NODE}");
+        request.params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        request.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        NodeCredentials {
+            certificate_pem: request.signed_by(&self.issuer).unwrap().pem(),
+            ca_pem: self.issuer.pem(),
+            manifest_keys: self
+                .manifest_keys
+                .iter()
+                .map(|(id, key)| ManifestKey { key_id: id.clone(), public_key: key.clone().into() })
+                .collect(),
+            pool_keys: vec![seal_pool_key(hpke_public, "p1", &self.pool_key).unwrap()],
+        }
+    }
+
+    /// An enrolled node.
+    pub fn identity(&self) -> Identity {
+        let keys = Keys::generate().unwrap();
+        let credentials = self.credentials(&keys.certificate_request().unwrap(), keys.hpke_public(), (-60, 3600));
+        keys.into_identity(NODE, POOL, credentials).unwrap()
+    }
+
+    fn server_tls(&self) -> ServerTlsConfig {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["localhost".into()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let chain = format!("{}{}", leaf.pem(), self.issuer.pem());
+        ServerTlsConfig::new()
+            .identity(TlsIdentity::from_pem(chain, key.serialize_pem()))
+            .client_ca_root(Certificate::from_pem(self.issuer.pem()))
+            .client_auth_optional(true)
+    }
+}
+
+/// A running control plane, and the wire to it.
+pub(crate) struct ControlPlane {
+    /// Where nodes dial.
+    pub replicas: Replicas,
+    cuts: watch::Sender<u64>,
+    _tasks: JoinSet<()>,
+}
+
+impl ControlPlane {
+    /// Serves `routes` behind a wire of its own.
+    pub async fn start(ca: &Ca, routes: Routes) -> Self {
+        let mut tasks = JoinSet::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let serving = Server::builder()
+            .tls_config(ca.server_tls())
+            .unwrap()
+            .add_routes(routes)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tasks.spawn(async move { serving.await.unwrap() });
+        let wire = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("https://localhost:{}", wire.local_addr().unwrap().port());
+        let cuts = watch::Sender::new(0);
+        tasks.spawn(carry(wire, server, cuts.subscribe()));
+        Self { replicas: Replicas { endpoints: vec![endpoint], server_name: None }, cuts, _tasks: tasks }
+    }
+
+    /// Cuts every connection that is open now; new ones are taken.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|count| *count += 1);
+    }
+
+    /// Cuts whenever it is told to.
+    pub fn cutter(&self) -> impl Fn() + Send + Sync + 'static {
+        let cuts = self.cuts.clone();
+        move || cuts.send_modify(|count| *count += 1)
+    }
+
+    /// A way for the enrolled node `identity`.
+    pub fn uplink(&self, identity: Identity) -> (Arc<Uplink>, watch::Sender<Arc<Identity>>) {
+        let sender = watch::Sender::new(Arc::new(identity));
+        (Arc::new(Uplink::new(self.replicas.clone(), sender.subscribe(), 0)), sender)
+    }
+}
+
+async fn carry(wire: TcpListener, server: SocketAddr, cuts: watch::Receiver<u64>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut near, _) = wire.accept().await.unwrap();
+        let mut cuts = cuts.clone();
+        cuts.mark_unchanged();
+        connections.spawn(async move {
+            let mut far = TcpStream::connect(server).await.unwrap();
+            tokio::select! {
+                _ = copy_bidirectional(&mut near, &mut far) => {}
+                _ = cuts.changed() => {}
+            }
+        });
+    }
+}

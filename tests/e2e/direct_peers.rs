@@ -7,7 +7,7 @@ use mcpgw_tests::peers::{Document, Era, Everything, EverythingTransport, Peer, S
 use serde_json::{Value, json};
 
 /// Operations that every Streamable HTTP client can do in its era.
-fn tour(url: &str) -> Visit {
+pub fn tour(url: &str) -> Visit {
     Visit::to(url)
         .token("inbound-secret")
         .list_tools()
@@ -26,7 +26,7 @@ fn tour(url: &str) -> Visit {
         .complete("test_prompt_with_arguments", "arg1", "par")
 }
 
-fn assert_toured(peer: Peer, seen: &Document) {
+pub fn assert_toured(peer: Peer, seen: &Document) {
     let version = if peer.modern() { "2026-07-28" } else { "2025-11-25" };
     assert_eq!(seen.protocol_version(), Some(version), "{peer:?}");
     let [tools, echo, slow, fail, unknown, user, model, roots, rest @ ..] = &seen.operations[..] else {

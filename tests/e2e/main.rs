@@ -4,4 +4,9 @@
 // A test that cannot go on says where by panicking; helpers of tests are tests.
 #![allow(clippy::unwrap_used)]
 
+mod architecture;
+mod conformance;
 mod direct_peers;
+mod peers;
+mod stock_xds;
+mod versions;

@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod conformance;
 pub mod demo;
+pub mod fleet;
 pub mod foreign;
 pub mod peers;
 pub mod serve;

@@ -1,0 +1,73 @@
+//! A whole gateway in one process for tests: Postgres, a control plane, nodes that enrolled themselves. The same `App`s that the binaries
+//! run, on free ports, over real sockets and mutual TLS; only their configuration is made here.
+
+mod admin;
+mod control;
+mod mcp;
+mod node;
+mod witness;
+
+pub use admin::{Admin, Rule};
+pub use control::{Control, OWNER_EMAIL, OWNER_PASSWORD};
+pub use mcp::{Answer, Call, Http};
+pub use node::Node;
+pub use witness::Witness;
+
+use crate::backend::Backend;
+
+/// One control plane with one node, and a backend to put behind it.
+pub struct Fleet {
+    pub control: Control,
+    pub node: Node,
+    pub backend: Backend,
+    pub admin: Admin,
+}
+
+/// The organisation that fleets start with.
+pub const ORG: &str = "acme";
+/// The server of that organisation: the conformance backend.
+pub const SERVER: &str = "backend";
+
+impl Fleet {
+    /// Starts everything and waits until the node serves the backend.
+    pub async fn start() -> anyhow::Result<Self> {
+        let control = Control::start().await?;
+        let admin = control.owner().await?;
+        admin.create_org(ORG).await?;
+        let backend = Backend::on_free_port().await?;
+        let version = admin.create_server(ORG, SERVER, &backend.url(), false).await?.config_version;
+        let node = Node::join(&control, &admin).await?;
+        admin.wait(version).await?;
+        Ok(Self { control, node, backend, admin })
+    }
+
+    /// Where clients reach a server of the fleet's organisation.
+    pub fn url(&self, server: &str) -> String {
+        self.node.url(&format!("/o/{ORG}/servers/{server}/mcp"))
+    }
+
+    /// An API key with policy roles; its secret text.
+    pub async fn key(&self, roles: &[&str]) -> anyhow::Result<String> {
+        let created = self.admin.create_key(ORG, roles).await?;
+        self.admin.wait(created.api_key.map_or(0, |key| key.config_version)).await?;
+        Ok(created.secret)
+    }
+
+    /// Creates a rule and waits until the node decides by it.
+    pub async fn allow(&self, rule: Rule<'_>) -> anyhow::Result<u64> {
+        let version = self.admin.create_policy(ORG, rule).await?.config_version;
+        self.admin.wait(version).await?;
+        Ok(version)
+    }
+}
+
+impl Fleet {
+    /// A rule that allows everything on the fleet's server to callers without a credential, on a server that lets them in.
+    pub async fn open(&self, server: &str) -> anyhow::Result<()> {
+        self.admin.create_server(ORG, server, &self.backend.url(), true).await?;
+        let name = format!("open-{server}");
+        let all = &["*"];
+        let rule = Rule { name: &name, server, anonymous: true, tools: all, prompts: all, resources: all, ..Rule::default() };
+        self.allow(rule).await.map(drop)
+    }
+}

@@ -1,0 +1,93 @@
+//! A data-plane node that joined a control plane like any other: with a token, over mutual TLS.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use mcpgw_dataplane::app::{Addresses, App};
+use mcpgw_dataplane::config::{Config, Listen};
+use secrecy::SecretString;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Admin, Control};
+
+/// A running node; dropping it stops it and forgets its state.
+pub struct Node {
+    pub addresses: Addresses,
+    state: TempDir,
+    stop: CancellationToken,
+    ended: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+/// The parts of a node's identity that a stock client can use.
+#[derive(Debug, serde::Deserialize)]
+pub struct Identity {
+    pub node_id: String,
+    pub certificate_pem: String,
+    pub ca_pem: String,
+    #[serde(rename = "private_key_pem")]
+    pub key_pem: String,
+}
+
+impl Node {
+    /// Enrols with a fresh token and starts.
+    pub async fn join(control: &Control, admin: &Admin) -> anyhow::Result<Self> {
+        let token = admin.join_token().await?;
+        Self::with(control, |config| config.control_plane.join_token = Some(SecretString::from(token))).await
+    }
+
+    /// With settings of the test's own.
+    pub async fn with(control: &Control, change: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
+        let state = tempfile::tempdir()?;
+        let mut config = Config {
+            listen: vec![Listen { address: local(), certificates: Vec::new() }],
+            public_url: control.running.core.config.gateway_public_url.clone(),
+            admin_listen: local(),
+            state_dir: state.path().to_owned(),
+            ..Config::default()
+        };
+        config.control_plane.endpoints = vec![format!("https://{}", control.addresses().node)];
+        config.control_plane.server_name = "localhost".to_owned();
+        change(&mut config);
+        let app = App::build(config).await?;
+        let (addresses, stop) = (app.addresses().clone(), CancellationToken::new());
+        let running = app.run(stop.clone());
+        // The task lives as long as this handle; there is no supervisor in a test.
+        #[allow(clippy::disallowed_methods)]
+        let ended = tokio::spawn(async move { Ok(running.await?) });
+        Ok(Self { addresses, state, stop, ended: Some(ended) })
+    }
+
+    /// An address on the node.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addresses.listen[0])
+    }
+
+    /// Where the node keeps its identity and spool.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state.path().to_owned()
+    }
+
+    /// What the node got when it enrolled, as it lies in the state directory.
+    pub fn identity(&self) -> anyhow::Result<Identity> {
+        let text = std::fs::read_to_string(self.state.path().join("identity.json"))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Drains and stops.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.ended.take().expect("only taken here").await?
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}

@@ -60,8 +60,8 @@ impl Identity {
     /// The identity in a certificate whose chain was verified: its one and only URI.
     pub fn of_certificate(der: &[u8], trust_domain: &str) -> Result<Self, Error> {
         let other = || Error::NotANode { trust_domain: trust_domain.to_owned() };
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| other())?; // rustls has parsed it before
-        let names = certificate.subject_alternative_name().map_err(|_| other())?.ok_or_else(other)?; // as above
+        let (_, certificate) = X509Certificate::from_der(der).ok().ok_or_else(other)?; // rustls has parsed it before
+        let names = certificate.subject_alternative_name().ok().flatten().ok_or_else(other)?;
         match names.value.general_names.as_slice() {
             [GeneralName::URI(uri)] => Self::of_uri(uri, trust_domain).ok_or_else(other),
             _ => Err(other()),
@@ -98,7 +98,7 @@ pub fn certify(ca: &NodeCa, csr: &[u8], identity: &Identity, trust_domain: &str)
     let key = &request.public_key;
     let accepted = [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519];
     // The library takes the key's algorithm from the signature's; the two must agree.
-    let (_, parsed) = X509CertificationRequest::from_der(csr).map_err(|_| Error::Request)?; // parsed once already
+    let (_, parsed) = X509CertificationRequest::from_der(csr).ok().ok_or(Error::Request)?; // parsed once already
     let spki = key.subject_public_key_info();
     if !accepted.iter().any(|algorithm| **algorithm == *key.algorithm())
         || parsed.certification_request_info.subject_pki.raw != spki
@@ -108,7 +108,8 @@ pub fn certify(ca: &NodeCa, csr: &[u8], identity: &Identity, trust_domain: &str)
     let expires_at = Utc::now() + NODE_LIFETIME;
     let mut params = params(expires_at);
     params.distinguished_name.push(DnType::CommonName, identity.node_id.to_string());
-    let uri = identity.uri(trust_domain).try_into().map_err(|_| Error::NotANode { trust_domain: trust_domain.to_owned() })?; // not ASCII
+    let not_ascii = || Error::NotANode { trust_domain: trust_domain.to_owned() };
+    let uri = identity.uri(trust_domain).try_into().ok().ok_or_else(not_ascii)?;
     params.subject_alt_names = vec![SanType::URI(uri)];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = params.signed_by(key, &ca.issuer()?)?;

@@ -203,7 +203,8 @@ impl Publisher {
             let value = self.core.custody.open(&crate::domain::bundle::credential_context(&id), &credential.wrapped);
             let value = value.map_err(|error| unreadable(error.to_string()));
             Some(value.and_then(|value| {
-                let value = String::from_utf8(value.to_vec()).map_err(|_| unreadable("it is not text".into()))?; // shows the value
+                let value = String::from_utf8(value.to_vec()).ok(); // the error would show the value
+                let value = value.ok_or_else(|| unreadable("it is not text".into()))?;
                 Ok(UpstreamCredential { id: id.clone(), header: credential.header.clone(), value })
             }))
         };

@@ -33,7 +33,8 @@ impl Store {
         .bind([0; 32].as_slice())
         .fetch_one(&mut *tx)
         .await?;
-        let last_hash = last_hash.try_into().map_err(|_| Error::Corrupt("ship_cursor.last_hash".into()))?; // the length is the cause
+        let length = || Error::Corrupt("ship_cursor.last_hash: expected 32 bytes".into());
+        let last_hash = last_hash.try_into().ok().ok_or_else(length)?;
         Ok((tx, Cursor { last_seq: last_seq.unsigned_abs(), last_hash }))
     }
 }

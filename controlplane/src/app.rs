@@ -14,8 +14,10 @@ use crate::{
     config::Config,
     http,
     keys::{self, Custody},
+    maintenance,
     metrics::Metrics,
-    open,
+    nodes, open,
+    publish::Publications,
     store::{self, Store},
     tasks::{OnExit, Tasks},
 };
@@ -49,6 +51,8 @@ pub struct Core {
     pub custody: Custody,
     pub tasks: Tasks,
     pub metrics: Arc<Metrics>,
+    /// What nodes are brought to.
+    pub publications: Publications,
     /// Whether database and keys have been reached since the start.
     pub opened: watch::Receiver<Opening>,
 }
@@ -139,7 +143,8 @@ impl App {
         let (opening, opened) = watch::channel(Opening::Waiting(None));
         let tasks = Tasks::new(CancellationToken::new());
         let metrics = Arc::new(Metrics::default());
-        let core = Core { config: Arc::new(config), store, custody, tasks, metrics, opened };
+        let publications = Publications::new(&metrics);
+        let core = Core { config: Arc::new(config), store, custody, tasks, metrics, publications, opened };
         Ok(Self { core, opening, admin, node, http, addresses })
     }
 
@@ -193,7 +198,14 @@ impl App {
 }
 
 /// Starts what serves nodes, once database and keys are reached.
-fn fleet(_core: &Core, _listener: TcpListener) {}
+fn fleet(core: &Core, listener: TcpListener) {
+    core.publications.start(core);
+    maintenance::spawn(core);
+    if let Err(error) = nodes::spawn(core, listener) {
+        tracing::error!(%error, "nodes cannot be served: stopping");
+        core.tasks.stop_token().cancel();
+    }
+}
 
 async fn bind(name: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|cause| Error::Bind { name, address, cause })

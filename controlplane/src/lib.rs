@@ -10,6 +10,7 @@ pub mod domain;
 mod http;
 pub mod ingest;
 pub mod keys;
+mod maintenance;
 pub mod metrics;
 pub mod nodes;
 mod open;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use base64::Engine;
 use chrono::{DateTime, Utc};
 use mcp_gateway::snapshot::ContentHash;
 use rcgen::{
@@ -125,6 +126,13 @@ pub fn for_listener(ca: &NodeCa, names: &[String]) -> Result<(CertificateDer<'st
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = params.signed_by(&key, &ca.issuer()?)?;
     Ok((certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+}
+
+/// A certificate as text (RFC 7468).
+pub fn pem(certificate: &CertificateDer<'_>) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 fn params(expires_at: DateTime<Utc>) -> CertificateParams {

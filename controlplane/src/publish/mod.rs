@@ -37,25 +37,27 @@ pub struct Published {
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Publications {
-    published: watch::Receiver<Option<Arc<Published>>>,
+    published: watch::Sender<Option<Arc<Published>>>,
     wake: Arc<Notify>,
+    metrics: Metrics,
 }
 
 impl Publications {
-    /// Starts publishing.
-    pub fn start(core: &Core) -> Self {
-        let (sender, published) = watch::channel(None);
-        let wake = Arc::new(Notify::new());
-        let metrics = Metrics::register(&core.metrics);
+    /// Publishes nothing until [`Publications::start`].
+    pub fn new(metrics: &crate::metrics::Metrics) -> Self {
+        Self { published: watch::Sender::new(None), wake: Arc::new(Notify::new()), metrics: Metrics::register(metrics) }
+    }
+
+    /// Starts publishing. Database and keys have been reached.
+    pub fn start(&self, core: &Core) {
         core.tasks.supervise("publisher", {
-            let (core, wake) = (core.clone(), Arc::clone(&wake));
-            move || Publisher::new(core.clone(), metrics.clone(), sender.clone()).run(Arc::clone(&wake))
+            let (core, this) = (core.clone(), self.clone());
+            move || Publisher::new(core.clone(), this.metrics.clone(), this.published.clone()).run(Arc::clone(&this.wake))
         });
         core.tasks.supervise("config-listener", {
-            let (core, wake) = (core.clone(), Arc::clone(&wake));
+            let (core, wake) = (core.clone(), Arc::clone(&self.wake));
             move || publisher::listen(core.clone(), Arc::clone(&wake))
         });
-        Self { published, wake }
     }
 
     /// As of now.
@@ -65,7 +67,7 @@ impl Publications {
 
     /// To wait for changes with.
     pub fn watch(&self) -> watch::Receiver<Option<Arc<Published>>> {
-        self.published.clone()
+        self.published.subscribe()
     }
 
     /// Looks at the database now rather than within a second.

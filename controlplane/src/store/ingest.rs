@@ -30,7 +30,7 @@ impl Store {
         .bind(id.node_id)
         .bind(id.boot_id)
         .bind(id.lane)
-        .bind([0; 32].as_slice())
+        .bind([0u8; 32].as_slice())
         .fetch_one(&mut *tx)
         .await?;
         let length = || Error::Corrupt("ship_cursor.last_hash: expected 32 bytes".into());

@@ -162,12 +162,13 @@ impl Store {
         Ok(())
     }
 
-    /// Notes what a node says of itself. Whether a stream is open is not for it to say.
-    pub async fn note_report(&self, report: &Report<'_>) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO node_status (node_id, epoch, version, digest, build) VALUES ($1, $2, $3, $4, $5) \
+    /// Notes what a node says of itself. Whether a stream is open is not for it to say. False: there is no such node, or it was removed.
+    pub async fn note_report(&self, report: &Report<'_>) -> Result<bool, Error> {
+        let noted = sqlx::query(
+            "INSERT INTO node_status (node_id, epoch, version, digest, build) \
+             SELECT id, $2, $3, $4, $5 FROM nodes WHERE id = $1 AND revoked_at IS NULL \
              ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, digest = excluded.digest, \
-             build = excluded.build, last_seen_at = now()",
+             build = excluded.build, last_seen_at = CASE WHEN node_status.connected THEN node_status.last_seen_at ELSE now() END",
         )
         .bind(report.node_id)
         .bind(number(report.applied.epoch))
@@ -176,7 +177,7 @@ impl Store {
         .bind(report.build)
         .execute(&mut *self.connection().await?)
         .await?;
-        Ok(())
+        Ok(noted.rows_affected() == 1)
     }
 
     /// Streams of replicas that died are not open any more. How many there were.

@@ -127,6 +127,8 @@ pub struct Machine {
     beside: Arc<Beside>,
     /// The node said at first that it runs exactly `serving`.
     known: bool,
+    /// What the node said at first that it runs. While we know nothing newer, we have nothing to tell: another replica was faster.
+    floor: Version,
     subscriptions: BTreeMap<String, Subscription>,
     outstanding: BTreeMap<u64, Sent>,
     last_nonce: u64,
@@ -144,6 +146,7 @@ impl Machine {
             target: None,
             beside,
             known: false,
+            floor: Version::default(),
             subscriptions: BTreeMap::new(),
             outstanding: BTreeMap::new(),
             last_nonce: 0,
@@ -178,19 +181,32 @@ impl Machine {
             }
         }
         self.advance();
-        for type_url in type_url::COVERED {
-            if let Some(response) = self.respond(type_url) {
-                return Some(response);
-            }
-        }
-        if self.refused.contains(&self.serving.digest) {
-            // The node would refuse it again; it gets the next content instead.
-        } else if let Some(response) = self.respond(type_url::MANIFEST) {
+        if let Some(response) = self.chain() {
             return Some(response);
         }
         let foreign = self.subscriptions.iter().find(|(name, held)| !is_ours(name) && held.is_dirty());
         let foreign = foreign.map(|(name, _)| name.clone())?;
         self.respond(&foreign).or_else(|| self.next_response())
+    }
+
+    /// Whether the node runs a newer version than we know.
+    pub fn is_behind(&self) -> bool {
+        self.target.as_ref().map_or(self.serving.version, |target| target.version) < self.floor
+    }
+
+    /// The next response of the chain that ends in the manifest.
+    fn chain(&mut self) -> Option<DeltaDiscoveryResponse> {
+        if self.serving.version < self.floor {
+            return None;
+        }
+        for type_url in type_url::COVERED {
+            if let Some(response) = self.respond(type_url) {
+                return Some(response);
+            }
+        }
+        // What the node refused it would refuse again; it gets the next content instead.
+        let refused = self.refused.contains(&self.serving.digest);
+        if refused { None } else { self.respond(type_url::MANIFEST) }
     }
 
     fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<Option<Action>, Fault> {
@@ -223,7 +239,8 @@ impl Machine {
             return Err(Fault::OtherPool { claimed: node.cluster.clone(), certified: pool.clone() });
         }
         self.bound = true;
-        self.known = stated_digest(node).is_some_and(|digest| digest.eq_ignore_ascii_case(&self.serving.digest.to_string()));
+        self.floor = stated_version(node);
+        self.known = stated(node, "digest").is_some_and(|digest| digest.eq_ignore_ascii_case(&self.serving.digest.to_string()));
         Ok(())
     }
 
@@ -251,8 +268,7 @@ impl Machine {
             return Subscription::first(change, []);
         }
         if self.known && request.initial_resource_versions.is_empty() && is_covered(&request.type_url) {
-            let held = self.resources(&request.type_url).into_iter().flatten();
-            return Subscription::first(change, held.map(|(name, encoded)| (&**name, &*encoded.version)));
+            return Subscription::complete(change, self.resources(&request.type_url));
         }
         Subscription::first(change, stated)
     }
@@ -311,7 +327,7 @@ impl Machine {
     fn advance(&mut self) {
         let in_flight = self.outstanding.values().any(|sent| is_chained(&sent.type_url));
         let unsent = type_url::COVERED.iter().any(|covered| self.subscriptions.get(*covered).is_some_and(Subscription::is_dirty));
-        if in_flight || unsent {
+        if self.serving.version >= self.floor && (in_flight || unsent) {
             return;
         }
         let Some(target) = self.target.take() else { return };
@@ -393,10 +409,15 @@ fn is_ours(type_url: &str) -> bool {
     is_chained(type_url) || type_url::BESIDE.contains(&type_url)
 }
 
-/// The digest of what the node runs, as it says in its metadata.
-fn stated_digest(node: &Node) -> Option<&str> {
-    match node.metadata.as_ref()?.fields.get("digest")?.kind.as_ref()? {
-        prost_types::value::Kind::StringValue(digest) => Some(digest),
+/// The version of what the node runs, as it says in its metadata.
+fn stated_version(node: &Node) -> Version {
+    let number = |key| stated(node, key).and_then(|text| text.parse().ok()).unwrap_or_default();
+    Version { epoch: number("epoch"), version: number("applied_version") }
+}
+
+fn stated<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
+        prost_types::value::Kind::StringValue(text) => Some(text),
         _ => None, // a foreign type in free-form metadata
     }
 }

@@ -56,7 +56,7 @@ pub struct Subscription {
 
 impl Subscription {
     /// The first request of a type on a stream. `initial` is what the node says it holds, by name.
-    /// An empty `subscribe` means everything here, and only here.
+    /// An empty `subscribe` means everything here, and only here; both of `*` is a subscription to nothing.
     pub fn first<'a>(change: &Change<'_>, initial: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let held: BTreeMap<_, _> =
             initial.into_iter().map(|(name, version)| (name.to_owned(), Held::Version(version.into()))).collect();
@@ -75,8 +75,16 @@ impl Subscription {
         this
     }
 
-    /// A later request of the type. What is asked for again is sent again: the node's way to resynchronise.
+    /// As [`Self::first`], of a node that is known to hold everything there is, be it nothing.
+    pub fn complete(change: &Change<'_>, current: Option<&Resources>) -> Self {
+        let held = current.into_iter().flatten().map(|(name, encoded)| (&**name, &*encoded.version));
+        Self { first_owed: false, ..Self::first(change, held) }
+    }
+
+    /// A later request of the type. What is asked for again is sent again: the node's way to resynchronise. Here `unsubscribe` comes
+    /// first: whoever gives a name up and asks for it in one request asks for it anew.
     pub fn change(&mut self, change: &Change<'_>) {
+        self.unsubscribe(change.unsubscribe);
         for name in change.subscribe {
             if name == WILDCARD {
                 self.wildcard = true;
@@ -88,10 +96,8 @@ impl Subscription {
             }
             self.dirty = true;
         }
-        self.unsubscribe(change.unsubscribe);
     }
 
-    /// After `subscribe`, so that both of `*` in one request is a subscription to nothing.
     fn unsubscribe(&mut self, names: &[String]) {
         for name in names {
             if name == WILDCARD {

@@ -241,6 +241,30 @@ fn subscribing_to_and_from_everything_at_once_is_nothing() {
 }
 
 #[test]
+fn giving_everything_up_and_asking_for_it_in_one_later_request_sends_it_anew() {
+    let mut stream = Stream::settled(&scope(1, BASE));
+    let anew = DeltaDiscoveryRequest { resource_names_unsubscribe: vec!["*".into()], ..subscribe(ORG_BUNDLE, &["*"]) };
+    assert_eq!(stream.say(anew), ["OrgBundle org/a/0=a1 org/b/0=b1"]);
+    stream.ack_all();
+    assert_eq!(stream.publish(&with(2, ORG_BUNDLE, "org/b/0", "b2")), ["OrgBundle org/b/0=b2", "Manifest manifest/p=m2"]);
+}
+
+#[test]
+fn a_node_that_another_replica_brought_further_is_not_told_of_the_past() {
+    let mut stream = Stream::open(&scope(4, BASE));
+    let text = |text: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.to_owned())) };
+    let fields = [("digest", "feed"), ("epoch", "1"), ("applied_version", "6")].map(|(key, value)| (key.into(), text(value)));
+    let ahead = Node { metadata: Some(prost_types::Struct { fields: fields.into() }), ..node("") };
+    assert_eq!(stream.say(DeltaDiscoveryRequest { node: Some(ahead), ..subscribe(GLOBAL, &["*"]) }), none());
+    assert_eq!(stream.say(subscribe(MANIFEST, &["*"])), none());
+    assert!(stream.machine.is_behind());
+    assert_eq!(stream.say(subscribe(REVOCATION, &["*"])), ["Revocation revocation/p=r1"], "which is always told");
+    assert_eq!(stream.publish(&scope(5, BASE)), none());
+    assert_eq!(stream.publish(&with(6, GLOBAL, "global/p", "g6")), ["Global global/p=g6", "Manifest manifest/p=m6"]);
+    assert!(!stream.machine.is_behind());
+}
+
+#[test]
 fn only_subscribed_names_are_sent() {
     let mut stream = Stream::open(&scope(1, BASE));
     assert_eq!(stream.say(subscribe(ORG_BUNDLE, &["org/b/0", "org/b/0"])), ["OrgBundle org/b/0=b1"]);
@@ -307,7 +331,9 @@ fn initial_versions_count_in_the_first_request_of_a_type_only() {
 
 #[test]
 fn an_unchanged_digest_costs_one_message() {
-    let scope = scope(9, BASE);
+    // A type without any resource is known as well as the others.
+    let no_keys: Vec<_> = BASE.iter().copied().filter(|(type_url, ..)| *type_url != CREDENTIAL_SHARD).collect();
+    let scope = scope(9, &no_keys);
     let mut stream = Stream::open(&scope);
     let mut lines = Vec::new();
     for type_url in COVERED.into_iter().chain([MANIFEST]) {
@@ -317,7 +343,10 @@ fn an_unchanged_digest_costs_one_message() {
     assert_eq!(lines, ["Manifest manifest/p=m9"]);
     stream.ack_all();
     assert_eq!(stream.actions, [Action::Applied { version: Version { epoch: 1, version: 9 } }]);
-    assert_eq!(stream.publish(&with(10, GLOBAL, "global/p", "g2")), ["Global global/p=g2", "Manifest manifest/p=m10"]);
+    assert_eq!(
+        stream.publish(&with(10, GLOBAL, "global/p", "g2")),
+        ["Global global/p=g2", "CredentialShard credentials/p/7=c1", "Manifest manifest/p=m10"]
+    );
     assert_eq!(stream.say(subscribe(ORG_BUNDLE, &["*"])), ["OrgBundle org/a/0=a1 org/b/0=b1"], "unless it resynchronises");
 }
 

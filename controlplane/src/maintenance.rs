@@ -1,0 +1,72 @@
+//! Housekeeping by one replica at a time: partitions ahead, what is too old to keep, streams of replicas that died.
+//!
+//! Started by `app`; all SQL is in `store::maintenance`. A database that is away only delays it.
+
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use crate::{
+    app::Core,
+    open::chain,
+    store::{self, Store},
+};
+
+/// Between two runs, give or take a fifth.
+const EVERY: Duration = Duration::from_secs(15 * 60);
+/// How often streams of dead replicas are looked for.
+const SWEEP: Duration = Duration::from_secs(15);
+/// Partitions are made this many days ahead.
+const DAYS_AHEAD: i32 = 7;
+
+/// Runs until the app stops.
+pub fn spawn(core: &Core) {
+    core.tasks.supervise("maintenance", {
+        let core = core.clone();
+        move || every(core.clone(), EVERY, clean)
+    });
+    core.tasks.supervise("sweep", {
+        let core = core.clone();
+        move || every(core.clone(), SWEEP, sweep)
+    });
+}
+
+async fn every<F>(core: Core, period: Duration, work: fn(Store) -> F)
+where
+    F: Future<Output = Result<(), store::Error>>,
+{
+    let stop = core.tasks.stop_token().clone();
+    loop {
+        if let Err(error) = work(core.store.clone()).await {
+            warn!(error = %chain(&error), "housekeeping failed and will be tried again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(period.mul_f64(rand::random_range(0.8..1.2))) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// One run, unless another replica is at it.
+pub async fn clean(store: Store) -> Result<(), store::Error> {
+    let Some(mut leader) = store.lead_maintenance().await? else {
+        debug!("another replica keeps house");
+        return Ok(());
+    };
+    leader.create_partitions(DAYS_AHEAD).await?;
+    let logs = leader.expire_request_logs().await?;
+    let partitions = leader.drop_old_partitions().await?;
+    let rest = leader.expire_rest().await?;
+    if logs + rest > 0 || !partitions.is_empty() {
+        info!(logs, rest, ?partitions, "deleted {logs} request logs and {rest} other rows that are too old to keep");
+    }
+    Ok(())
+}
+
+async fn sweep(store: Store) -> Result<(), store::Error> {
+    let forgotten = store.forget_stale_streams().await?;
+    if forgotten > 0 {
+        info!("{forgotten} nodes were connected to a replica that is gone");
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! A node as the tests of this crate see one: a real client over real TLS.
+
+use std::collections::BTreeMap;
+
+use mcp_gateway::{
+    proto::{
+        envoy::{
+            config::core::v3::Node,
+            service::discovery::v3::{
+                DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+                aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+            },
+        },
+        node::v1::{
+            EnrollRequest, EnrollResponse, enrollment_service_client::EnrollmentServiceClient,
+            node_service_client::NodeServiceClient,
+        },
+    },
+    seal::NodeKeyPair,
+};
+use rcgen::{CertificateParams, KeyPair};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Status, Streaming,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::{
+    domain::ids,
+    store::nodes::{JoinToken, insert_join_token},
+    testing::Running,
+};
+
+/// Keys of a node, and where it joins.
+pub struct Client {
+    pub key: KeyPair,
+    pub hpke: NodeKeyPair,
+    pub address: String,
+    /// PEM.
+    pub ca: String,
+}
+
+/// A node that joined.
+pub struct Joined {
+    pub client: Client,
+    pub response: EnrollResponse,
+}
+
+/// An open discovery stream.
+pub struct Discovering {
+    pub say: mpsc::Sender<DeltaDiscoveryRequest>,
+    pub hear: Streaming<DeltaDiscoveryResponse>,
+}
+
+/// A token that works for `ttl` seconds (negative: it expired).
+pub async fn token(running: &Running, pool: &str, ttl: i64) -> String {
+    let (id, secret) = (ids::public_id(), ids::secret());
+    let now = chrono::Utc::now();
+    let token = JoinToken {
+        id: id.clone(),
+        pool: pool.into(),
+        expires_at: now + chrono::Duration::seconds(ttl),
+        used_at: None,
+        node_id: None,
+        created_at: now,
+    };
+    let mut connection = running.core.store.connection().await.unwrap();
+    insert_join_token(&mut connection, &token, &ids::sha256(&secret)).await.unwrap();
+    format!("mcpgwj_{id}_{}", *secret)
+}
+
+impl Client {
+    pub fn of(running: &Running) -> Self {
+        let keys = running.core.custody.keys().unwrap();
+        Self {
+            key: KeyPair::generate().unwrap(),
+            hpke: NodeKeyPair::generate().unwrap(),
+            address: format!("https://localhost:{}", running.addresses.node.port()),
+            ca: super::identity::pem(keys.node_ca.current().material.certificate()),
+        }
+    }
+
+    pub fn csr(&self) -> Vec<u8> {
+        CertificateParams::default().serialize_request(&self.key).unwrap().der().to_vec()
+    }
+
+    pub fn request(&self, token: &str) -> EnrollRequest {
+        EnrollRequest {
+            token: token.into(),
+            csr: self.csr().into(),
+            hpke_public_key: self.hpke.public.clone().into(),
+            build: "test".into(),
+            display_name: "a node".into(),
+        }
+    }
+
+    /// A connection, with a client certificate or without.
+    pub async fn connect(&self, certificate_pem: Option<&str>) -> Result<Channel, tonic::transport::Error> {
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.ca)).domain_name("localhost");
+        if let Some(certificate) = certificate_pem {
+            tls = tls.identity(Identity::from_pem(certificate, self.key.serialize_pem()));
+        }
+        Endpoint::from_shared(self.address.clone())?.tls_config(tls)?.connect().await
+    }
+
+    pub async fn enrol(&self, token: &str) -> Result<EnrollResponse, Status> {
+        let channel = self.connect(None).await.unwrap();
+        Ok(EnrollmentServiceClient::new(channel).enroll(self.request(token)).await?.into_inner())
+    }
+}
+
+impl Joined {
+    pub async fn to(running: &Running, pool: &str) -> Self {
+        let client = Client::of(running);
+        let response = client.enrol(&token(running, pool, 60).await).await.unwrap();
+        Self { client, response }
+    }
+
+    pub fn id(&self) -> uuid::Uuid {
+        self.response.node_id.parse().unwrap()
+    }
+
+    pub async fn channel(&self) -> Channel {
+        let certificate = &self.response.credentials.as_ref().unwrap().certificate_pem;
+        self.client.connect(Some(certificate)).await.unwrap()
+    }
+
+    pub async fn service(&self) -> NodeServiceClient<Channel> {
+        NodeServiceClient::new(self.channel().await)
+    }
+
+    /// What the node says of itself in its first request.
+    pub fn node(&self, facts: &[(&str, &str)]) -> Node {
+        let text = |text: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text.to_owned())) };
+        let fields = facts.iter().map(|(key, value)| ((*key).to_owned(), text(value))).collect::<BTreeMap<_, _>>();
+        Node {
+            id: self.response.node_id.clone(),
+            cluster: self.response.pool.clone(),
+            metadata: Some(prost_types::Struct { fields }),
+            ..Node::default()
+        }
+    }
+
+    /// Opens a stream with these requests; once the publisher has loaded.
+    pub async fn discover(&self, first: Vec<DeltaDiscoveryRequest>) -> Result<Discovering, Status> {
+        let (say, requests) = mpsc::channel(64);
+        for request in first {
+            say.send(request).await.unwrap();
+        }
+        let mut client = AggregatedDiscoveryServiceClient::new(self.channel().await);
+        let hear = client.delta_aggregated_resources(ReceiverStream::new(requests)).await?.into_inner();
+        Ok(Discovering { say, hear })
+    }
+}
+
+impl Discovering {
+    /// The next response; panics where the stream ended.
+    pub async fn next(&mut self) -> DeltaDiscoveryResponse {
+        self.hear.message().await.unwrap().expect("the stream goes on")
+    }
+
+    /// The next response, acknowledged.
+    pub async fn ack(&mut self) -> DeltaDiscoveryResponse {
+        let response = self.next().await;
+        let (type_url, response_nonce) = (response.type_url.clone(), response.nonce.clone());
+        self.say.send(DeltaDiscoveryRequest { type_url, response_nonce, ..Default::default() }).await.unwrap();
+        response
+    }
+
+    /// How the stream ended.
+    pub async fn end(&mut self) -> Status {
+        loop {
+            match self.hear.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::ok(""),
+                Err(status) => return status,
+            }
+        }
+    }
+}
+
+/// Asks for everything of a type.
+pub fn all(type_url: &str) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest { type_url: type_url.into(), resource_names_subscribe: vec!["*".into()], ..Default::default() }
+}

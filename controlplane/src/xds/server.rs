@@ -1,0 +1,273 @@
+//! The delta discovery service on real streams: feeds each stream's [`Machine`] and carries out what it says.
+//!
+//! Knows sockets, deadlines and certificates; what to send is the machine's to decide. Served on the node listener.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mcp_gateway::proto::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_server::AggregatedDiscoveryService,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::{
+    machine::{Action, Event, Fault, Machine, Parties, Refusal},
+    metrics::{Metrics, Type},
+};
+use crate::{
+    app::Core,
+    nodes::{
+        enrol::busy,
+        fleet::{Fleet, Seat},
+        identity::Identity,
+        pace::Pace,
+        peer,
+    },
+    publish::Published,
+    tasks::OnExit,
+};
+
+/// Streams that may begin per second. A fleet that comes back all at once is spread over time.
+const PER_SECOND: u32 = 100;
+/// Responses that wait for the transport; a response is encoded only when there is room.
+const ROOM: usize = 2;
+/// A node that reads nothing for this long is not there.
+const SLOW: Duration = Duration::from_secs(300);
+/// Streams end after about this long, so that a fleet spreads over the replicas again and certificates are looked at anew.
+const AGE: Duration = Duration::from_secs(30 * 60);
+/// Lines of a refusal that are kept.
+const MAX_PROBLEMS: usize = 32;
+/// Bytes of such a line.
+const MAX_PROBLEM: usize = 500;
+
+/// AggregatedDiscoveryService.
+#[derive(Debug)]
+pub struct Discovery {
+    core: Core,
+    fleet: Fleet,
+    pace: Pace,
+    metrics: Metrics,
+}
+
+/// One open stream.
+struct Stream {
+    core: Core,
+    identity: Identity,
+    metrics: Metrics,
+    machine: Machine,
+    seat: Seat,
+    requests: Streaming<DeltaDiscoveryRequest>,
+    responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    published: watch::Receiver<Option<Arc<Published>>>,
+    /// Until when something that waits for room must have found it.
+    deadline: Option<tokio::time::Instant>,
+}
+
+/// How a stream ends.
+enum End {
+    /// In good order: the node comes back.
+    Done,
+    /// With a status.
+    With(Status),
+}
+
+impl Discovery {
+    pub fn new(core: Core, fleet: Fleet) -> Self {
+        let metrics = Metrics::register(&core.metrics);
+        Self { core, fleet, pace: Pace::new(PER_SECOND, Instant::now()), metrics }
+    }
+
+    async fn open(&self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Result<Response<Answers>, Status> {
+        let identity = peer::identity(&self.core, &request)?;
+        self.pace.admit(Instant::now()).map_err(|after| {
+            self.metrics.turned_away.inc();
+            busy("discovery streams", after)
+        })?;
+        let mut published = self.core.publications.watch();
+        // Nothing loaded is no empty configuration: nobody is told anything yet.
+        let now = published.borrow_and_update().clone();
+        let now = now.ok_or_else(|| Status::unavailable("nothing is published yet: the configuration is being read"))?;
+        peer::refuse_unknown(&self.core, &identity).await?;
+        let (Some(scope), Some(beside)) = (now.scopes.get(&identity.pool), now.beside.get(&identity.pool)) else {
+            self.core.publications.wake();
+            return Err(Status::unavailable(format!("pool {} is not published yet", identity.pool)));
+        };
+        let parties = Parties {
+            node_id: identity.node_id.to_string(),
+            pool: identity.pool.clone(),
+            replica: self.fleet.replica().to_owned(),
+            stream: Uuid::now_v7().simple().to_string(),
+        };
+        let machine = Machine::new(parties, Arc::clone(scope), Arc::clone(beside));
+        let (responses, answers) = mpsc::channel(ROOM);
+        let stream = Stream {
+            core: self.core.clone(),
+            seat: self.fleet.seat(identity.node_id),
+            identity,
+            metrics: self.metrics.clone(),
+            machine,
+            requests: request.into_inner(),
+            responses,
+            published,
+            deadline: None,
+        };
+        self.core.tasks.spawn("discovery-stream", OnExit::Ignore, stream.run());
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+}
+
+type Answers = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Discovery {
+    type DeltaAggregatedResourcesStream = Answers;
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        self.open(request).await
+    }
+}
+
+impl Stream {
+    async fn run(mut self) {
+        let node = self.identity.node_id;
+        info!(node.id = %node, pool = self.identity.pool, "node {node} opened a discovery stream");
+        self.metrics.streams.inc();
+        let end = self.serve().await;
+        self.metrics.streams.dec();
+        match end {
+            End::Done => info!(node.id = %node, "the discovery stream of node {node} ended"),
+            End::With(status) => {
+                warn!(node.id = %node, code = ?status.code(), "the discovery stream of node {node} ends: {}", status.message());
+                // Without room the node does not read: it learns of the end by the end.
+                let _ = self.responses.try_send(Err(status));
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        let (stop, responses) = (self.core.tasks.stop_token().clone(), self.responses.clone());
+        let age = tokio::time::sleep(AGE.mul_f64(rand::random_range(0.9..1.1)));
+        tokio::pin!(age);
+        loop {
+            let waits = self.deadline;
+            let late = async {
+                match waits {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let step = tokio::select! {
+                request = self.requests.message() => self.heard(request),
+                changed = self.published.changed() => match changed {
+                    Ok(()) => self.news(),
+                    Err(_) => Err(End::Done), // the publisher is gone: this process stops
+                },
+                permit = responses.reserve(), if waits.is_some() => match permit {
+                    Ok(permit) => {
+                        self.deadline = self.machine.next_response().map(|response| {
+                            self.metrics.sent.get_or_create(&Type::of(&response.type_url)).inc();
+                            permit.send(Ok(response));
+                            tokio::time::Instant::now() + SLOW
+                        });
+                        Ok(())
+                    }
+                    Err(_) => Err(End::Done), // the node is gone
+                },
+                () = late => {
+                    self.metrics.slow.inc();
+                    Err(End::With(Status::deadline_exceeded("the node did not read what it was sent")))
+                }
+                () = self.seat.superseded() => Err(End::With(Status::aborted("the node opened another stream"))),
+                () = &mut age => Err(End::Done),
+                () = stop.cancelled() => Err(End::With(Status::unavailable("this replica is stopping: another one takes over"))),
+                () = responses.closed() => Err(End::Done),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    fn heard(&mut self, request: Result<Option<DeltaDiscoveryRequest>, Status>) -> Result<(), End> {
+        match request {
+            Ok(Some(request)) => self.step(Event::Request(Box::new(request)))?,
+            Ok(None) => return Err(End::Done),
+            Err(status) => {
+                debug!(code = ?status.code(), "the node's side of the stream broke: {}", status.message());
+                return Err(End::Done);
+            }
+        }
+        if self.machine.is_behind() {
+            self.core.publications.wake();
+        }
+        Ok(())
+    }
+
+    fn news(&mut self) -> Result<(), End> {
+        let Some(now) = self.published.borrow_and_update().clone() else { return Ok(()) };
+        if now.voids.nodes.contains(&self.identity.node_id) {
+            return Err(End::With(peer::removed_status(&self.identity)));
+        }
+        let (Some(scope), Some(beside)) = (now.scopes.get(&self.identity.pool), now.beside.get(&self.identity.pool)) else {
+            return Ok(()); // the pool is gone, and this node with it, as the next look at the database will show
+        };
+        self.step(Event::Published(Arc::clone(scope)))?;
+        self.step(Event::Beside(Arc::clone(beside)))
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), End> {
+        for action in self.machine.step(event) {
+            match action {
+                Action::Applied { version } => {
+                    self.metrics.applied.inc();
+                    debug!(node.id = %self.identity.node_id, %version, "node {} runs version {version}", self.identity.node_id);
+                    self.seat.applied(version, Vec::new());
+                }
+                Action::Refused(refusal) => self.refused(&refusal),
+                Action::Close(fault) => return Err(End::With(status(&fault))),
+            }
+        }
+        // Whatever happened, there may be something to say.
+        self.deadline.get_or_insert_with(|| tokio::time::Instant::now() + SLOW);
+        Ok(())
+    }
+
+    fn refused(&self, refusal: &Refusal) {
+        let Refusal { type_url, version, names, code, .. } = refusal;
+        self.metrics.refused.get_or_create(&Type::of(type_url)).inc();
+        let problems = problems(&refusal.message);
+        let node = self.identity.node_id;
+        warn!(node.id = %node, %version, code, ?names, "node {node} refused {type_url} of version {version}: {problems:?}");
+        let in_part = *code == 0 && type_url == mcp_gateway::type_url::MANIFEST;
+        if in_part { self.seat.applied(*version, problems) } else { self.seat.refused(problems) }
+    }
+}
+
+/// What a node says is wrong, line by line, fit to be stored and shown.
+fn problems(message: &str) -> Vec<String> {
+    let clean = |line: &str| {
+        let mut line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        line.truncate(line.floor_char_boundary(MAX_PROBLEM));
+        line
+    };
+    let lines: Vec<String> = message.lines().filter(|line| !line.trim().is_empty()).take(MAX_PROBLEMS).map(clean).collect();
+    if lines.is_empty() { vec!["refused without a reason".into()] } else { lines }
+}
+
+fn status(fault: &Fault) -> Status {
+    let text = fault.to_string();
+    match fault {
+        Fault::NoNode | Fault::NoType | Fault::NodeChanged { .. } => Status::invalid_argument(text),
+        Fault::OtherNode { .. } | Fault::OtherPool { .. } => Status::permission_denied(text),
+        Fault::Excessive { .. } => Status::resource_exhausted(text),
+    }
+}

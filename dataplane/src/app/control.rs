@@ -8,6 +8,7 @@ use rand::RngExt;
 use secrecy::SecretString;
 
 use crate::audit::Spool;
+use crate::audit::ship::Shipper;
 use crate::config::ControlPlane;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -39,7 +40,8 @@ impl Control {
     /// Joins and starts the tasks; returns once they run, or with the reason why they cannot.
     pub async fn start(self) -> Result<(), JoinError> {
         let Self { settings, state_dir, live, spool, metrics, tasks } = self;
-        let replicas = Replicas { endpoints: settings.endpoints.clone(), server_name: Some(settings.server_name.clone()) };
+        let server_name = Some(settings.server_name.clone()).filter(|name| !name.is_empty());
+        let replicas = Replicas { endpoints: settings.endpoints.clone(), server_name };
         let token = token(&settings)?;
         let display_name = settings.node_name.unwrap_or_else(host_name);
         let enrolment = Enrolment { replicas: replicas.clone(), token, display_name };
@@ -55,9 +57,11 @@ impl Control {
             state_dir,
             renewal: renewal.asked(),
         };
+        let shipper = Shipper::new(spool.clone(), uplink.clone());
         let report = Report { live, spool, open_streams: metrics.open_streams.clone() };
         tasks.spawn("renewal", OnExit::Report, renewal.run(uplink.clone(), stop.clone()));
         tasks.spawn("status-report", OnExit::Report, report.run(uplink, stop.clone()));
+        tasks.spawn("audit-shipping", OnExit::Stop, shipper.run(stop.clone()));
         tasks.spawn("discovery", OnExit::Stop, client.run(stop));
         Ok(())
     }

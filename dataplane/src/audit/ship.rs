@@ -34,6 +34,8 @@ const MAX_BYTES: usize = (1 << 20) - 1024;
 const LINGER: Duration = Duration::from_millis(50);
 /// Until the control plane must have accepted the stream, or committed a batch.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long the end of the process waits for frames to be committed.
+const GRACE: Duration = Duration::from_secs(3);
 /// Waits between streams: drawn from up to the first, doubling up to the second.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -85,11 +87,23 @@ impl Shipper {
         Self { spool, uplink, waits: WAITS }
     }
 
-    /// Runs until `stop`. What is not shipped by then is shipped by the next run.
+    /// Runs until `stop`, and a moment longer if frames wait. What is not shipped by then is shipped by the next run.
     pub async fn run(self, stop: CancellationToken) {
+        let shipping = self.ship();
+        tokio::pin!(shipping);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.ship() => {}
+            () = &mut shipping => {}
+        }
+        let rest = async {
+            tokio::select! {
+                () = self.spool.drained() => {}
+                () = &mut shipping => {}
+            }
+        };
+        if timeout(GRACE, rest).await.is_err() {
+            let frames = self.spool.backlog().frames;
+            tracing::warn!(spool.frames = frames, "{frames} audit records stay in the spool for the next start");
         }
     }
 

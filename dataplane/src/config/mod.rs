@@ -76,7 +76,7 @@ pub struct Certificate {
 pub struct ControlPlane {
     /// `https://host:port` of each replica, tried in random order.
     pub endpoints: Vec<String>,
-    /// The name that the control plane's certificate must carry.
+    /// The name that the control plane's certificate must carry; empty: the endpoint's host.
     pub server_name: String,
     /// A one-time join token; only read while the node has no identity.
     #[serde(with = "units::secret")]
@@ -142,7 +142,7 @@ impl Default for ControlPlane {
     fn default() -> Self {
         Self {
             endpoints: vec!["https://127.0.0.1:9443".into()],
-            server_name: "control-plane".into(),
+            server_name: String::new(),
             join_token: None,
             join_token_file: None,
             node_name: None,

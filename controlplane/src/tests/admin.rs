@@ -3,8 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mcp_gateway::proto::admin::v1::{
-    Role, api_key_service_client::ApiKeyServiceClient, log_service_client::LogServiceClient,
-    policy_service_client::PolicyServiceClient, server_service_client::ServerServiceClient,
+    Role, api_key_service_client::ApiKeyServiceClient, config_version_service_client::ConfigVersionServiceClient,
+    log_service_client::LogServiceClient, membership_service_client::MembershipServiceClient,
+    organization_service_client::OrganizationServiceClient, policy_service_client::PolicyServiceClient,
+    server_service_client::ServerServiceClient, user_service_client::UserServiceClient,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 use tonic::{Code, Status};
@@ -48,6 +50,27 @@ impl Person {
 
     pub fn logs(&self) -> LogServiceClient<Client> {
         LogServiceClient::new(self.client.clone())
+    }
+
+    pub fn organizations(&self) -> OrganizationServiceClient<Client> {
+        OrganizationServiceClient::new(self.client.clone())
+    }
+
+    pub fn users(&self) -> UserServiceClient<Client> {
+        UserServiceClient::new(self.client.clone())
+    }
+
+    pub fn memberships(&self) -> MembershipServiceClient<Client> {
+        MembershipServiceClient::new(self.client.clone())
+    }
+
+    pub fn config_versions(&self) -> ConfigVersionServiceClient<Client> {
+        ConfigVersionServiceClient::new(self.client.clone())
+    }
+
+    /// For calls that no generated client makes.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 }
 

@@ -4,5 +4,7 @@
 mod admin;
 mod auth;
 mod policies;
+mod roles;
 mod servers;
 mod start;
+mod tokens;

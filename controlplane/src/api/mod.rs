@@ -2,10 +2,12 @@
 
 pub mod access;
 pub mod aip;
+mod api_keys;
 mod auth;
 pub mod caller;
 mod config_versions;
 pub mod error;
+mod logs;
 mod memberships;
 mod organizations;
 pub mod passwords;
@@ -13,7 +15,6 @@ mod policies;
 mod refresh;
 pub mod roles;
 mod servers;
-mod text;
 mod users;
 mod wait;
 
@@ -125,8 +126,10 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
 /// Every noun's service.
 fn services(api: &Api) -> Routes {
     let mut routes = Routes::builder();
+    routes.add_service(admin::api_key_service_server::ApiKeyServiceServer::new(api.clone()));
     routes.add_service(admin::auth_service_server::AuthServiceServer::new(api.clone()));
     routes.add_service(admin::config_version_service_server::ConfigVersionServiceServer::new(api.clone()));
+    routes.add_service(admin::log_service_server::LogServiceServer::new(api.clone()));
     routes.add_service(admin::membership_service_server::MembershipServiceServer::new(api.clone()));
     routes.add_service(admin::organization_service_server::OrganizationServiceServer::new(api.clone()));
     routes.add_service(admin::policy_service_server::PolicyServiceServer::new(api.clone()));

@@ -7,6 +7,8 @@ use super::{Role, Violation, role_name};
 const MOST_NAMES: usize = 100;
 const LONGEST_NAME: usize = 100;
 const LONGEST_DISPLAY_NAME: usize = 200;
+const MOST_TEXTS: usize = 500;
+const LONGEST_TEXT: usize = 200;
 const LONGEST_EMAIL: usize = 254;
 
 /// Collects violations.
@@ -60,6 +62,22 @@ impl Rules {
             self.0.push(Violation::new(format!("{field}[{index}]"), expected));
         }
         self
+    }
+
+    /// Names that others make up, in whatever form those take: only that they are text, and how much of it.
+    pub fn texts(&mut self, field: &str, texts: &[String]) -> &mut Self {
+        self.expect(texts.len() <= MOST_TEXTS, field, format!("expected at most {MOST_TEXTS}, found {}", texts.len()));
+        for (index, text) in texts.iter().enumerate().take(MOST_TEXTS) {
+            let fits = (1..=LONGEST_TEXT).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+            let expected = format!("expected 1 to {LONGEST_TEXT} characters, none of them a control character");
+            self.expect(fits, &format!("{field}[{index}]"), expected);
+        }
+        self
+    }
+
+    /// The number of a value of an enum.
+    pub fn known<E: TryFrom<i32>>(&mut self, field: &str, number: i32) -> &mut Self {
+        self.expect(E::try_from(number).is_ok(), field, format!("{number} is not a value that this version knows"))
     }
 
     /// Adds what was found elsewhere.

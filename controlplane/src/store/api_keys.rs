@@ -71,8 +71,8 @@ pub async fn delete(connection: &mut PgConnection, id: &str) -> Result<(), Error
     Ok(())
 }
 
-/// Whether the user is a member of the organisation; locked, so that it stays one until the transaction ends.
-pub async fn is_member(connection: &mut PgConnection, org: Uuid, user: Uuid) -> Result<bool, Error> {
-    let query = sqlx::query_scalar::<_, i32>("SELECT 1 FROM memberships WHERE org_id = $1 AND user_id = $2 FOR KEY SHARE");
-    Ok(query.bind(org).bind(user).fetch_optional(connection).await?.is_some())
+/// The `admin.v1.Role` of a member of the organisation, who stays one until the transaction ends; none: no member.
+pub async fn role_of(connection: &mut PgConnection, org: Uuid, user: Uuid) -> Result<Option<i32>, Error> {
+    let query = sqlx::query_scalar::<_, i16>("SELECT role FROM memberships WHERE org_id = $1 AND user_id = $2 FOR SHARE");
+    Ok(query.bind(org).bind(user).fetch_optional(connection).await?.map(i32::from))
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // tests may spawn
 
 mod admin;
+mod api_keys;
 mod auth;
 mod policies;
 mod roles;

@@ -10,8 +10,8 @@ use prost::Message;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::{aip, error::Error, text};
-use crate::domain::{Match, Meta, Policy, Subjects, Violation, bundle};
+use super::super::{aip, error::Error};
+use crate::domain::{Match, Meta, Policy, Subjects, bundle, rules::Rules};
 
 /// What a change may name.
 pub const ALL: [&str; 7] = ["display_name", "effect", "mode", "subjects", "servers", "match", "when"];
@@ -63,25 +63,36 @@ pub fn message(org: &str, policy: &Policy) -> admin::Policy {
 
 /// Takes the named fields over from a request.
 pub fn apply(policy: &mut Policy, given: &admin::Policy, fields: &[&str]) -> Result<(), Error> {
-    let mut violations = Vec::new();
-    let found = &mut violations;
+    let mut rules = Rules::default();
     for field in fields {
         match *field {
-            "display_name" => policy.display_name = text::display_name("policy.display_name", &given.display_name, found),
-            "effect" => policy.effect = effect(given.effect, found),
-            "mode" => policy.mode = mode(given.mode, found),
-            "subjects" => policy.subjects = subjects(given.subjects.clone().unwrap_or_default(), found),
-            "servers" => policy.servers = text::names("policy.servers", &given.servers, found),
-            "match" => policy.matches = matches(given.r#match.clone().unwrap_or_default(), found),
-            "when" => policy.when = when(&given.when, found),
-            other => found.push(Violation::new("update_mask", format!("{other:?} cannot be changed"))),
+            "display_name" => {
+                rules.display_name("policy.display_name", &given.display_name);
+                policy.display_name.clone_from(&given.display_name);
+            }
+            "effect" => {
+                let known = matches!(given.effect(), Effect::Allow | Effect::Deny);
+                rules.expect(known, "policy.effect", "expected EFFECT_ALLOW or EFFECT_DENY");
+                policy.effect = given.effect;
+            }
+            "mode" => policy.mode = mode(given.mode, &mut rules),
+            "subjects" => policy.subjects = subjects(given.subjects.clone().unwrap_or_default(), &mut rules),
+            "servers" => {
+                rules.texts("policy.servers", &given.servers);
+                policy.servers.clone_from(&given.servers);
+            }
+            "match" => policy.matches = matches(given.r#match.clone().unwrap_or_default(), &mut rules),
+            "when" => {
+                let expected = "expected nothing: conditions are not served by this version";
+                rules.expect(given.when.is_empty(), "policy.when", expected);
+            }
+            other => return Err(Error::invalid("update_mask", format!("{other:?} cannot be changed"))),
         }
     }
     let size = bundle::policy(policy).encoded_len();
-    if size > LARGEST {
-        found.push(Violation::new("policy", format!("expected at most {LARGEST} bytes, found {size}: make it several policies")));
-    }
-    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+    let expected = format!("expected at most {LARGEST} bytes, found {size}: make it several policies");
+    rules.expect(size <= LARGEST, "policy", expected);
+    rules.check().map_err(Error::Invalid)
 }
 
 /// The rule as records show it.
@@ -95,35 +106,22 @@ pub fn rule(policy: &Policy) -> serde_json::Value {
     })
 }
 
-fn effect(given: i32, found: &mut Vec<Violation>) -> i32 {
-    if !matches!(Effect::try_from(given), Ok(Effect::Allow | Effect::Deny)) {
-        found.push(Violation::new("policy.effect", "expected EFFECT_ALLOW or EFFECT_DENY"));
-    }
-    given
+fn mode(given: i32, rules: &mut Rules) -> i32 {
+    rules.known::<Mode>("policy.mode", given);
+    if given == i32::from(Mode::Unspecified) { Mode::Enforce.into() } else { given }
 }
 
-fn mode(given: i32, found: &mut Vec<Violation>) -> i32 {
-    match text::known::<Mode>("policy.mode", given, found) {
-        0 => Mode::Enforce.into(),
-        known => known,
-    }
-}
-
-fn subjects(given: config::Subjects, found: &mut Vec<Violation>) -> Subjects {
-    let named = [
-        ("policy.subjects.roles", &given.roles),
-        ("policy.subjects.groups", &given.groups),
-        ("policy.subjects.users", &given.users),
-        ("policy.subjects.api_keys", &given.api_keys),
-    ];
-    for (field, names) in named {
-        text::names(field, names, found);
-    }
+fn subjects(given: config::Subjects, rules: &mut Rules) -> Subjects {
+    rules
+        .texts("policy.subjects.roles", &given.roles)
+        .texts("policy.subjects.groups", &given.groups)
+        .texts("policy.subjects.users", &given.users)
+        .texts("policy.subjects.api_keys", &given.api_keys);
     given.into()
 }
 
-/// Whether a pattern is one is judged where nodes judge it; here only whether it is text.
-fn matches(given: config::Match, found: &mut Vec<Violation>) -> Match {
+/// Whether a pattern is one is judged where nodes judge it; here only that it is text.
+fn matches(given: config::Match, rules: &mut Rules) -> Match {
     let patterns = [
         ("policy.match.tools", &given.tools),
         ("policy.match.prompts", &given.prompts),
@@ -131,16 +129,10 @@ fn matches(given: config::Match, found: &mut Vec<Violation>) -> Match {
         ("policy.match.methods", &given.methods),
     ];
     for (field, patterns) in patterns {
-        for (index, _) in patterns.iter().enumerate().filter(|(_, pattern)| pattern.chars().any(char::is_control)) {
-            found.push(Violation::new(format!("{field}[{index}]"), "expected no control characters"));
+        for (index, pattern) in patterns.iter().enumerate() {
+            let plain = !pattern.chars().any(char::is_control);
+            rules.expect(plain, &format!("{field}[{index}]"), "expected no control characters");
         }
     }
     given.into()
-}
-
-fn when(given: &str, found: &mut Vec<Violation>) -> String {
-    if !given.is_empty() {
-        found.push(Violation::new("policy.when", "expected nothing: conditions are not served by this version"));
-    }
-    String::new()
 }

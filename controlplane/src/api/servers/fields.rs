@@ -7,9 +7,9 @@ use mcp_gateway::proto::{
 };
 use uuid::Uuid;
 
-use super::super::{aip, error::Error, text};
+use super::super::{aip, error::Error};
 use crate::{
-    domain::{Credential, Endpoint, Meta, Server, Violation, bundle},
+    domain::{Credential, Endpoint, Meta, Server, bundle, rules::Rules},
     keys::Custody,
 };
 
@@ -30,6 +30,7 @@ const MOST_ENDPOINTS: usize = 64;
 const LONGEST_URL: usize = 2048;
 /// As large as the headers that a server may be expected to read.
 const LONGEST_VALUE: usize = 8192;
+const LONGEST_HEADER: usize = 200;
 const LONGEST_CALL_MS: i64 = 3_600_000;
 const LARGEST_BODY: u32 = 64 << 20;
 
@@ -108,48 +109,50 @@ pub fn message(org: &str, server: &Server) -> admin::Server {
 
 /// Takes the named fields over from a request.
 pub fn apply(server: &mut Server, given: &admin::Server, fields: &[&str], custody: &Custody) -> Result<(), Error> {
-    let mut violations = Vec::new();
-    let found = &mut violations;
+    let mut rules = Rules::default();
     for field in fields {
         match *field {
-            "display_name" => server.display_name = text::display_name("server.display_name", &given.display_name, found),
-            "transport" => server.transport = transport(given.transport, found),
-            "era" => server.era = text::known::<Era>("server.era", given.era, found),
-            "endpoints" => server.endpoints = endpoints(&given.endpoints, found),
+            "display_name" => {
+                rules.display_name("server.display_name", &given.display_name);
+                server.display_name.clone_from(&given.display_name);
+            }
+            "transport" => server.transport = transport(given.transport, &mut rules),
+            "era" => {
+                rules.known::<Era>("server.era", given.era);
+                server.era = given.era;
+            }
+            "endpoints" => server.endpoints = endpoints(&given.endpoints, &mut rules),
             "allow_anonymous" => server.allow_anonymous = given.allow_anonymous,
             "disabled" => server.disabled = given.disabled,
             "upstream_credential" => {
                 let stored = server.credential.take();
-                server.credential = credential(server.id, given.upstream_credential.as_ref(), stored, custody, found)?;
+                server.credential = credential(server.id, given.upstream_credential.as_ref(), stored, custody, &mut rules)?;
             }
-            "call_timeout" => server.call_timeout_ms = call_timeout(given.call_timeout.as_ref(), found),
-            "max_body_bytes" => server.max_body_bytes = max_body_bytes(given.max_body_bytes, found),
-            other => found.push(Violation::new("update_mask", format!("{other:?} cannot be changed"))),
+            "call_timeout" => server.call_timeout_ms = call_timeout(given.call_timeout.as_ref(), &mut rules),
+            "max_body_bytes" => {
+                let expected = format!("expected at most {LARGEST_BODY}, found {}", given.max_body_bytes);
+                rules.expect(given.max_body_bytes <= LARGEST_BODY, "server.max_body_bytes", expected);
+                server.max_body_bytes = given.max_body_bytes.cast_signed();
+            }
+            other => return Err(Error::invalid("update_mask", format!("{other:?} cannot be changed"))),
         }
     }
-    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+    rules.check().map_err(Error::Invalid)
 }
 
-fn transport(given: i32, found: &mut Vec<Violation>) -> i32 {
-    match text::known::<Transport>("server.transport", given, found) {
-        0 => Transport::StreamableHttp.into(),
-        known => known,
-    }
+fn transport(given: i32, rules: &mut Rules) -> i32 {
+    rules.known::<Transport>("server.transport", given);
+    if given == i32::from(Transport::Unspecified) { Transport::StreamableHttp.into() } else { given }
 }
 
-/// Whether each URL is one is judged where nodes judge it; here only how much there is of them.
-fn endpoints(given: &[config::Endpoint], found: &mut Vec<Violation>) -> Vec<Endpoint> {
-    if given.len() > MOST_ENDPOINTS {
-        found.push(Violation::new("server.endpoints", format!("expected at most {MOST_ENDPOINTS}, found {}", given.len())));
-        return Vec::new();
-    }
-    for (index, endpoint) in given.iter().enumerate() {
-        let expected = match endpoint.url.as_str() {
-            url if url.len() > LONGEST_URL => format!("expected at most {LONGEST_URL} bytes, found {}", url.len()),
-            url if url.chars().any(char::is_control) => "expected no control characters".into(),
-            _ => continue,
-        };
-        found.push(Violation::new(format!("server.endpoints[{index}].url"), expected));
+/// Whether each URL is one is judged where nodes judge it; here only that it is text, and how much.
+fn endpoints(given: &[config::Endpoint], rules: &mut Rules) -> Vec<Endpoint> {
+    let expected = format!("expected at most {MOST_ENDPOINTS}, found {}", given.len());
+    rules.expect(given.len() <= MOST_ENDPOINTS, "server.endpoints", expected);
+    for (index, endpoint) in given.iter().enumerate().take(MOST_ENDPOINTS) {
+        let fits = endpoint.url.len() <= LONGEST_URL && !endpoint.url.chars().any(char::is_control);
+        let expected = format!("expected at most {LONGEST_URL} bytes and no control characters");
+        rules.expect(fits, &format!("server.endpoints[{index}].url"), expected);
     }
     given.iter().map(|endpoint| Endpoint { url: endpoint.url.clone(), weight: endpoint.weight }).collect()
 }
@@ -160,61 +163,41 @@ fn credential(
     given: Option<&admin::UpstreamCredential>,
     stored: Option<Credential>,
     custody: &Custody,
-    found: &mut Vec<Violation>,
+    rules: &mut Rules,
 ) -> Result<Option<Credential>, Error> {
+    const FIELD: &str = "server.upstream_credential.value";
     let Some(given) = given else { return Ok(None) };
-    let header = header(&given.header, found);
+    let header = header(&given.header, rules);
     if given.value.is_empty() {
-        let Some(stored) = stored else {
-            found.push(Violation::new("server.upstream_credential.value", "expected the header's value: none is stored"));
-            return Ok(None);
-        };
-        return Ok(Some(Credential { header, wrapped: stored.wrapped }));
+        rules.expect(stored.is_some(), FIELD, "expected the header's value: none is stored");
+        return Ok(stored.map(|stored| Credential { header, ..stored }));
     }
     let printable = given.value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && given.value.trim() == given.value;
-    if !printable || given.value.len() > LONGEST_VALUE {
-        let expected = format!("expected at most {LONGEST_VALUE} printable ASCII characters without spaces around them");
-        found.push(Violation::new("server.upstream_credential.value", expected)); // never what was found
-        return Ok(None);
-    }
+    let expected = format!("expected at most {LONGEST_VALUE} printable ASCII characters without spaces around them");
+    rules.expect(printable && given.value.len() <= LONGEST_VALUE, FIELD, expected); // never what was found
     let wrapped = custody.seal(&bundle::credential_context(&server.to_string()), given.value.as_bytes())?;
     Ok(Some(Credential { header, wrapped }))
 }
 
 /// The header's name in lower case.
-fn header(given: &str, found: &mut Vec<Violation>) -> String {
+fn header(given: &str, rules: &mut Rules) -> String {
     const FIELD: &str = "server.upstream_credential.header";
     let Ok(name) = HeaderName::try_from(given) else {
-        found.push(Violation::new(FIELD, "expected the name of a header, such as authorization"));
+        rules.expect(false, FIELD, "expected the name of a header, such as authorization");
         return String::new();
     };
-    let reserved =
-        RESERVED.contains(&name.as_str()) || ["content-", "mcp-", "mcpgw-"].iter().any(|p| name.as_str().starts_with(p));
-    if reserved || name.as_str().len() > 200 {
-        found.push(Violation::new(
-            FIELD,
-            format!("{:?} cannot carry a credential; expected one such as authorization", name.as_str()),
-        ));
-    }
-    name.as_str().to_owned()
+    let name = name.as_str();
+    let reserved = RESERVED.contains(&name) || ["content-", "mcp-", "mcpgw-"].iter().any(|prefix| name.starts_with(prefix));
+    let expected = format!("{name:?} cannot carry a credential; expected a header such as authorization");
+    rules.expect(!reserved && name.len() <= LONGEST_HEADER, FIELD, expected);
+    name.to_owned()
 }
 
-fn call_timeout(given: Option<&prost_types::Duration>, found: &mut Vec<Violation>) -> i32 {
+fn call_timeout(given: Option<&prost_types::Duration>, rules: &mut Rules) -> i32 {
     let Some(given) = given else { return 0 };
     let whole = given.nanos % 1_000_000 == 0;
     let millis = given.seconds.checked_mul(1000).and_then(|millis| millis.checked_add(i64::from(given.nanos / 1_000_000)));
-    match millis.filter(|millis| whole && (1..=LONGEST_CALL_MS).contains(millis)).and_then(|millis| i32::try_from(millis).ok()) {
-        Some(millis) => millis,
-        None => {
-            found.push(Violation::new("server.call_timeout", "expected 1 ms to 1 h in whole milliseconds, or nothing for 60 s"));
-            0
-        }
-    }
-}
-
-fn max_body_bytes(given: u32, found: &mut Vec<Violation>) -> i32 {
-    if given > LARGEST_BODY {
-        found.push(Violation::new("server.max_body_bytes", format!("expected at most {LARGEST_BODY}, found {given}")));
-    }
-    i32::try_from(given).unwrap_or_default()
+    let millis = millis.filter(|millis| whole && (1..=LONGEST_CALL_MS).contains(millis));
+    rules.expect(millis.is_some(), "server.call_timeout", "expected 1 ms to 1 h in whole milliseconds, or nothing for 60 s");
+    millis.and_then(|millis| i32::try_from(millis).ok()).unwrap_or_default()
 }

@@ -140,6 +140,12 @@ impl App {
         &self.live
     }
 
+    /// Where records are written.
+    #[cfg(test)]
+    pub(crate) fn spool(&self) -> Arc<Spool> {
+        self.pipeline.spool()
+    }
+
     /// Serves until `stop`, then drains: readiness fails first, calls finish, and after the configured deadline whatever
     /// is left is dropped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {

@@ -12,6 +12,8 @@ mod reply;
 pub mod route;
 mod status;
 pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod trail;
 
 use std::net::SocketAddr;
@@ -98,6 +100,11 @@ impl Pipeline {
     /// The page of `/metrics`.
     pub fn metrics_page(&self) -> String {
         self.recorder.metrics.page(&self.live, &self.recorder.spool, self.verifier.remembered())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spool(&self) -> Arc<crate::audit::Spool> {
+        self.recorder.spool.clone()
     }
 
     pub(crate) fn limiter(&self) -> &Limiter {

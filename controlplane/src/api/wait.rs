@@ -1,16 +1,106 @@
-//! Waiting until every connected node runs a version.
+//! Waiting until every connected node runs a version. A node whose pool the version did not change runs it already.
+//!
+//! Any replica can be asked: what nodes run is in the database, whichever replica holds their streams.
 
-use mcp_gateway::proto::admin::v1::{WaitConfigVersionRequest, WaitConfigVersionResponse};
-use tonic::Status;
+use std::{sync::Arc, time::Duration};
 
-use super::caller::Caller;
-use crate::app::Core;
+use mcp_gateway::{
+    proto::admin::v1::{WaitConfigVersionRequest, WaitConfigVersionResponse},
+    snapshot::Version,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, PreconditionViolation, StatusExt};
 
-/// Returns when every connected node runs at least the version.
+use super::{
+    caller::{Caller, Hold},
+    error::Error,
+    nodes,
+};
+use crate::{app::Core, publish::Published, store::nodes::Node};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often the database is asked what nodes run.
+const LOOK: Duration = Duration::from_millis(50);
+/// Nodes that a message names; the details name all of them.
+const NAMED: usize = 10;
+
+/// Returns when every connected node runs at least the version. Members of an organisation wait for the nodes of its pool, platform
+/// administrators for all.
 pub async fn for_version(
-    _core: &Core,
-    _caller: &Caller,
-    _request: WaitConfigVersionRequest,
+    core: &Core,
+    caller: &Caller,
+    request: WaitConfigVersionRequest,
 ) -> Result<WaitConfigVersionResponse, Status> {
-    Err(Status::unimplemented("the fleet is not watched yet"))
+    let deadline = Instant::now() + timeout(request.timeout)?;
+    let pool = pool(core, caller).await?;
+    let mut published = core.publications.watch();
+    let read = published.wait_for(|now| now.as_ref().is_some_and(|now| now.head.version.version >= request.version));
+    match timeout_at(deadline, read).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => return Err(Status::unavailable("this replica is stopping: ask again")),
+        Err(_) => return Err(unknown(core, request.version)),
+    }
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let mut connected = core.store.connected_nodes().await.map_err(Error::from)?;
+        connected.retain(|node| pool.as_ref().is_none_or(|pool| *pool == node.pool));
+        let now = published.borrow().clone();
+        let behind: Vec<&Node> = connected.iter().filter(|node| !runs(now.as_ref(), node, request.version)).collect();
+        if behind.is_empty() {
+            return Ok(WaitConfigVersionResponse { nodes: connected.iter().map(nodes::wire).collect() });
+        }
+        if Instant::now() >= deadline {
+            return Err(late(request.version, &behind, connected.len()));
+        }
+    }
+}
+
+/// Whether a node runs what holds for its pool at `wanted`, or something newer.
+fn runs(published: Option<&Arc<Published>>, node: &Node, wanted: u64) -> bool {
+    let Some(published) = published else { return false };
+    let wanted = Version { epoch: published.head.version.epoch, version: wanted };
+    let of_pool = published.scopes.get(&node.pool).map(|scope| scope.version);
+    node.applied >= wanted || of_pool.is_some_and(|of_pool| node.applied >= of_pool)
+}
+
+async fn pool(core: &Core, caller: &Caller) -> Result<Option<String>, Error> {
+    match &caller.org {
+        Some(org) if !caller.platform_admin => {
+            let mut connection = core.store.connection().await?;
+            Ok(Some(caller.organization(&mut connection, &org.slug, Hold::Read).await?.pool))
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+fn timeout(given: Option<prost_types::Duration>) -> Result<Duration, Error> {
+    let Some(given) = given else { return Ok(DEFAULT_TIMEOUT) };
+    let timeout = Duration::try_from(given).ok().filter(|timeout| *timeout <= MAX_TIMEOUT);
+    timeout.ok_or_else(|| Error::invalid("timeout", "expected 0 s to 5 minutes"))
+}
+
+fn unknown(core: &Core, wanted: u64) -> Status {
+    let newest = core.publications.now().map_or(0, |now| now.head.version.version);
+    Status::deadline_exceeded(format!("version {wanted} is not published; the newest is {newest}"))
+}
+
+fn late(wanted: u64, behind: &[&Node], connected: usize) -> Status {
+    let state = |node: &Node| match node.problems.first() {
+        Some(problem) => format!("runs version {}; it refused a newer one: {problem}", node.applied.version),
+        None => format!("runs version {}", node.applied.version),
+    };
+    let mut named: Vec<String> =
+        behind.iter().take(NAMED).map(|node| format!("{} {}", nodes::name(node), state(node))).collect();
+    if behind.len() > NAMED {
+        named.push(format!("and {} more", behind.len() - NAMED));
+    }
+    let text =
+        format!("{} of {connected} connected nodes do not run version {wanted}: {}", behind.len(), named.join("; "));
+    let violation = |node: &&Node| PreconditionViolation::new("CONFIG_VERSION", nodes::name(node), state(node));
+    let violations: Vec<_> = behind.iter().map(violation).collect();
+    Status::with_error_details(Code::DeadlineExceeded, text, ErrorDetails::with_precondition_failure(violations))
 }

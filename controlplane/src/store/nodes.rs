@@ -258,13 +258,14 @@ pub async fn insert_node(connection: &mut PgConnection, node: &Enrolled<'_>) -> 
     Ok(())
 }
 
-/// Removes a node for good: its row stays, so that its certificate is known to be void. False: there is none.
+/// Removes a node for good: its row stays, so that its certificate is known to be void. Its pool; none: there is no such node.
 /// Publishers are woken: they end its stream.
-pub async fn revoke_node(connection: &mut PgConnection, id: Uuid) -> Result<bool, Error> {
-    let revoked = sqlx::query("UPDATE nodes SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL").bind(id);
-    let revoked = revoked.execute(&mut *connection).await?.rows_affected() == 1;
-    if revoked {
+pub async fn revoke_node(connection: &mut PgConnection, id: Uuid) -> Result<Option<String>, Error> {
+    let revoked =
+        sqlx::query_scalar("UPDATE nodes SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING pool").bind(id);
+    let pool: Option<String> = revoked.fetch_optional(&mut *connection).await?;
+    if pool.is_some() {
         sqlx::query("SELECT pg_notify($1, '')").bind(super::change::CHANNEL).execute(connection).await?;
     }
-    Ok(revoked)
+    Ok(pool)
 }

@@ -1,0 +1,94 @@
+//! NodeService of the admin API: the fleet as administrators see it. Nodes themselves call [`crate::nodes::service`].
+//!
+//! Only platform administrators come here. A removed node's certificate is void at once: its streams end within a second.
+
+use mcp_gateway::proto::admin::v1::{
+    DeleteNodeRequest, DeleteNodeResponse, GetNodeRequest, ListNodesRequest, ListNodesResponse, Node as Wire,
+    node_service_server::NodeService,
+};
+use serde_json::json;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::{
+    Api, Begun, admitted,
+    aip::{self, Pages},
+    error::Error,
+};
+use crate::store::{
+    change::{Kind, Operation, Row, Touched},
+    nodes::{self, Node},
+};
+
+const DELETE: &str = "/mcpgw.admin.v1.NodeService/DeleteNode";
+
+#[tonic::async_trait]
+impl NodeService for Api {
+    async fn get_node(&self, request: Request<GetNodeRequest>) -> Result<Response<Wire>, Status> {
+        let (_, request) = admitted(request)?;
+        let found = self.core.store.node(id(&request.name)?).await.map_err(Error::from)?;
+        Ok(Response::new(wire(&found.ok_or(Error::NotFound(request.name))?)))
+    }
+
+    async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+        Ok(Response::new(list(self, request).await?))
+    }
+
+    async fn delete_node(&self, request: Request<DeleteNodeRequest>) -> Result<Response<DeleteNodeResponse>, Status> {
+        Ok(Response::new(delete(self, request).await?))
+    }
+}
+
+async fn list(api: &Api, request: Request<ListNodesRequest>) -> Result<ListNodesResponse, Error> {
+    let (_, request) = admitted(request)?;
+    let pages = Pages::new(&api.core.custody, request.page_size, &["nodes", &request.pool])?;
+    let after: Option<Uuid> = pages.position(&request.page_token)?;
+    let mut found = api.core.store.nodes(&request.pool, after, pages.size + 1).await?;
+    let next_page_token = pages.cut(&mut found, |node| node.id)?;
+    Ok(ListNodesResponse { nodes: found.iter().map(wire).collect(), next_page_token })
+}
+
+async fn delete(api: &Api, request: Request<DeleteNodeRequest>) -> Result<DeleteNodeResponse, Error> {
+    let (caller, request) = admitted(request)?;
+    let id = id(&request.name)?;
+    let mut change = match api.begin(&caller, DELETE, &request).await? {
+        Begun::Fresh(change) => change,
+        Begun::Answered(answer) => return Ok(answer),
+    };
+    let Some(pool) = nodes::revoke_node(change.connection(), id).await? else {
+        return Err(Error::NotFound(request.name));
+    };
+    let resource = request.name.clone();
+    let operation = Operation::Delete;
+    change.touch(Touched { kind: Kind::Node, operation, resource, org: None, row: Row::None, reaches_nodes: false });
+    change.detail(json!({ "pool": pool }));
+    api.finish(change.seal().await?, DeleteNodeResponse {}).await
+}
+
+fn id(name: &str) -> Result<Uuid, Error> {
+    let [id] = aip::ids("name", name, ["nodes"])?;
+    aip::uuid(id, name)
+}
+
+/// A node as administrators see it.
+pub fn wire(node: &Node) -> Wire {
+    Wire {
+        name: name(node),
+        display_name: node.display_name.clone(),
+        pool: node.pool.clone(),
+        connected: node.connected,
+        applied_version: node.applied.version,
+        applied_epoch: node.applied.epoch,
+        build: node.build.clone(),
+        last_seen_time: node.last_seen_at.map(aip::timestamp),
+        certificate_expire_time: Some(aip::timestamp(node.certificate_expires_at)),
+        problems: node.problems.clone(),
+        uid: node.id.to_string(),
+        create_time: Some(aip::timestamp(node.created_at)),
+    }
+}
+
+/// Its resource name.
+pub fn name(node: &Node) -> String {
+    format!("nodes/{}", node.id)
+}

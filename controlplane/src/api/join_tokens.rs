@@ -76,8 +76,7 @@ async fn create(api: &Api, request: Request<CreateJoinTokenRequest>) -> Result<C
         Begun::Answered(answer) => return Ok(answer),
     };
     let (secret, now) = (ids::secret(), Utc::now());
-    let token =
-        JoinToken { id: ids::public_id(), pool, expires_at: now + ttl, used_at: None, node_id: None, created_at: now };
+    let token = JoinToken { id: ids::public_id(), pool, expires_at: now + ttl, used_at: None, node_id: None, created_at: now };
     nodes::insert_join_token(change.connection(), &token, &ids::sha256(&secret)).await?;
     change.touch(touched(&token.id, Operation::Create));
     change.detail(json!({ "pool": token.pool, "expires_at": token.expires_at }));

@@ -93,13 +93,11 @@ fn late(wanted: u64, behind: &[&Node], connected: usize) -> Status {
         Some(problem) => format!("runs version {}; it refused a newer one: {problem}", node.applied.version),
         None => format!("runs version {}", node.applied.version),
     };
-    let mut named: Vec<String> =
-        behind.iter().take(NAMED).map(|node| format!("{} {}", nodes::name(node), state(node))).collect();
+    let mut named: Vec<String> = behind.iter().take(NAMED).map(|node| format!("{} {}", nodes::name(node), state(node))).collect();
     if behind.len() > NAMED {
         named.push(format!("and {} more", behind.len() - NAMED));
     }
-    let text =
-        format!("{} of {connected} connected nodes do not run version {wanted}: {}", behind.len(), named.join("; "));
+    let text = format!("{} of {connected} connected nodes do not run version {wanted}: {}", behind.len(), named.join("; "));
     let violation = |node: &&Node| PreconditionViolation::new("CONFIG_VERSION", nodes::name(node), state(node));
     let violations: Vec<_> = behind.iter().map(violation).collect();
     Status::with_error_details(Code::DeadlineExceeded, text, ErrorDetails::with_precondition_failure(violations))

@@ -4,6 +4,7 @@
 mod admin;
 mod api_keys;
 mod auth;
+mod fleet;
 mod policies;
 mod roles;
 mod servers;

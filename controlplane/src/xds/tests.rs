@@ -1,98 +1,20 @@
 //! Discovery over real HTTP/2 and TLS on a real Postgres, with a client that knows nothing but the protocol.
 
 use mcp_gateway::{
-    proto::{
-        config::v1::Manifest,
-        envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
-        google::rpc::Status,
-    },
+    proto::{envoy::service::discovery::v3::DeltaDiscoveryRequest, google::rpc::Status},
     snapshot::Staged,
-    type_url::{COVERED, GLOBAL, MANIFEST, ORG_BUNDLE, REVOCATION},
+    type_url::{GLOBAL, MANIFEST, ORG_BUNDLE, REVOCATION},
 };
-use prost::Message;
 use tonic::Code;
-use uuid::Uuid;
 
 use crate::{
     app::App,
     nodes::{
         self,
-        client::{Discovering, Joined, all},
-    },
-    store::{
-        change::{Kind, Operation, Row, Touched},
-        nodes::Node,
+        client::{Joined, add_org, all, hello, manifest, published, row_where, until_manifest},
     },
     testing::{self, Running},
 };
-
-/// A new version that adds an organisation.
-async fn add_org(running: &Running, n: u128) -> u64 {
-    let mut change = running.core.store.begin_system("test").await.unwrap();
-    let id = Uuid::from_u128(n);
-    let insert = sqlx::query("INSERT INTO organizations (id, slug) VALUES ($1, $2)").bind(id).bind(format!("org{n}"));
-    insert.execute(change.connection()).await.unwrap();
-    change.touch(Touched {
-        kind: Kind::Organization,
-        operation: Operation::Create,
-        resource: format!("organizations/org{n}"),
-        org: Some((id, format!("org{n}"))),
-        row: Row::Organization(id),
-        reaches_nodes: true,
-    });
-    let sealed = change.seal().await.unwrap();
-    let version = sealed.version();
-    sealed.commit(&[]).await.unwrap();
-    version
-}
-
-/// Waits until everything committed so far is published.
-async fn published(running: &Running) {
-    let head = running.core.store.head().await.unwrap();
-    let mut published = running.core.publications.watch();
-    published.wait_for(|published| published.as_ref().is_some_and(|p| p.head.version >= head.version)).await.unwrap();
-}
-
-/// Every type, in a node's order; the first request names the node.
-fn hello(joined: &Joined, facts: &[(&str, &str)]) -> Vec<DeltaDiscoveryRequest> {
-    let mut requests: Vec<_> = [REVOCATION].into_iter().chain(COVERED).chain([MANIFEST]).map(all).collect();
-    requests[0].node = Some(joined.node(facts));
-    requests
-}
-
-fn manifest(response: &DeltaDiscoveryResponse) -> Manifest {
-    assert_eq!(response.type_url, MANIFEST);
-    Manifest::decode(response.resources[0].resource.as_ref().unwrap().value.as_slice()).unwrap()
-}
-
-/// Acknowledges and stages until a manifest comes.
-async fn until_manifest(stream: &mut Discovering, staged: &mut Staged) -> (Vec<String>, Manifest) {
-    let mut types = Vec::new();
-    loop {
-        let response = stream.ack().await;
-        types.push(response.type_url.rsplit('.').next().unwrap().to_owned());
-        if response.type_url == MANIFEST {
-            return (types, manifest(&response));
-        }
-        for resource in response.resources.iter().filter(|_| response.type_url != REVOCATION) {
-            let body = resource.resource.as_ref().unwrap().value.clone();
-            staged.put(&response.type_url, &resource.name, body.into()).unwrap();
-        }
-    }
-}
-
-/// The node's row as soon as it says what is expected.
-async fn row_where(running: &Running, node: Uuid, fits: impl Fn(&Node) -> bool) -> Node {
-    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(20));
-    for _ in 0..500 {
-        let row = running.core.store.node(node).await.unwrap().unwrap();
-        if fits(&row) {
-            return row;
-        }
-        ticks.tick().await;
-    }
-    panic!("{:?}", running.core.store.node(node).await.unwrap())
-}
 
 #[tokio::test]
 async fn a_node_gets_everything_then_the_manifest_and_later_only_what_changed() {

@@ -1,0 +1,201 @@
+//! The fleet through the admin API: join tokens, nodes, and waiting until they run a version.
+
+use mcp_gateway::{
+    proto::{
+        admin::v1::{
+            CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteJoinTokenRequest, DeleteNodeRequest, GetJoinTokenRequest,
+            GetNodeRequest, JoinToken, ListJoinTokensRequest, ListNodesRequest, Role, WaitConfigVersionRequest,
+            config_version_service_client::ConfigVersionServiceClient, join_token_service_client::JoinTokenServiceClient,
+            node_service_client::NodeServiceClient,
+        },
+        envoy::service::discovery::v3::DeltaDiscoveryRequest,
+        google::rpc::Status as Refusal,
+    },
+    snapshot::{ContentHash, Staged},
+    type_url::MANIFEST,
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::admin::{Admin, Person, refused};
+use crate::{
+    nodes::client::{Client as NodeClient, Discovering, Joined, add_org, hello, published, row_where, until_manifest},
+    testing::Client,
+};
+
+fn tokens(person: &Person) -> JoinTokenServiceClient<Client> {
+    JoinTokenServiceClient::new(person.client())
+}
+
+fn nodes(person: &Person) -> NodeServiceClient<Client> {
+    NodeServiceClient::new(person.client())
+}
+
+async fn create(person: &Person, request: CreateJoinTokenRequest) -> Result<CreateJoinTokenResponse, Status> {
+    tokens(person).create_join_token(request).await.map(tonic::Response::into_inner)
+}
+
+async fn wait(person: &Person, version: u64, seconds: i64) -> Result<Vec<String>, Status> {
+    let timeout = Some(prost_types::Duration { seconds, nanos: 0 });
+    let mut service = ConfigVersionServiceClient::new(person.client());
+    let answer = service.wait_config_version(WaitConfigVersionRequest { version, timeout }).await?.into_inner();
+    Ok(answer.nodes.into_iter().map(|node| node.uid).collect())
+}
+
+/// A node that runs what is published now.
+async fn connected(admin: &Admin, pool: &str) -> (Joined, Discovering) {
+    let joined = Joined::to(&admin.running, pool).await;
+    admin.running.core.publications.wake();
+    let mut watch = admin.running.core.publications.watch();
+    watch.wait_for(|now| now.as_ref().is_some_and(|now| now.scopes.contains_key(pool))).await.unwrap();
+    let mut stream = joined.discover(hello(&joined, &[])).await.unwrap();
+    until_manifest(&mut stream, &mut Staged::new()).await;
+    row_where(&admin.running, joined.id(), |row| row.connected && row.applied.epoch > 0).await;
+    (joined, stream)
+}
+
+#[tokio::test]
+async fn a_token_of_the_api_lets_one_node_join_an_installation_it_can_recognise() {
+    let mut admin = Admin::start().await;
+    let person = admin.platform_admin().await;
+    let created = create(&person, CreateJoinTokenRequest::default()).await.unwrap();
+    let token = created.join_token.unwrap();
+    assert_eq!((token.pool.as_str(), token.use_time, token.node.as_str()), ("default", None, ""));
+    let (_, pin) = created.secret.split_once('.').unwrap();
+    let keys = admin.running.core.custody.keys().unwrap();
+    assert_eq!(pin, ContentHash::of(&keys.node_ca.current().material.public_key_info()).to_string());
+
+    let joined = NodeClient::of(&admin.running).enrol(&created.secret).await.unwrap();
+    let used = tokens(&person).get_join_token(GetJoinTokenRequest { name: token.name }).await.unwrap().into_inner();
+    assert_eq!(used.node, format!("nodes/{}", joined.node_id));
+    assert!(used.use_time.is_some());
+    let found = nodes(&person).get_node(GetNodeRequest { name: used.node }).await.unwrap().into_inner();
+    assert_eq!((found.display_name.as_str(), found.pool.as_str(), found.connected), ("a node", "default", false));
+    assert!(!admin.state().await.contains(created.secret.split('_').nth(2).unwrap()), "the secret is not stored");
+}
+
+#[tokio::test]
+async fn join_tokens_keep_the_conventions_of_the_api() {
+    let mut admin = Admin::start().await;
+    let person = admin.platform_admin().await;
+    let of = |pool: &str, seconds| {
+        let ttl = Some(prost_types::Duration { seconds, nanos: 0 });
+        CreateJoinTokenRequest {
+            join_token: Some(JoinToken { pool: pool.into(), ttl, ..Default::default() }),
+            ..Default::default()
+        }
+    };
+    let before = admin.state().await;
+    for (pool, seconds, field) in
+        [("Not A Slug", 60, "join_token.pool"), ("edge", 0, "join_token.ttl"), ("edge", 604_801, "join_token.ttl")]
+    {
+        refused(field, create(&person, of(pool, seconds)).await, Code::InvalidArgument, &[field]);
+    }
+    refused("negative", create(&person, of("edge", -5)).await, Code::InvalidArgument, &["join_token.ttl"]);
+    let checked = create(&person, CreateJoinTokenRequest { validate_only: true, ..of("edge", 60) }).await.unwrap();
+    assert_eq!((checked.secret.as_str(), admin.state().await), ("", before));
+
+    let once = CreateJoinTokenRequest { request_id: uuid::Uuid::now_v7().to_string(), ..of("edge", 60) };
+    let (first, second) = (create(&person, once.clone()).await.unwrap(), create(&person, once).await.unwrap());
+    assert_eq!(first, second, "a repeated request gets the first answer");
+    create(&person, of("edge", 60)).await.unwrap();
+
+    let list = |page_token: String| ListJoinTokensRequest { page_size: 1, page_token };
+    let page = tokens(&person).list_join_tokens(list(String::new())).await.unwrap().into_inner();
+    let rest = tokens(&person).list_join_tokens(list(page.next_page_token.clone())).await.unwrap().into_inner();
+    assert_eq!((page.join_tokens.len(), rest.join_tokens.len(), rest.next_page_token.as_str()), (1, 1, ""));
+    assert_ne!(page.join_tokens, rest.join_tokens);
+    let foreign = ListNodesRequest { page_token: page.next_page_token, ..Default::default() };
+    refused("foreign token", nodes(&person).list_nodes(foreign).await, Code::InvalidArgument, &["page_token"]);
+
+    let name = first.join_token.unwrap().name;
+    let delete = || DeleteJoinTokenRequest { name: name.clone(), ..Default::default() };
+    tokens(&person).delete_join_token(delete()).await.unwrap();
+    refused("deleted", tokens(&person).delete_join_token(delete()).await, Code::NotFound, &[]);
+    refused("deleted", tokens(&person).get_join_token(GetJoinTokenRequest { name }).await, Code::NotFound, &[]);
+    assert_eq!(NodeClient::of(&admin.running).enrol(&first.secret).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_node_is_listed_and_once_removed_it_is_gone() {
+    let mut admin = Admin::start().await;
+    let person = admin.platform_admin().await;
+    let (joined, mut stream) = connected(&admin, "default").await;
+    let (other, _other_stream) = connected(&admin, "edge").await;
+    let list = |pool: &str| ListNodesRequest { pool: pool.into(), ..Default::default() };
+    let all = nodes(&person).list_nodes(list("")).await.unwrap().into_inner().nodes;
+    assert_eq!(all.iter().map(|node| node.connected).collect::<Vec<_>>(), [true, true]);
+    let edge = nodes(&person).list_nodes(list("edge")).await.unwrap().into_inner().nodes;
+    assert_eq!(edge.iter().map(|node| node.uid.clone()).collect::<Vec<_>>(), [other.id().to_string()]);
+
+    let name = format!("nodes/{}", joined.id());
+    let delete = |validate_only| DeleteNodeRequest { name: name.clone(), validate_only, ..Default::default() };
+    nodes(&person).delete_node(delete(true)).await.unwrap();
+    assert!(nodes(&person).get_node(GetNodeRequest { name: name.clone() }).await.is_ok());
+    nodes(&person).delete_node(delete(false)).await.unwrap();
+    assert_eq!(stream.end().await.code(), Code::PermissionDenied);
+    refused("removed", nodes(&person).delete_node(delete(false)).await, Code::NotFound, &[]);
+    refused("removed", nodes(&person).get_node(GetNodeRequest { name: name.clone() }).await, Code::NotFound, &[]);
+    refused("no id", nodes(&person).get_node(GetNodeRequest { name: "nodes/x".into() }).await, Code::NotFound, &[]);
+    let (_, action, resource, version, _) = admin.newest_audit().await;
+    assert_eq!((action.as_str(), resource, version), ("node.delete", name, 0));
+}
+
+#[tokio::test]
+async fn waiting_ends_when_every_connected_node_runs_the_version() {
+    let mut admin = Admin::start().await;
+    let person = admin.platform_admin().await;
+    let version = add_org(&admin.running, 1).await;
+    assert_eq!(wait(&person, version, 30).await.unwrap(), Vec::<String>::new(), "nobody is connected");
+    let (joined, mut stream) = connected(&admin, "default").await;
+    let (elsewhere, _untouched) = connected(&admin, "edge").await;
+    let version = add_org(&admin.running, 2).await;
+    let mut staged = Staged::new();
+    let (waited, _) = tokio::join!(wait(&person, version, 60), until_manifest(&mut stream, &mut staged));
+    let mut found = waited.unwrap();
+    found.sort();
+    let mut expected = vec![joined.id().to_string(), elsewhere.id().to_string()];
+    expected.sort();
+    assert_eq!(found, expected, "the version changed nothing for the other pool");
+}
+
+#[tokio::test]
+async fn waiting_in_vain_names_who_does_not_run_the_version() {
+    let (mut admin, acme, member) = Admin::with_acme().await;
+    let person = admin.platform_admin().await;
+    published(&admin.running).await;
+    let (joined, mut stream) = connected(&admin, "default").await;
+    let (_elsewhere, _untouched) = connected(&admin, "edge").await;
+    let newest = admin.version().await;
+    refused("future", wait(&person, newest + 1, 0).await, Code::DeadlineExceeded, &[]);
+    let version = add_org(&admin.running, 1).await;
+    published(&admin.running).await;
+    stream.ack().await;
+    let manifest = stream.next().await;
+    let status = wait(&person, version, 0).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let violations = status.get_details_precondition_failure().unwrap().violations;
+    let subjects: Vec<_> = violations.iter().map(|violation| violation.subject.clone()).collect();
+    assert_eq!(subjects, [format!("nodes/{}", joined.id())]);
+    assert!(status.message().contains(&joined.id().to_string()), "{}", status.message());
+
+    let why = Refusal { code: 3, message: "server x: bad".into(), ..Default::default() };
+    let nack = DeltaDiscoveryRequest {
+        type_url: MANIFEST.into(),
+        response_nonce: manifest.nonce,
+        error_detail: Some(why),
+        ..Default::default()
+    };
+    stream.say.send(nack).await.unwrap();
+    row_where(&admin.running, joined.id(), |row| !row.problems.is_empty()).await;
+    assert!(wait(&person, version, 0).await.unwrap_err().message().contains("server x: bad"));
+
+    // A member waits for the nodes of its own pool only.
+    sqlx::query("UPDATE organizations SET pool = 'edge' WHERE id = $1").bind(acme).execute(&mut admin.sql).await.unwrap();
+    assert_eq!(wait(&member, version, 30).await.unwrap().len(), 1);
+    for seconds in [-1, 301] {
+        refused("timeout", wait(&person, version, seconds).await, Code::InvalidArgument, &["timeout"]);
+    }
+    let operator = admin.member(acme, Role::Member).await;
+    assert_eq!(wait(&operator, version, 0).await.unwrap_err().code(), Code::PermissionDenied);
+}

@@ -1,0 +1,53 @@
+# The two that matter: `make run` and `make test`.
+# Budgets are deadlines, in seconds, for a cold build on an idle machine with two cores; a suite that exceeds its own fails.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BUDGET_CHECK := 1200
+BUDGET_BUILD := 1200
+BUDGET_UNIT := 600
+BUDGET_E2E := 900
+
+.PHONY: help run build check test test-unit test-e2e conformance-record size doc images clean
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
+
+run: ## Start both planes, a private Postgres, and a demo; print what to paste
+	@scripts/run
+
+build: ## Build everything
+	@timeout $(BUDGET_BUILD) cargo build --workspace --all-targets --locked
+
+check: ## Formatting and lints, warnings are errors
+	@cargo fmt --all --check
+	@timeout $(BUDGET_CHECK) cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+test: ## Install what is missing, then check and run every suite
+	@scripts/test $(BUDGET_UNIT) $(BUDGET_E2E)
+
+test-unit: ## Tests of single crates, with a real Postgres
+	@scripts/ensure-postgres
+	@timeout $(BUDGET_UNIT) cargo test --workspace --exclude mcpgw-tests --locked
+
+test-e2e: build ## Whole gateways, foreign clients and servers, the official suite
+	@scripts/ensure-postgres
+	@tests/foreign/install
+	@timeout $(BUDGET_E2E) cargo test -p mcpgw-tests --locked
+
+conformance-record: ## Run the official suite directly against the backend and refresh the committed record
+	@tests/foreign/install
+	@cargo run --locked -p mcpgw-tests --bin mcpgw-conformance-record
+
+size: ## Files over 400 lines and functions over the lint's limit
+	@git ls-files '*.rs' | grep -vE '(^|/)tests?(/|\.rs)' | xargs wc -l | awk '$$2 != "total" && $$1 > 400 { print; found = 1 } END { exit found }'
+
+doc: ## Reference of every crate, in target/doc
+	@cargo doc --workspace --no-deps --locked
+
+images: ## Build the container images
+	@docker compose build
+
+clean: ## Remove what was built and fetched
+	@rm -rf target .cache

@@ -61,13 +61,17 @@ fn check(root: &Path, walk: &[Step]) -> Vec<String> {
         let parent = walk[..index].iter().rposition(|earlier| earlier.indent < step.indent);
         let Some(parent) = parent.filter(|_| step.called) else { continue };
         let Some(body) = &bodies[parent] else { continue };
-        let sibling = walk[..index].iter().rev().take_while(|s| s.indent >= step.indent).find(|s| s.indent == step.indent && s.called);
+        let sibling =
+            walk[..index].iter().rev().take_while(|s| s.indent >= step.indent).find(|s| s.indent == step.indent && s.called);
         let after = sibling.and_then(|sibling| call_of(body, &sibling.function, 0)).map_or(0, |place| place + 1);
         if call_of(body, &step.function, after).is_none() {
             let caller = &walk[parent];
             faults.push(format!(
                 "line {}: `{}` in {} does not call `{}` at that place in the order",
-                step.line, caller.function, caller.file.display(), step.function
+                step.line,
+                caller.function,
+                caller.file.display(),
+                step.function
             ));
         }
     }

@@ -98,10 +98,12 @@ async fn records(fleet: &Fleet, expected: usize) -> HashMap<Uuid, u64> {
     let arrived = async {
         loop {
             turn.tick().await;
-            let rows = sqlx::query("SELECT request_id, config_version FROM request_logs WHERE method = 'tools/call' AND outcome IS NOT NULL")
-                .fetch_all(&mut sql)
-                .await
-                .unwrap();
+            let rows = sqlx::query(
+                "SELECT request_id, config_version FROM request_logs WHERE method = 'tools/call' AND outcome IS NOT NULL",
+            )
+            .fetch_all(&mut sql)
+            .await
+            .unwrap();
             if rows.len() >= expected {
                 return rows;
             }

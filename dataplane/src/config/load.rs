@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized};
+use figment::value::{Dict, Value as Given};
 use serde_json::Value;
 use serde_saphyr::figment::Yaml;
 
@@ -36,10 +37,28 @@ pub fn load(file: Option<&Path>, flags: Overrides) -> Result<Config, Problems> {
         if !path.is_file() {
             return Err(Problems(vec![format!("{}: no such file", path.display())]));
         }
-        layers = layers.merge(Yaml::file_exact(path));
+        layers = layers.merge(Serialized::defaults(section(&Figment::from(Yaml::file_exact(path)))?));
     }
     layers = layers.merge(Env::prefixed("MCPGW_").filter(|key| ours(key.as_str())).split("__"));
     from_layers(&layers, flags)
+}
+
+/// What of a file is ours: its section `dataplane` if it has one, else the whole. One file can then configure both planes.
+pub(super) fn section(file: &Figment) -> Result<Dict, Problems> {
+    const OTHERS: [&str; 2] = ["controlplane", "cli"];
+    let unreadable = |error: figment::Error| Problems(error.into_iter().map(|e| e.to_string()).collect());
+    let mut whole: Dict = file.extract().map_err(unreadable)?;
+    let Some(ours) = whole.remove("dataplane") else {
+        return Ok(whole);
+    };
+    let strangers = whole.keys().filter(|key| !OTHERS.contains(&key.as_str()));
+    let mut problems: Vec<String> = strangers.map(|key| format!("{key}: unknown section beside `dataplane`")).collect();
+    match ours {
+        Given::Dict(_, ours) if problems.is_empty() => return Ok(ours),
+        Given::Dict(..) => {}
+        _ => problems.push("dataplane: expected a mapping of settings".into()),
+    }
+    Err(Problems(problems))
 }
 
 /// Other programs of the project share the prefix: a variable counts as ours if its first level is, or nearly is, a key.

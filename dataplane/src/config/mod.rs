@@ -141,7 +141,7 @@ impl Default for Config {
 impl Default for ControlPlane {
     fn default() -> Self {
         Self {
-            endpoints: vec!["https://127.0.0.1:9443".into()],
+            endpoints: vec!["https://127.0.0.1:7401".into()],
             server_name: String::new(),
             join_token: None,
             join_token_file: None,

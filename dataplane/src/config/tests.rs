@@ -2,7 +2,7 @@ use figment::Figment;
 use figment::providers::{Format, Serialized};
 use serde_saphyr::figment::Yaml;
 
-use super::load::{Overrides, Problems, from_layers};
+use super::load::{Overrides, Problems, from_layers, section};
 use super::{Config, LogFormat};
 
 fn read(yaml: &str) -> Result<Config, Problems> {
@@ -43,4 +43,14 @@ fn a_join_token_never_prints() {
     let config = read("control_plane: { join_token: mcpgw-join-s3cret }").unwrap();
     assert!(!format!("{config:?}").contains("s3cret"));
     assert!(!serde_json::to_string(&config).unwrap().contains("s3cret"));
+}
+
+#[test]
+fn one_file_can_hold_the_settings_of_both_planes() {
+    let file = |text: &str| section(&Figment::from(Yaml::string(text)));
+    let ours = file("controlplane: { x: 1 }\ndataplane: { public_url: 'https://mcp.example.com' }").unwrap();
+    assert_eq!(ours["public_url"].as_str(), Some("https://mcp.example.com"));
+    assert_eq!(file("public_url: x").unwrap().len(), 1);
+    let Problems(problems) = file("dataplane: {}\nlisten: []").unwrap_err();
+    assert_eq!(problems, ["listen: unknown section beside `dataplane`"]);
 }

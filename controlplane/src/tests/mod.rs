@@ -5,6 +5,7 @@ mod admin;
 mod api_keys;
 mod auth;
 mod fleet;
+mod logs;
 mod policies;
 mod roles;
 mod servers;

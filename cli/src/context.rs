@@ -65,6 +65,12 @@ impl Context {
         })
     }
 
+    /// As `new`, with the login in a directory of its own and an API at a known place.
+    pub fn at(endpoint: String, store: Store) -> Self {
+        let global = Global { endpoint: Some(endpoint), org: None, ca: None, output: Format::Table };
+        Self { out: Output { format: Format::Table }, global, store, channel: OnceCell::new() }
+    }
+
     /// The organisation as a parent: `organizations/{slug}`.
     pub fn org(&self) -> anyhow::Result<String> {
         if let Some(org) = &self.global.org {

@@ -1,4 +1,5 @@
 //! What standalone starts does not outlive it: judged by pipes and process descriptors that end when the processes do.
+#![allow(clippy::unwrap_used)] // the lint spares test functions, not what they call
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::OwnedFd;
@@ -45,10 +46,11 @@ fn a_program_that_ends_takes_what_it_left_behind_with_it_and_passes_its_code_on(
 fn the_environment_is_what_was_given_and_nothing_else() {
     let mut command = Command::new(MCPGW);
     command.args(["supervise", "--env", "ONLY=this", "--", "/usr/bin/env"]).env("SECRET", "value");
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = String::new();
-    child.stdout.unwrap().read_to_string(&mut output).unwrap();
+    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
     assert_eq!(output, "ONLY=this\n");
+    assert!(child.wait().unwrap().success());
 }
 
 /// `mcpgw postgres` in a data directory, once it has printed its URL.

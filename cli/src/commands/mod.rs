@@ -13,6 +13,7 @@ mod org;
 mod policy;
 pub mod postgres;
 mod server;
+mod standalone;
 mod tools;
 mod user;
 mod whoami;
@@ -29,6 +30,8 @@ use crate::output::Output;
 pub enum Command {
     #[command(flatten)]
     Remote(Remote),
+    /// Runs the whole gateway in one process, with a Postgres of its own
+    Standalone(standalone::Args),
     /// Runs the private Postgres of standalone alone
     Postgres(postgres::Args),
     /// Prints a completion script for a shell
@@ -76,6 +79,7 @@ pub enum Remote {
 
 pub async fn run(global: Global, command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Standalone(args) => standalone::run(Output { format: global.output }, args).await,
         Command::Postgres(args) => postgres::run(Output { format: global.output }, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut crate::cli(), "mcpgw", &mut std::io::stdout());

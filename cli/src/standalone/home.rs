@@ -1,9 +1,9 @@
 //! The data directory of standalone: one process at a time, secrets for its owner only.
 //! Never knows what the files mean. Called by `standalone` and `mcpgw postgres`.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -51,6 +51,14 @@ impl Home {
         if !path.exists() {
             self.write_secret(name, &make())?;
         }
+        Ok(path)
+    }
+
+    /// The path of a directory that only we enter; created on first use.
+    pub fn private_dir(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.dir.join(name);
+        let create = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        create.with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
     }
 

@@ -1,0 +1,112 @@
+//! What standalone says when it serves: where everything is, the credentials of a first start, and how to try the demo.
+//! Never asks anything. Called by `standalone`.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::demo::Demo;
+use super::owner::Owner;
+
+/// Everything somebody needs to go on; also as JSON with `-o json`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Announcement {
+    /// The gateway, for MCP clients.
+    pub gateway: String,
+    /// The admin API.
+    pub admin: String,
+    /// Health, metrics and keys of the control plane.
+    pub control_plane_http: String,
+    /// Health, readiness and metrics of the data plane.
+    pub health: String,
+    /// Where discovery and enrolment listen.
+    pub nodes: String,
+    /// Where the data lies.
+    pub data_dir: String,
+    /// The owner that this start created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// How to try the demo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demo: Option<Trial>,
+}
+
+/// Ready-made texts for the demo.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trial {
+    pub url: String,
+    pub api_key: String,
+    pub curl: String,
+    pub mcp_json: serde_json::Value,
+    pub login: String,
+}
+
+impl Trial {
+    pub fn new(gateway: &str, admin: &str, owner: &Owner, demo: Demo) -> Self {
+        let url = format!("{gateway}{}", demo.path);
+        let authorization = format!("Bearer {}", demo.key);
+        let server = json!({ "type": "http", "url": url, "headers": { "Authorization": authorization } });
+        Self {
+            curl: curl(&url, &authorization),
+            // `servers` is what VS Code reads, `mcpServers` what Claude and most others do.
+            mcp_json: json!({ "servers": { "demo": server }, "mcpServers": { "demo": server } }),
+            login: format!("mcpgw login {} --endpoint {admin} --gateway {gateway} --org demo", owner.email),
+            url,
+            api_key: demo.key,
+        }
+    }
+}
+
+/// A tool call that can be pasted into a shell.
+fn curl(url: &str, authorization: &str) -> String {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({ "name": "add", "arguments": { "a": 2, "b": 3 }, "_meta": meta });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+    let headers = [
+        format!("Authorization: {authorization}"),
+        "Content-Type: application/json".into(),
+        "Accept: application/json, text/event-stream".into(),
+        "MCP-Protocol-Version: 2026-07-28".into(),
+        "Mcp-Method: tools/call".into(),
+        "Mcp-Name: add".into(),
+    ];
+    let headers: String = headers.iter().map(|it| format!("  -H '{it}' \\\n")).collect();
+    format!("curl -sSi '{url}' \\\n{headers}  -d '{body}'")
+}
+
+impl Announcement {
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::from("MCP Gateway serves.\n\n");
+        for (what, place) in [
+            ("MCP clients", &self.gateway),
+            ("admin API", &self.admin),
+            ("control plane", &self.control_plane_http),
+            ("health, metrics", &self.health),
+            ("nodes", &self.nodes),
+            ("data", &self.data_dir),
+        ] {
+            let _ = writeln!(text, "  {what:<16} {place}");
+        }
+        if let Some(Owner { email, password }) = &self.owner {
+            let _ = write!(text, "\nThe owner, shown this once:\n\n  {email}\n  {password}\n");
+        }
+        if let Some(trial) = &self.demo {
+            let config = serde_json::to_string_pretty(&trial.mcp_json).unwrap_or_default();
+            let _ = write!(
+                text,
+                "\nCall a tool:\n\n{}\n\nThen ask why it was allowed, with the Mcpgw-Request-Id of the answer:\n\n{}\nmcpgw why REQUEST_ID\n\n\
+                 An MCP client's configuration (VS Code reads `servers` in .vscode/mcp.json, Claude `mcpServers` in .mcp.json):\n\n{config}\n",
+                trial.curl, trial.login
+            );
+        }
+        text.push_str("\nCtrl-C stops everything.\n");
+        text
+    }
+}

@@ -41,9 +41,9 @@ pub fn path() -> Vec<PathBuf> {
     std::env::split_paths(&path).collect()
 }
 
-/// Which log lines to show, as a `tracing` filter.
+/// Which log lines to show, as a `tracing` filter. Not `MCPGW_LOG`, which is a setting of the planes.
 pub fn log_filter() -> String {
-    variable("MCPGW_LOG").and_then(|it| it.into_string().ok()).unwrap_or_else(|| "info".to_owned())
+    variable("MCPGW_CLI_LOG").and_then(|it| it.into_string().ok()).unwrap_or_else(|| "warn,mcpgw=info".to_owned())
 }
 
 fn xdg(name: &str, below_home: &str) -> Option<PathBuf> {

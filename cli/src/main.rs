@@ -79,7 +79,7 @@ fn run(global: Global, command: Command) -> anyhow::Result<()> {
     runtime.block_on(Box::pin(commands::run(global, command)))
 }
 
-/// Log lines are talk: stderr. `MCPGW_LOG` chooses them.
+/// Log lines are talk: stderr. `MCPGW_CLI_LOG` chooses them.
 fn log() {
     let filter = EnvFilter::try_new(config::log_filter()).unwrap_or_else(|_invalid| EnvFilter::new("warn"));
     tracing_subscriber::fmt()

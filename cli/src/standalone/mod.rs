@@ -65,22 +65,23 @@ pub async fn run(out: Output, args: Options) -> anyhow::Result<()> {
 
     let own = node::Node { out, home: &home, plan: &plan, owner: &owner, demo: &args.demo, addresses };
     let mut node = Box::pin(own.run(opened, &mut signals));
-    let result = tokio::select! {
-        result = &mut node => result,
-        ended = &mut control => Err(ended.map_or_else(Into::into, |()| anyhow::anyhow!("the control plane ended"))),
-        ended = database.ended() => Err(anyhow::anyhow!("Postgres ended: {}", ended?)),
+    let (result, control_runs) = tokio::select! {
+        result = &mut node => (result, true),
+        ended = &mut control => (Err(ended.map_or_else(Into::into, |()| anyhow::anyhow!("the control plane ended"))), false),
+        // Without its database the control plane has nothing left to finish.
+        ended = database.ended() => (Err(anyhow::anyhow!("Postgres ended: {}", ended?)), false),
     };
     drop(node);
     control_stop.cancel();
-    let stopped = match &result {
-        Ok(()) => tokio::select! {
+    let stopped = if control_runs {
+        tokio::select! {
             ended = &mut control => ended.context("stopping the control plane"),
             ended = database.ended() => Err(anyhow::anyhow!("Postgres ended: {}", ended?)),
             // Whoever asks twice does not want to wait.
             () = signals.next() => Ok(()),
-        },
-        // What has failed has ended: it is not asked again.
-        Err(_) => Ok(()),
+        }
+    } else {
+        Ok(())
     };
     result.and(stopped).and(database.stop().await)
 }

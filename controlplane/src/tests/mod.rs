@@ -4,10 +4,15 @@
 mod admin;
 mod api_keys;
 mod auth;
+mod away;
+mod changes;
 mod fleet;
 mod logs;
+mod memberships;
+mod organizations;
 mod policies;
 mod roles;
 mod servers;
 mod start;
 mod tokens;
+mod users;

@@ -2,6 +2,9 @@
 //!
 //! Started by `app`; all SQL is in `store::maintenance`. A database that is away only delays it.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use tracing::{debug, info, warn};

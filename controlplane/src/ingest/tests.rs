@@ -225,3 +225,29 @@ async fn without_a_database_nothing_is_acknowledged_and_nothing_is_lost() {
     assert_eq!(rows(&running).await, (4, 0, 0));
     drop(running);
 }
+
+/// Not a promise: what one stream commits per second, in this build, on this machine.
+/// `cargo test -p mcpgw-controlplane --lib -- --ignored --nocapture sustained`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn sustained_rate_of_one_stream() {
+    let running = Running::start().await;
+    let joined = Joined::to(&running, "default").await;
+    let mut lane = Lane::new(Uuid::now_v7(), 0);
+    for n in 1..=50_000 {
+        lane.push(decided(n));
+        lane.push(ended(n));
+    }
+    let mut shipping = Shipping::of(&joined).await;
+    let started = std::time::Instant::now();
+    for start in (0..lane.frames.len()).step_by(1000) {
+        shipping.say.send(lane.batch(start..start + 1000)).await.unwrap();
+        if start > 3000 {
+            shipping.hear.message().await.unwrap();
+        }
+    }
+    while shipping.hear.message().await.unwrap().unwrap().acked_seq < lane.frames.len() as u64 {}
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{:.0} frames/s, {:.0} rows/s", lane.frames.len() as f64 / seconds, 50_000.0 / seconds);
+    assert_eq!(rows(&running).await, (50_000, 50_000, 0));
+}

@@ -28,6 +28,7 @@ CREATE TABLE users (
     updated_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX users_email_key ON users (lower(email));
+CREATE INDEX users_tokens_not_before ON users (tokens_not_before) WHERE tokens_not_before IS NOT NULL;
 
 CREATE TABLE memberships (
     org_id          uuid        NOT NULL REFERENCES organizations ON DELETE CASCADE,
@@ -60,6 +61,7 @@ CREATE TABLE api_keys (
     updated_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX api_keys_org ON api_keys (org_id, id);
+CREATE INDEX api_keys_revoked ON api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
 
 -- A login session is a family of refresh tokens; only the newest may be used.
 -- No references: a revoked session outlives its user and organisation, until every token of it has expired.

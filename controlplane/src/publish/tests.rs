@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{publisher::Publisher, *};
 use crate::{
     app::App,
+    store,
     store::change::{Change, Kind, Operation, Row, Touched},
     testing::{config, database},
 };
@@ -194,6 +195,31 @@ async fn the_key_of_a_user_works_while_the_user_is_a_member() {
     replica.change(org(1), "DELETE FROM memberships WHERE org_id = $1").await;
     let published = replica.refresh().await;
     assert!(compiled(&replica, &published.scopes["default"]).api_key("bbbbbbbbbbbbbbbb").is_none());
+}
+
+#[tokio::test]
+async fn tokens_and_sessions_are_void_while_they_could_still_be_good() {
+    let mut replica = Replica::on(&database().await).await;
+    let lifetime = replica.core.config.access_token_seconds;
+    let mut connection = replica.core.store.connection().await.unwrap();
+    let ids: Vec<Uuid> = (1..=4).map(org).collect();
+    for (id, age) in ids.iter().zip([0, lifetime - 60, lifetime + 600, 0]) {
+        let insert = "WITH u AS (INSERT INTO users (id, email, password_hash, tokens_not_before) \
+            VALUES ($1, $1::text, '', now() - make_interval(secs => $2)) RETURNING id) \
+            INSERT INTO sessions (id, user_id, refresh_sha256, expires_at, revoked_at) \
+            SELECT id, id, '', now(), now() - make_interval(secs => $2) FROM u";
+        sqlx::query(insert).bind(id).bind(age as f64).execute(&mut *connection).await.unwrap();
+    }
+    store::users::delete(&mut connection, ids[3]).await.unwrap();
+    let published = replica.refresh().await;
+    let (_, revocation) = published.beside["default"].types[type_url::REVOCATION].first_key_value().unwrap();
+    let revocation = Revocation::decode(revocation.body.clone()).unwrap();
+    let text = |of: &[Uuid]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(revocation.login_sessions, text(&[ids[0], ids[1], ids[3]]), "those of a deleted user outlive it");
+    let subjects: Vec<_> = revocation.subjects.iter().map(|subject| subject.subject.clone()).collect();
+    assert_eq!(subjects, text(&ids[..2]));
+    let moment = revocation.subjects[0].not_before;
+    assert!((moment - chrono::Utc::now().timestamp()).abs() < 60, "in seconds since the epoch");
 }
 
 #[tokio::test]

@@ -130,8 +130,9 @@ impl Store {
         );
         let login_sessions = login_sessions.bind(seconds).fetch_all(&mut *tx).await?;
         let subjects: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT id::text, ceil(extract(epoch FROM tokens_not_before))::bigint FROM users \
-             WHERE tokens_not_before > date_trunc('minute', now()) - make_interval(secs => $1) ORDER BY id",
+            // To the second, as tokens count: one that was issued in the second of the change may be the new one.
+            "SELECT id::text, floor(extract(epoch FROM tokens_not_before))::bigint FROM users \
+             WHERE tokens_not_before > date_trunc('minute', now()) - make_interval(secs => $1) ORDER BY 1",
         )
         .bind(seconds)
         .fetch_all(&mut *tx)

@@ -142,6 +142,44 @@ async fn a_second_stream_of_a_node_ends_the_first() {
 }
 
 #[tokio::test]
+async fn without_a_database_nodes_are_served_what_was_published() {
+    let server = testing::Postgres::start();
+    server.execute("CREATE DATABASE own").await;
+    let running = Running::with(testing::config(&server.url("own"))).await;
+    published(&running).await;
+    let joined = Joined::to(&running, "default").await;
+    let mut before = joined.discover(hello(&joined, &[])).await.unwrap();
+    until_manifest(&mut before, &mut Staged::new()).await;
+    server.down();
+    // The stream that is open goes on, and its node may open another.
+    assert_eq!(
+        {
+            before.say.send(all(GLOBAL)).await.unwrap();
+            before.ack().await.type_url
+        },
+        GLOBAL
+    );
+    let mut after = joined.discover(hello(&joined, &[])).await.unwrap();
+    until_manifest(&mut after, &mut Staged::new()).await;
+    server.up();
+    let version = add_org_when_back(&running).await;
+    let (_, manifest) = until_manifest(&mut after, &mut Staged::new()).await;
+    assert_eq!(manifest.version, version);
+    row_where(&running, joined.id(), |row| row.connected && row.applied.version == version).await;
+    let metrics = running.core.metrics.text();
+    for line in ["discovery_streams 1", "discovery_responses_total{type=\"Manifest\"} 3", "ingest_frames_total 0"] {
+        assert!(metrics.contains(&format!("mcpgw_controlplane_{line}\n")), "{line}: {metrics}");
+    }
+    drop(running);
+}
+
+/// The pool may still hold connections that the restart cut.
+async fn add_org_when_back(running: &Running) -> u64 {
+    while running.core.store.head().await.is_err() {}
+    add_org(running, 1).await
+}
+
+#[tokio::test]
 async fn stopping_tells_nodes_to_go_elsewhere() {
     let running = Running::start().await;
     published(&running).await;

@@ -2,8 +2,8 @@
 
 use chrono::Utc;
 use mcp_gateway::proto::admin::v1::{
-    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest,
-    RevokeApiKeyRequest, Role, UpdateApiKeyRequest,
+    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, CreateMembershipRequest, DeleteApiKeyRequest, DeleteMembershipRequest,
+    GetApiKeyRequest, ListApiKeysRequest, Membership, RevokeApiKeyRequest, Role, UpdateApiKeyRequest,
 };
 use prost_types::Timestamp;
 use tonic::{Code, Status};
@@ -129,6 +129,25 @@ async fn a_revoked_key_is_void_at_once_and_for_good() {
     assert_eq!(read(&person, &key.name).await, revoked);
     let missing = RevokeApiKeyRequest { name: format!("{ACME}/apiKeys/aaaaaaaaaaaaaaaa"), ..Default::default() };
     refused("unknown", person.api_keys().revoke_api_key(missing).await, Code::NotFound, &[]);
+}
+
+#[tokio::test]
+async fn a_member_who_leaves_leaves_no_key_behind_not_even_for_coming_back() {
+    let (mut admin, acme, person) = Admin::with_acme().await;
+    let member = admin.member(acme, Role::Member).await;
+    let of_member = made(&person, of(member.user)).await.unwrap().api_key.unwrap();
+    let of_nobody = made(&person, key()).await.unwrap().api_key.unwrap();
+    let name = format!("{ACME}/memberships/{}", member.user);
+    let leave = DeleteMembershipRequest { name, ..Default::default() };
+    person.memberships().delete_membership(leave).await.unwrap();
+    assert!(read(&person, &of_member.name).await.revoke_time.is_some());
+    assert_eq!(read(&person, &of_nobody.name).await, of_nobody);
+
+    let membership = Some(Membership { user: format!("users/{}", member.user), role: Role::Member.into(), ..Default::default() });
+    let back = CreateMembershipRequest { parent: ACME.into(), membership, ..Default::default() };
+    person.memberships().create_membership(back).await.unwrap();
+    let published = store::publish::api_keys(&mut admin.sql, acme).await.unwrap();
+    assert_eq!(published.iter().map(|key| key.key_id.as_str()).collect::<Vec<_>>(), [id_of(&of_nobody)]);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -48,7 +49,7 @@ pub struct Certificates {
 struct Loaded {
     /// In the order of the configuration; the first serves clients that name no host or an unknown one.
     keys: Vec<(Vec<String>, Arc<CertifiedKey>)>,
-    stamps: Vec<Option<SystemTime>>,
+    stamps: Vec<Stamp>,
 }
 
 impl Certificates {
@@ -103,8 +104,14 @@ impl Loaded {
     }
 }
 
-fn stamps(files: &[Certificate]) -> Vec<Option<SystemTime>> {
-    let stamp = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+/// What tells one content of a file from the next; `None` while there is no file.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+fn stamps(files: &[Certificate]) -> Vec<Stamp> {
+    let stamp = |path: &Path| {
+        let meta = fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len(), meta.ino()))
+    };
     files.iter().flat_map(|file| [stamp(&file.chain), stamp(&file.key)]).collect()
 }
 
@@ -160,7 +167,11 @@ fn covers(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::covers;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::{Certificates, covers};
+    use crate::config::Certificate;
 
     #[test]
     fn a_wildcard_covers_one_label() {
@@ -168,5 +179,39 @@ mod tests {
         assert!(covers("*.example.com", "a.example.com"));
         assert!(!covers("*.example.com", "a.b.example.com"));
         assert!(!covers("*.example.com", "example.com"));
+    }
+
+    /// Replaces the files as certificate tools do: whole, by renaming. Returns the leaf.
+    fn write(files: &Certificate) -> Vec<u8> {
+        let made = rcgen::generate_simple_self_signed(["one.test".to_owned()]).unwrap();
+        replace(&files.key, &made.signing_key.serialize_pem());
+        replace(&files.chain, &made.cert.pem());
+        made.cert.der().to_vec()
+    }
+
+    fn replace(path: &Path, content: &str) {
+        let new = path.with_extension("new");
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(&new, path).unwrap();
+    }
+
+    #[test]
+    fn changed_files_are_loaded_and_broken_ones_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Certificate { chain: dir.path().join("chain.pem"), key: dir.path().join("key.pem") };
+        let first = write(&files);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let certificates = Certificates::load(vec![files.clone()], provider).unwrap();
+        let shown = || certificates.loaded.load().keys[0].1.cert[0].to_vec();
+        assert_eq!(shown(), first);
+        replace(&files.chain, "not a certificate");
+        certificates.look();
+        assert_eq!(shown(), first, "the old one stays");
+        let second = write(&files);
+        certificates.look();
+        assert_eq!(shown(), second);
+        write(&Certificate { chain: dir.path().join("other.pem"), ..files });
+        certificates.look();
+        assert_eq!(shown(), second, "a key that is another certificate's does not load");
     }
 }

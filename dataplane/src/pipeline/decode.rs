@@ -33,7 +33,7 @@ pub struct Decoded {
 #[derive(Clone)]
 enum Payload {
     /// One message.
-    One(Message),
+    One(Box<Message>),
     /// Several, of a legacy session.
     Batch(Vec<Message>),
     /// `GET`: the session's stream.
@@ -72,7 +72,7 @@ pub async fn read(call: Targeted, limits: &Limits, timeouts: &Timeouts, trail: &
 impl From<Scanned> for Payload {
     fn from(scanned: Scanned) -> Self {
         match scanned {
-            Scanned::One(message) => Self::One(message),
+            Scanned::One(message) => Self::One(Box::new(message)),
             Scanned::Batch(messages) => Self::Batch(messages),
         }
     }
@@ -162,7 +162,7 @@ impl Decoded {
                     place: place.clone(),
                     method: method.clone(),
                     headers: headers.clone(),
-                    payload: Payload::One(message),
+                    payload: Payload::One(Box::new(message)),
                     era,
                     version,
                     session: session.clone(),

@@ -19,8 +19,11 @@ pub struct Admitted {
 /// What is in flight, by server and kind.
 pub struct Limiter {
     calls_per_server: usize,
-    in_flight: RwLock<HashMap<(Arc<str>, Kind), Arc<AtomicUsize>>>,
+    in_flight: RwLock<Counts>,
 }
+
+/// By server and kind.
+type Counts = HashMap<(Arc<str>, Kind), Arc<AtomicUsize>>;
 
 /// What a seat is for: long-lived streams must not use up the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

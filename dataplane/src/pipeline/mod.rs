@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::listener::Handler;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::relay::{self, Body};
 use crate::upstream::Upstreams;
 
@@ -135,12 +136,21 @@ impl Handler for Pipeline {
             }
             self.run(request, &mut trail).await
         };
-        // Boxed: the connection's future should not carry the largest stage.
-        let outcome = AssertUnwindSafe(Box::pin(work)).catch_unwind().await.unwrap_or_else(|_panic| {
-            self.recorder.metrics.panics.inc();
-            tracing::error!(request_id = %request_id, "a request panicked");
-            Err(Denial::Panicked)
-        });
+        let outcome = caught(work, &self.recorder.metrics, request_id).await;
         reply::finish(outcome, trail, request_id, origin)
     }
+}
+
+/// What `work` comes to; a panic in it is a refusal like any other. Boxed, so that the connection's future does not
+/// carry the largest stage.
+async fn caught(
+    work: impl Future<Output = Result<Reply, Denial>> + Send,
+    metrics: &Metrics,
+    request_id: Uuid,
+) -> Result<Reply, Denial> {
+    AssertUnwindSafe(Box::pin(work)).catch_unwind().await.unwrap_or_else(|_panic| {
+        metrics.panics.inc();
+        tracing::error!(request_id = %request_id, "a request panicked");
+        Err(Denial::Panicked)
+    })
 }

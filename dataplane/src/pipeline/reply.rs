@@ -27,7 +27,7 @@ pub enum Answer {
     /// Known whole, with its outcome.
     Whole(Bytes, Ending),
     /// Still coming from a server.
-    Flow(Flow),
+    Flow(Box<Flow>),
 }
 
 impl Reply {
@@ -54,7 +54,10 @@ pub(super) fn finish(
                     trail.end(Ending { bytes: bytes.len() as u64, ..ending });
                     Body::whole(bytes)
                 }
-                Answer::Flow(flow) => Body::flow(flow.recorded_by(trail)),
+                Answer::Flow(mut flow) => {
+                    flow.recorded_by(trail);
+                    Body::flow(flow)
+                }
             };
             let mut response = Response::new(body);
             *response.status_mut() = status;

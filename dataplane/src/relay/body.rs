@@ -29,8 +29,8 @@ impl Body {
     }
 
     /// As it comes.
-    pub fn flow(flow: Flow) -> Self {
-        Self { content: Content::Flow(Box::new(flow)), _busy: None }
+    pub fn flow(flow: Box<Flow>) -> Self {
+        Self { content: Content::Flow(flow), _busy: None }
     }
 
     /// Keeps the connection busy until the body has been sent.

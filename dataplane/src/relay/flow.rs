@@ -63,9 +63,8 @@ impl Flow {
     }
 
     /// Hands over the record, which ends with the flow.
-    pub fn recorded_by(mut self, trail: Trail) -> Self {
+    pub fn recorded_by(&mut self, trail: Trail) {
         self.trail = Some(trail);
-        self
     }
 
     /// Whether every byte passes as it came.

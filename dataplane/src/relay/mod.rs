@@ -207,5 +207,5 @@ fn flowing(head: &Parts, flow: Flow) -> Reply {
     // nginx and its like would otherwise hold events back (MCP.md 1.3).
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    Reply { status: head.status, headers, answer: Answer::Flow(flow) }
+    Reply { status: head.status, headers, answer: Answer::Flow(Box::new(flow)) }
 }

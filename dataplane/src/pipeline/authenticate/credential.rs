@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn one_credential_is_read_and_two_are_refused() {
         let key = Credential::ApiKey { key_id: "abcd", secret: "s_t" };
-        let cases: [(&[(&'static str, &str)], Result<Credential<'_>, Ambiguous>); 11] = [
+        type Case<'a> = (&'a [(&'static str, &'a str)], Result<Credential<'a>, Ambiguous>);
+        let cases: [Case<'_>; 11] = [
             (&[], Ok(Credential::None)),
             (&[("authorization", "Bearer mcpgw_abcd_s_t")], Ok(key)),
             (&[("authorization", "bEARER a.b.c")], Ok(Credential::Token("a.b.c"))),

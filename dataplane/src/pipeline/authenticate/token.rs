@@ -146,7 +146,7 @@ impl Tokens {
     }
 
     fn verify_anew(&self, token: &str, org: Option<&Org>, config: &Snapshot, now: i64) -> Result<Verified, TokenError> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_malformed| TokenError::Malformed)?;
         // RFC 7515 section 4.1.11: extensions that are not understood must be refused.
         if header.crit.is_some() {
             return Err(TokenError::Malformed);
@@ -237,7 +237,7 @@ fn claimed_issuer(token: &str) -> Result<String, TokenError> {
     }
     jsonwebtoken::dangerous::insecure_decode_claims::<Claimed>(token)
         .map(|claimed| claimed.iss)
-        .map_err(|_| TokenError::BadClaims)
+        .map_err(|_malformed| TokenError::BadClaims)
 }
 
 fn check_times(expires: i64, not_before: Option<i64>, now: i64) -> Result<(), TokenError> {

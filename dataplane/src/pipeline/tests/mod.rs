@@ -1,8 +1,12 @@
 //! The pipeline against real sockets: exact status and code of every refusal, and that the server saw nothing.
 
 mod calls;
+mod faults;
 mod lists;
 mod refusals;
 mod scope;
 mod sessions;
+mod streams;
+mod tokens;
+mod wire;
 mod world;

@@ -26,7 +26,8 @@ const PING: &str = r#"{"jsonrpc":"2.0","id":7,"method":"initialize","params":{"p
 async fn callers_that_cannot_be_recognised_get_401_whatever_is_wrong() {
     let (gateway, upstream) = pair(|_| {}).await;
     let wrong_secret = format!("Bearer mcpgw_{ENGINEER}_other");
-    let cases: &[(&str, &str, &[(&str, &str)], &str, bool)] = &[
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, bool);
+    let cases: &[Case<'_>] = &[
         ("no credential", GITHUB, &[], "authenticate.missing", false),
         ("no credential, no server", NOBODYS, &[], "authenticate.missing", false),
         ("wrong secret", GITHUB, &[("authorization", &wrong_secret)], "authenticate.wrong_key", true),

@@ -131,7 +131,9 @@ impl Scope {
         let pool_key = PoolKey::from_bytes(&[9; 32]).unwrap();
         let sealed = seal_secrets("p1", &pool_key, "secrets/default", &self.secrets);
         let mut staged = Staged::new();
-        let mut put = |type_url: &str, name: String, body: Vec<u8>| drop(staged.put(type_url, &name, body.into()).unwrap());
+        let mut put = |type_url: &str, name: String, body: Vec<u8>| {
+            staged.put(type_url, &name, body.into()).unwrap();
+        };
         put(type_url::GLOBAL, "global/default".into(), self.global.encode_to_vec());
         put(type_url::SECRET_ENVELOPE, "secrets/default".into(), sealed.encode_to_vec());
         for org in &self.orgs {

@@ -29,7 +29,6 @@ use crate::live::Live;
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub method: Method,
-    pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -49,6 +48,7 @@ impl Seen {
     }
 }
 
+type Memory = (Arc<Mutex<Vec<Seen>>>, Arc<Answering>);
 type Answering = dyn Fn(&Seen) -> Response<AxumBody> + Send + Sync;
 
 /// A server that answers as told and remembers everything.
@@ -62,7 +62,7 @@ impl Upstream {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let state: (Arc<Mutex<Vec<Seen>>>, Arc<Answering>) = (seen.clone(), Arc::new(answer));
+        let state: Memory = (seen.clone(), Arc::new(answer));
         let router = axum::Router::new().fallback(serve).with_state(state);
         #[allow(clippy::disallowed_methods)] // ends with the test's runtime
         tokio::spawn(async move { axum::serve(socket, router).await.unwrap() });
@@ -74,14 +74,10 @@ impl Upstream {
     }
 }
 
-async fn serve(
-    State((seen, answer)): State<(Arc<Mutex<Vec<Seen>>>, Arc<Answering>)>,
-    request: axum::extract::Request,
-) -> Response<AxumBody> {
+async fn serve(State((seen, answer)): State<Memory>, request: axum::extract::Request) -> Response<AxumBody> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let path = parts.uri.path().to_owned();
-    let request = Seen { method: parts.method, path, headers: parts.headers, body };
+    let request = Seen { method: parts.method, headers: parts.headers, body };
     seen.lock().unwrap().push(request.clone());
     answer(&request)
 }

@@ -1,0 +1,184 @@
+//! Streams: they reach the client while they last, end when their caller may no longer have them, and end upstream when
+//! the client leaves.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Response;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use mcp_gateway::proto::config::v1::Revocation;
+use mcp_gateway::proto::node::v1::Outcome;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::scope::{ENGINEER, GITHUB, Scope, bearer};
+use super::world::{Gateway, Upstream};
+
+/// A server whose every answer is a stream that the test writes to.
+async fn streaming() -> (Upstream, UnboundedReceiver<UnboundedSender<String>>) {
+    let (opened, streams) = unbounded_channel();
+    let opened = Mutex::new(opened);
+    let upstream = Upstream::start(move |_| {
+        let (say, said) = unbounded_channel::<String>();
+        opened.lock().unwrap().send(say).unwrap();
+        let body = UnboundedReceiverStream::new(said).map(Ok::<_, std::io::Error>);
+        Response::builder().header("content-type", "text/event-stream").body(Body::from_stream(body)).unwrap()
+    })
+    .await;
+    (upstream, streams)
+}
+
+async fn next(body: &mut Incoming) -> Option<String> {
+    let frame = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.expect("something happens")?;
+    Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
+}
+
+const EVENT: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n";
+const RESULT: &str = "data: {\"jsonrpc\":\"2.0\",\"id\":\"q-1\",\"result\":{}}\n\n";
+
+#[tokio::test]
+async fn events_arrive_while_the_stream_lasts_and_half_an_event_waits() {
+    let (upstream, mut streams) = streaming().await;
+    let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+    let auth = [("authorization", &*bearer(ENGINEER))];
+    let response = gateway.send(gateway.modern(GITHUB, &auth, "tools/call", r#""name":"echo""#)).await;
+    let request_id = response.headers()["mcpgw-request-id"].to_str().unwrap().to_owned();
+    let mut body = response.into_body();
+    let say = streams.recv().await.unwrap();
+    say.send(EVENT.into()).unwrap();
+    assert_eq!(next(&mut body).await.as_deref(), Some(EVENT));
+    let (first, second) = RESULT.split_at(20);
+    say.send(first.into()).unwrap();
+    say.send(second.into()).unwrap();
+    assert_eq!(next(&mut body).await.as_deref(), Some(RESULT));
+    drop(say);
+    assert_eq!(next(&mut body).await, None);
+    let (_, ended) = gateway.record(&request_id);
+    assert_eq!((ended.outcome(), ended.events, ended.response_bytes), (Outcome::Ok, 2, (EVENT.len() + RESULT.len()) as u64));
+}
+
+#[tokio::test]
+async fn a_revoked_key_ends_an_open_stream_and_so_does_a_withdrawn_rule() {
+    for revoke in [true, false] {
+        let (upstream, mut streams) = streaming().await;
+        let mut scope = Scope::at(upstream.address);
+        let gateway = Gateway::start(&scope).await;
+        let auth = [("authorization", &*bearer(ENGINEER))];
+        let response = gateway.send(gateway.modern(GITHUB, &auth, "subscriptions/listen", r#""notifications":{}"#)).await;
+        let request_id = response.headers()["mcpgw-request-id"].to_str().unwrap().to_owned();
+        let mut body = response.into_body();
+        let say = streams.recv().await.unwrap();
+        say.send(EVENT.into()).unwrap();
+        assert!(next(&mut body).await.is_some());
+        if revoke {
+            gateway.live.revoke(&Revocation { api_keys: vec![ENGINEER.into()], ..Revocation::default() });
+        } else {
+            scope.version += 1;
+            scope.orgs[0].policies.retain(|policy| policy.name != "engineers");
+            gateway.swap(&scope);
+        }
+        assert_eq!(next(&mut body).await, None, "the stream ends");
+        say.closed().await;
+        assert_eq!(gateway.record(&request_id).1.outcome(), Outcome::Denied);
+        let again = gateway.ask(gateway.modern(GITHUB, &auth, "tools/list", "")).await;
+        assert_eq!(again.status.as_u16(), if revoke { 401 } else { 403 });
+    }
+}
+
+#[tokio::test]
+async fn a_stream_outlives_changes_that_do_not_concern_its_caller() {
+    let (upstream, mut streams) = streaming().await;
+    let mut scope = Scope::at(upstream.address);
+    let gateway = Gateway::start(&scope).await;
+    let auth = [("authorization", &*bearer(ENGINEER))];
+    let response = gateway.send(gateway.modern(GITHUB, &auth, "subscriptions/listen", r#""notifications":{}"#)).await;
+    let mut body = response.into_body();
+    let say = streams.recv().await.unwrap();
+    scope.version += 1;
+    gateway.swap(&scope);
+    gateway.live.revoke(&Revocation { api_keys: vec!["somebodyelse".into()], ..Revocation::default() });
+    say.send(EVENT.into()).unwrap();
+    assert_eq!(next(&mut body).await.as_deref(), Some(EVENT));
+}
+
+#[tokio::test]
+async fn a_list_on_an_open_stream_is_filtered_by_the_rules_of_the_moment() {
+    let (upstream, mut streams) = streaming().await;
+    let mut scope = Scope::at(upstream.address);
+    let gateway = Gateway::start(&scope).await;
+    let auth = [("authorization", &*bearer(ENGINEER))];
+    let response = gateway.send(gateway.modern(GITHUB, &auth, "subscriptions/listen", r#""notifications":{}"#)).await;
+    let mut body = response.into_body();
+    let say = streams.recv().await.unwrap();
+    let list = "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\"name\":\"echo\"},{\"name\":\"search_x\"}]}}\n\n";
+    say.send(list.into()).unwrap();
+    assert!(next(&mut body).await.unwrap().contains("echo"));
+    scope.version += 1;
+    scope.orgs[0].policies[0].r#match.as_mut().unwrap().tools = vec!["search_*".into()];
+    gateway.swap(&scope);
+    say.send(list.into()).unwrap();
+    let event = next(&mut body).await.unwrap();
+    assert!(event.contains("search_x") && !event.contains("echo"), "{event}");
+}
+
+#[tokio::test]
+async fn a_question_that_a_rule_denies_is_answered_for_the_client() {
+    use mcp_gateway::proto::config::v1::{Effect, Match, Policy, Subjects};
+    let (upstream, mut streams) = streaming().await;
+    let mut scope = Scope::at(upstream.address);
+    let everybody = Subjects { roles: vec!["*".into()], ..Subjects::default() };
+    let sampling = Match { methods: vec!["sampling/createMessage".into()], ..Match::default() };
+    let rule = super::scope::allow("c9", "no-sampling", everybody, sampling);
+    scope.orgs[0].policies.push(Policy { effect: Effect::Deny.into(), ..rule });
+    let gateway = Gateway::start(&scope).await;
+    let auth = [("authorization", &*bearer(ENGINEER))];
+    let response = gateway.send(gateway.modern(GITHUB, &auth, "tools/call", r#""name":"echo""#)).await;
+    let mut body = response.into_body();
+    let say = streams.recv().await.unwrap();
+    let ask = |method: &str| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":41,\"method\":\"{method}\",\"params\":{{}}}}\n\n");
+    say.send(ask("sampling/createMessage")).unwrap();
+    let _answered = streams.recv().await.unwrap();
+    let refusal = upstream.seen().pop().unwrap().json();
+    assert_eq!((&refusal["id"], &refusal["error"]["code"]), (&41.into(), &(-32601).into()));
+    say.send(ask("elicitation/create")).unwrap();
+    assert!(
+        next(&mut body).await.unwrap().contains("elicitation/create"),
+        "what no rule denies arrives, what one denies does not"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_call_with_it() {
+    let (upstream, mut streams) = streaming().await;
+    let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+    let auth = [("authorization", &*bearer(ENGINEER))];
+    let response = gateway.send(gateway.modern(GITHUB, &auth, "tools/call", r#""name":"echo""#)).await;
+    let request_id = response.headers()["mcpgw-request-id"].to_str().unwrap().to_owned();
+    let say = streams.recv().await.unwrap();
+    drop(response);
+    tokio::time::timeout(Duration::from_secs(10), say.closed()).await.expect("the server learns of it");
+    let (_, ended) = gateway.record(&request_id);
+    assert_eq!(ended.outcome(), Outcome::Cancelled);
+}
+
+#[tokio::test]
+async fn stopping_ends_listening_streams_at_once_and_lets_calls_finish() {
+    let (upstream, mut streams) = streaming().await;
+    let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+    let auth = [("authorization", &*bearer(ENGINEER))];
+    let call = gateway.send(gateway.modern(GITHUB, &auth, "tools/call", r#""name":"echo""#)).await;
+    let answer = streams.recv().await.unwrap();
+    let listen = gateway.send(gateway.modern(GITHUB, &auth, "subscriptions/listen", r#""notifications":{}"#)).await;
+    let _listening = streams.recv().await.unwrap();
+    gateway.stop.cancel();
+    assert_eq!(next(&mut listen.into_body()).await, None);
+    answer.send(RESULT.into()).unwrap();
+    let mut call = call.into_body();
+    assert_eq!(next(&mut call).await.as_deref(), Some(RESULT));
+    drop(answer);
+    assert_eq!(next(&mut call).await, None);
+    gateway.running.await.unwrap().unwrap();
+}

@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use mcpgw_dataplane::app::{Addresses, App};
 use mcpgw_dataplane::config::{Config, Listen};
 use secrecy::SecretString;
@@ -10,7 +14,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, Control};
+use super::{Admin, Call, Control, Http};
 
 /// A running node; dropping it stops it and forgets its state.
 pub struct Node {
@@ -31,10 +35,28 @@ pub struct Identity {
 }
 
 impl Node {
-    /// Enrols with a fresh token and starts.
+    /// Enrols with a fresh token, starts, and waits until the first configuration is in force.
     pub async fn join(control: &Control, admin: &Admin) -> anyhow::Result<Self> {
         let token = admin.join_token().await?;
-        Self::with(control, |config| config.control_plane.join_token = Some(SecretString::from(token))).await
+        let node = Self::with(control, |config| config.control_plane.join_token = Some(SecretString::from(token))).await?;
+        node.ready().await?;
+        Ok(node)
+    }
+
+    /// Returns once `/ready` says so. The endpoint has no watch, so this asks again and again.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let (http, url) = (Http::default(), format!("http://{}/ready", self.addresses.admin));
+        let mut turn = tokio::time::interval(Duration::from_millis(10));
+        let asked = async {
+            loop {
+                turn.tick().await;
+                let probe = Call { url: url.clone(), method: Method::GET, headers: Vec::new(), body: Bytes::new() };
+                if http.send(probe).await?.status == StatusCode::OK {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), asked).await.context("the node never became ready")?
     }
 
     /// With settings of the test's own.

@@ -37,7 +37,8 @@ async fn the_inspector_calls_tools_in_each_era() {
         assert_eq!(echoed.text(), Some("hi"), "{era:?}: {echoed:?}");
     }
     let refused = inspect(&fleet.url(SERVER), None, Era::Modern, &call).await.unwrap();
-    assert_eq!(refused.http_status(), Some(401), "{refused:?}");
+    let code = refused.error.as_ref().map(|error| error.code.clone());
+    assert_eq!(code, Some(json!("auth_required")), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

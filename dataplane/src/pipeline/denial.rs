@@ -153,8 +153,8 @@ pub enum RelayDenial {
     ContentType,
     #[error("the answer is larger than {limit} bytes and has to be held")]
     TooLarge { limit: u64 },
-    #[error("the list in the answer cannot be read")]
-    UnreadableList,
+    #[error("the answer cannot be read strictly")]
+    Unreadable,
     #[error("the answer broke off")]
     Broken,
     #[error("the answer to initialize cannot be used")]
@@ -412,7 +412,7 @@ impl RelayDenial {
             Self::Encoding => bad_gateway("relay.encoding"),
             Self::ContentType => bad_gateway("relay.content_type"),
             Self::TooLarge { .. } => bad_gateway("relay.too_large"),
-            Self::UnreadableList => bad_gateway("relay.unreadable_list"),
+            Self::Unreadable => bad_gateway("relay.unreadable"),
             Self::Broken => bad_gateway("relay.broken"),
             Self::BadInitialize => bad_gateway("relay.bad_initialize"),
         }

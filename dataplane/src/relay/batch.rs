@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use mcp_gateway::snapshot::Snapshot;
 use uuid::Uuid;
 
-use super::guard::Guard;
+use super::guard::{Examined, Guard, Passage};
 use super::{Media, OK, check, collect, media, outcome, whole};
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial, RouteDenial};
@@ -99,8 +99,12 @@ async fn response(pipeline: &Pipeline, call: &Routed, answer: Response<Incoming>
         Media::Other => return Err(RelayDenial::Status(head.status).into()),
     };
     // Anything but one response would break the array.
-    outcome::of(&message).ok_or(RelayDenial::Broken)?;
-    Ok(Some(Guard::of(call).filter(&message, settings.limits.list_bytes)?.unwrap_or(message)))
+    let Examined { passage, answer } = Guard::of(call).examine(&message, settings.limits.list_bytes)?;
+    match (passage, answer) {
+        (Passage::AsItIs, Some(_)) => Ok(Some(message)),
+        (Passage::Changed(message), Some(_)) => Ok(Some(message)),
+        (Passage::Withheld(_), _) | (_, None) => Err(RelayDenial::Broken.into()),
+    }
 }
 
 /// The response on a stream. What comes before it has no place in a batch's answer and is left out.

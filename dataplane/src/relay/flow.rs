@@ -16,7 +16,7 @@ use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::Sleep;
 
 use super::standing::Lost;
-use super::{Settings, outcome};
+use super::Settings;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::route::Routed;
 use crate::pipeline::trail::{Ending, Trail};
@@ -39,16 +39,18 @@ enum Content {
 
 /// A JSON answer too large to hold: only counted.
 struct Json {
+    /// What was read before that was known.
+    held: Bytes,
     upstream: Incoming,
     idle: Duration,
     clock: Pin<Box<Sleep>>,
 }
 
 impl Flow {
-    /// A large JSON answer.
-    pub(super) fn json(upstream: Incoming, seat: Seat, idle: Duration) -> Self {
+    /// A large JSON answer, of which `held` has been read.
+    pub(super) fn json(held: Bytes, upstream: Incoming, seat: Seat, idle: Duration) -> Self {
         let clock = Box::pin(tokio::time::sleep(idle));
-        Self::new(Content::Json(Json { upstream, idle, clock }), seat)
+        Self::new(Content::Json(Json { held, upstream, idle, clock }), seat)
     }
 
     /// An event stream of `call`.
@@ -131,6 +133,9 @@ impl Drop for Flow {
 
 impl Json {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if !self.held.is_empty() {
+            return Poll::Ready(Next::Bytes(std::mem::take(&mut self.held)));
+        }
         loop {
             match Pin::new(&mut self.upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -149,9 +154,4 @@ impl Json {
             }
         }
     }
-}
-
-/// Outcome and code of a message, if it is a response.
-fn response(message: &[u8]) -> Option<(Outcome, i32)> {
-    outcome::of(message)
 }

@@ -1,22 +1,47 @@
-//! What of a server's message may reach this caller: lists lose what the caller may not use, requests that a rule denies
-//! do not arrive. Looks at a message only as far as its shape; never changes anything else.
+//! What of a server's message may reach this caller: lists lose what the caller may not use, questions to the client that
+//! a rule denies do not arrive. Looks at a message only as far as its shape; never changes anything else. What cannot be
+//! read strictly does not pass: a client may be more lenient than we are.
 
 use bytes::Bytes;
+use mcp_gateway::proto::node::v1::Outcome;
 use mcp_gateway::snapshot::{Ask, Org, Server};
-use memchr::memmem;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::lists::{self, Filtered};
 use crate::pipeline::authenticate::Principal;
 use crate::pipeline::denial::RelayDenial;
 use crate::pipeline::route::Routed;
+use crate::transport::scan::ScanError;
+use crate::transport::server_message::{self, ServerMessage};
+
+use super::outcome;
 
 /// One caller on one server.
 pub struct Guard<'a> {
     pub org: &'a Org,
     pub server: &'a Server,
     pub principal: &'a Principal,
+}
+
+/// What servers may ask of clients, in any version: the methods of [`Ask::ServerMethod`].
+const QUESTIONS: [&str; 3] = ["sampling/createMessage", "elicitation/create", "roots/list"];
+/// JSON-RPC error code for a result that asks what a rule denies: ours, like every -31000 minus an HTTP status.
+const QUESTION_DENIED: i32 = -31403;
+
+/// What becomes of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Passage {
+    AsItIs,
+    Changed(Bytes),
+    /// It is a request that a rule denies: the server is told, the client never hears of it.
+    Withheld(Forbidden),
+}
+
+/// A message that was looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Examined {
+    pub passage: Passage,
+    /// Outcome and error code as the client sees them, if the message ends a call.
+    pub answer: Option<(Outcome, i32)>,
 }
 
 /// A request of a server that a rule denies.
@@ -33,45 +58,66 @@ impl<'a> Guard<'a> {
         Self { org: call.call().org(), server: call.server(), principal: call.call().principal() }
     }
 
-    /// The message without what the caller may not use; `None` if nothing has to change.
-    pub fn filter(&self, message: &Bytes, limit: u64) -> Result<Option<Bytes>, RelayDenial> {
+    /// Whether a rule denies the caller any of the servers' questions: then no answer may pass unread.
+    pub fn denies_questions(&self) -> bool {
+        QUESTIONS.iter().any(|method| !self.may(Ask::ServerMethod(method)))
+    }
+
+    /// Judges a message; lists of more than `limit` bytes are an error.
+    pub fn examine(&self, message: &Bytes, limit: u64) -> Result<Examined, RelayDenial> {
+        let messages = server_message::read(message).map_err(|error| self.unreadable(&error))?;
+        let answer = outcome::among(&messages);
+        let denied = messages.iter().find_map(|message| {
+            let method = message.asked().find(|method| !self.may(Ask::ServerMethod(method)))?;
+            Some((message, method))
+        });
+        let passage = match (denied, messages.len()) {
+            (None, _) => return Ok(Examined { passage: self.filter(message, limit)?, answer }),
+            (Some((ServerMessage::Request { id, method }, _)), 1) => {
+                Passage::Withheld(Forbidden { id: (*id).to_owned(), method: method.clone().into_owned() })
+            }
+            (Some((ServerMessage::Result { id, .. }, method)), 1) => {
+                tracing::info!(method, server = %self.server.slug, "a result asks what a policy denies");
+                let error =
+                    format!(r#"{{"code":{QUESTION_DENIED},"message":"A policy does not allow what the server asks for"}}"#);
+                let instead = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
+                return Ok(Examined {
+                    passage: Passage::Changed(instead.into()),
+                    answer: Some((Outcome::Denied, QUESTION_DENIED)),
+                });
+            }
+            (Some(_), _) => {
+                tracing::warn!(server = %self.server.slug, "a batch of a server contains a request that a policy denies");
+                return Err(RelayDenial::Unreadable);
+            }
+        };
+        Ok(Examined { passage, answer })
+    }
+
+    fn filter(&self, message: &Bytes, limit: u64) -> Result<Passage, RelayDenial> {
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let subject = self.principal.subject();
-        let may = |ask: Ask<'_>| self.org.judge(self.server, &subject, ask).allowed;
         let filtered = lists::filter(message, most, |kind, name| match kind {
-            lists::Kind::Tool => may(Ask::Tool(name)),
-            lists::Kind::Prompt => may(Ask::Prompt(name)),
-            lists::Kind::Resource | lists::Kind::ResourceTemplate => may(Ask::Resource(name)),
+            lists::Kind::Tool => self.may(Ask::Tool(name)),
+            lists::Kind::Prompt => self.may(Ask::Prompt(name)),
+            lists::Kind::Resource | lists::Kind::ResourceTemplate => self.may(Ask::Resource(name)),
         });
         match filtered {
-            Ok(Filtered::NotAList | Filtered::Unchanged) => Ok(None),
+            Ok(Filtered::NotAList | Filtered::Unchanged) => Ok(Passage::AsItIs),
             Ok(Filtered::Changed { message, hidden }) => {
                 tracing::trace!(hidden, "a list was filtered");
-                Ok(Some(message))
+                Ok(Passage::Changed(message))
             }
             Err(lists::Error::TooLarge { .. }) => Err(RelayDenial::TooLarge { limit }),
-            Err(lists::Error::Invalid(error)) => {
-                tracing::warn!(%error, server = %self.server.slug, "a list of a server cannot be read");
-                Err(RelayDenial::UnreadableList)
-            }
+            Err(lists::Error::Invalid(error)) => Err(self.unreadable(&error)),
         }
     }
 
-    /// Whether the message is a request that a rule denies.
-    pub fn forbidden(&self, message: &[u8]) -> Option<Forbidden> {
-        #[derive(Deserialize)]
-        struct Request<'a> {
-            #[serde(borrow)]
-            id: &'a RawValue,
-            method: String,
-        }
-        // Most messages are not requests: only what could be one is parsed. An escape could hide the word.
-        let could_be = memmem::find(message, b"\"method\"").is_some() || memchr::memchr(b'\\', message).is_some();
-        if !could_be {
-            return None;
-        }
-        let request: Request<'_> = serde_json::from_slice(message).ok()?;
-        let verdict = self.org.judge(self.server, &self.principal.subject(), Ask::ServerMethod(&request.method));
-        (!verdict.allowed).then(|| Forbidden { id: request.id.get().to_owned(), method: request.method })
+    fn may(&self, ask: Ask<'_>) -> bool {
+        self.org.judge(self.server, &self.principal.subject(), ask).allowed
+    }
+
+    fn unreadable(&self, error: &ScanError) -> RelayDenial {
+        tracing::warn!(%error, server = %self.server.slug, "a message of a server cannot be read");
+        RelayDenial::Unreadable
     }
 }

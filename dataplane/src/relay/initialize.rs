@@ -1,17 +1,17 @@
 //! The legacy handshake: the server opens a session, the client gets it sealed.
 //!
-//! The one answer that is read whole although it may be a stream: what was negotiated goes into the token, and the token
-//! into the head.
+//! The one answer that is read up to its response although it may be a stream: what was negotiated goes into the token,
+//! and the token into the head.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::HeaderValue;
 use http::response::Parts;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mcp_gateway::proto::node::v1::Outcome;
 use mcp_gateway::snapshot::Snapshot;
-use serde::Deserialize;
-
-use super::{Media, OK, Settings, collect, media, outcome, passed_on, whole};
+use super::guard::{Examined, Guard, Passage};
+use super::{Media, OK, Settings, collect, media, passed_on, whole};
 use crate::pipeline::Reply;
 use crate::pipeline::authenticate::seconds_since_epoch;
 use crate::pipeline::denial::{Denial, RelayDenial, RouteDenial};
@@ -21,56 +21,88 @@ use crate::session::{self, SealError, Session};
 use crate::sse::Framer;
 use crate::transport::Version;
 use crate::transport::header::SESSION_ID;
-
-#[derive(Deserialize)]
-struct Answer {
-    result: Option<Opened>,
-}
-
-#[derive(Deserialize)]
-struct Opened {
-    #[serde(rename = "protocolVersion")]
-    protocol_version: String,
-}
+use crate::transport::server_message::{self, ServerMessage};
 
 /// Passes the answer to `initialize` on, with the session sealed where one was opened.
 pub async fn answer(call: Routed, head: &Parts, body: Incoming, config: &Snapshot, settings: &Settings) -> Result<Reply, Denial> {
-    let media = media(&head.headers);
-    let bytes = collect(body, settings.limits.sse_event_bytes, settings.timeouts.stream_idle).await?;
-    let message = match media {
-        Media::Json => bytes.clone(),
-        Media::Events => response_in(&bytes)?,
+    let (limit, idle) = (settings.limits.sse_event_bytes, settings.timeouts.stream_idle);
+    let guard = Guard::of(&call);
+    let opening = match media(&head.headers) {
+        Media::Json => {
+            let bytes = collect(body, limit, idle).await?;
+            let Examined { passage: Passage::AsItIs, answer: Some(answer) } = guard.examine(&bytes, limit)? else {
+                return Err(RelayDenial::BadInitialize.into());
+            };
+            Opening { message: bytes.clone(), bytes, answer }
+        }
+        Media::Events => {
+            let reading = first_response(body, &guard, limit);
+            tokio::time::timeout(idle, reading).await.map_err(|_elapsed| RelayDenial::Broken)??
+        }
         Media::Other => return Err(RelayDenial::ContentType.into()),
     };
-    let (outcome, error_code) = outcome::of(&message).ok_or(RelayDenial::BadInitialize)?;
+    let (outcome, error_code) = opening.answer;
     let mut headers = passed_on(&head.headers);
     if outcome != Outcome::Error {
-        headers.insert(SESSION_ID, seal(&call, head, &message, config, settings)?);
+        headers.insert(SESSION_ID, seal(&call, head, &opening.message, config, settings)?);
     }
-    Ok(whole(head.status, headers, bytes, Ending { outcome, error_code, ..OK }))
+    Ok(whole(head.status, headers, opening.bytes, Ending { outcome, error_code, ..OK }))
 }
 
-/// The response among the events of a finished stream.
-fn response_in(stream: &Bytes) -> Result<Bytes, RelayDenial> {
-    let mut framer = Framer::new(stream.len().max(1));
-    framer.push(stream.clone());
-    while let Ok(Some(event)) = framer.next_event() {
-        if let Some(data) = event.data().filter(|data| outcome::of(data).is_some()) {
-            return Ok(data);
+/// What a server said to `initialize`.
+struct Opening {
+    /// For the client: the message, or the events up to and including it.
+    bytes: Bytes,
+    message: Bytes,
+    answer: (Outcome, i32),
+}
+
+/// Reads a stream up to the response, whether or not the server closes it then. A session that does not exist yet has
+/// no way to ask anything, so requests before the response are left out.
+async fn first_response(mut body: Incoming, guard: &Guard<'_>, limit: u64) -> Result<Opening, RelayDenial> {
+    let mut framer = Framer::new(usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(chunk) = frame.map_err(|_broken| RelayDenial::Broken)?.into_data() else { continue };
+        framer.push(chunk);
+        while let Some(event) = framer.next_event().map_err(|_large| RelayDenial::TooLarge { limit })? {
+            let Some(message) = event.data().filter(|data| !data.is_empty()) else {
+                bytes.extend_from_slice(event.raw());
+                continue;
+            };
+            match guard.examine(&message, limit)? {
+                Examined { passage: Passage::Withheld(_), .. } => continue,
+                Examined { passage: Passage::Changed(_), .. } => return Err(RelayDenial::BadInitialize),
+                Examined { passage: Passage::AsItIs, answer } => {
+                    bytes.extend_from_slice(event.raw());
+                    if let Some(answer) = answer {
+                        return Ok(Opening { bytes: bytes.freeze(), message, answer });
+                    }
+                }
+            }
+            if bytes.len() as u64 > limit {
+                return Err(RelayDenial::TooLarge { limit });
+            }
         }
     }
     Err(RelayDenial::BadInitialize)
 }
 
+/// The version in the response.
+fn negotiated(message: &[u8]) -> Option<Version> {
+    server_message::read(message).ok()?.iter().find_map(|message| match message {
+        ServerMessage::Result { facts, .. } => Version::parse(facts.protocol_version.as_deref()?),
+        ServerMessage::Request { .. } | ServerMessage::Notification { .. } | ServerMessage::Error { .. } => None,
+    })
+}
+
 fn seal(call: &Routed, head: &Parts, message: &[u8], config: &Snapshot, settings: &Settings) -> Result<HeaderValue, Denial> {
-    let opened: Answer = serde_json::from_slice(message).map_err(|_unreadable| RelayDenial::BadInitialize)?;
-    let negotiated = opened.result.and_then(|result| Version::parse(&result.protocol_version));
     let upstream_id = head.headers.get(SESSION_ID).map(|id| id.to_str()).transpose();
     let issued_at = u64::try_from(seconds_since_epoch()).unwrap_or(0);
     let session = Session {
         upstream_id: upstream_id.map_err(|_not_ascii| RelayDenial::BadInitialize)?.map(Box::from),
         endpoint: call.endpoint(),
-        version: negotiated.ok_or(RelayDenial::BadInitialize)?,
+        version: negotiated(message).ok_or(RelayDenial::BadInitialize)?,
         issued_at,
         expires_at: issued_at + settings.timeouts.session.as_secs(),
     };

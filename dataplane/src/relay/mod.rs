@@ -14,10 +14,10 @@ mod standing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use mcp_gateway::proto::node::v1::Outcome;
@@ -32,12 +32,13 @@ use crate::pipeline::route::Routed;
 use crate::pipeline::trail::{Ending, Trail};
 use crate::pipeline::{Answer, Reply};
 use crate::tasks::Tasks;
+use crate::transport::scan::Message;
 use crate::transport::{Era, Operation};
 use crate::upstream::Upstreams;
 
 pub use body::Body;
 pub use flow::Flow;
-use guard::Guard;
+use guard::{Examined, Guard, Passage};
 pub use standing::Lost;
 
 /// What relaying needs beside the call.
@@ -90,15 +91,15 @@ pub async fn answer(
     if call.era() == Era::Legacy && call.operation() == Operation::Initialize {
         return initialize::answer(call, &head, body, config, settings).await;
     }
-    if body.is_end_stream() || matches!(head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
-        return Ok(whole(head.status, HeaderMap::new(), Bytes::new(), OK));
+    // What a server says to a notification or a response is for nobody.
+    let asks = call.http_method() == Method::GET || call.call().call().message().is_some_and(Message::is_request);
+    if !asks || body.is_end_stream() || matches!(head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
+        let accepted = !asks && call.http_method() == Method::POST;
+        let status = if accepted { StatusCode::ACCEPTED } else { head.status };
+        return Ok(whole(status, HeaderMap::new(), Bytes::new(), OK));
     }
     match media(&head.headers) {
-        Media::Json if call.operation() == Operation::List || is_small(&body) => json(call, &head, body, settings).await,
-        Media::Json => {
-            let (_, seat) = call.into_parts();
-            Ok(flowing(&head, Flow::json(body, seat, settings.timeouts.stream_idle)))
-        }
+        Media::Json => json(call, &head, body, settings).await,
         Media::Events => {
             tracing::trace!(request_id = trail.request_id(), "a stream begins");
             Ok(flowing(&head, Flow::events(call, body, settings).map_err(RouteDenial::from)?))
@@ -134,17 +135,53 @@ fn media(headers: &HeaderMap) -> Media {
     }
 }
 
-fn is_small(body: &Incoming) -> bool {
-    body.size_hint().exact().is_some_and(|bytes| bytes <= outcome::LOOK_AT as u64)
+/// A JSON answer: looked at whole where it is small or has to be, passed through where it is large.
+async fn json(call: Routed, head: &Parts, body: Incoming, settings: &Settings) -> Result<Reply, Denial> {
+    let guard = Guard::of(&call);
+    let (limit, idle) = (settings.limits.list_bytes, settings.timeouts.stream_idle);
+    let bytes = if call.operation() == Operation::List || guard.denies_questions() {
+        collect(body, limit, idle).await?
+    } else {
+        match gather(body, idle).await? {
+            Gathered::Whole(bytes) => bytes,
+            Gathered::Part(held, rest) => return Ok(flowing(head, Flow::json(held, rest, call.into_parts().1, idle))),
+        }
+    };
+    let Examined { passage, answer } = guard.examine(&bytes, limit)?;
+    let bytes = match passage {
+        Passage::AsItIs => bytes,
+        Passage::Changed(message) => message,
+        // A question is no answer to a call.
+        Passage::Withheld(_) => return Err(RelayDenial::Unreadable.into()),
+    };
+    let (outcome, error_code) = answer.unwrap_or((Outcome::Unknown, 0));
+    Ok(whole(head.status, passed_on(&head.headers), bytes, Ending { outcome, error_code, ..OK }))
 }
 
-/// A JSON answer that is looked at whole: a list, or one small enough to cost nothing.
-async fn json(call: Routed, head: &Parts, body: Incoming, settings: &Settings) -> Result<Reply, Denial> {
-    let bytes = collect(body, settings.limits.list_bytes, settings.timeouts.stream_idle).await?;
-    let bytes = Guard::of(&call).filter(&bytes, settings.limits.list_bytes)?.unwrap_or(bytes);
-    let (outcome, error_code) = outcome::of(&bytes).unwrap_or((Outcome::Unknown, 0));
-    let ending = Ending { outcome, error_code, ..OK };
-    Ok(whole(head.status, passed_on(&head.headers), bytes, ending))
+/// A body, read as far as it is worth holding.
+enum Gathered {
+    Whole(Bytes),
+    Part(Bytes, Incoming),
+}
+
+/// Reads a body until it ends or is too large to be looked at. A JSON answer is worth nothing before its end, so that
+/// holding it back delays nobody.
+async fn gather(mut body: Incoming, idle: Duration) -> Result<Gathered, RelayDenial> {
+    if body.size_hint().lower() > outcome::LOOK_AT as u64 {
+        return Ok(Gathered::Part(Bytes::new(), body));
+    }
+    let mut held = BytesMut::new();
+    while held.len() <= outcome::LOOK_AT {
+        let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_elapsed| RelayDenial::Broken)?;
+        let Some(frame) = frame else { return Ok(Gathered::Whole(held.freeze())) };
+        // Trailers are not passed on.
+        let Ok(bytes) = frame.map_err(|_broken| RelayDenial::Broken)?.into_data() else { continue };
+        if held.is_empty() && body.is_end_stream() {
+            return Ok(Gathered::Whole(bytes));
+        }
+        held.extend_from_slice(&bytes);
+    }
+    Ok(Gathered::Part(held.freeze(), body))
 }
 
 /// A refusal of the server's own: passed on as it is, within bounds.

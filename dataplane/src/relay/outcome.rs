@@ -1,43 +1,25 @@
-//! What an answer says of itself: a bounded look at the top level of a JSON-RPC response. Never changes a byte.
+//! What an answer says of itself: ok, an error, or a tool that failed. Never changes a byte.
 
 use mcp_gateway::proto::node::v1::Outcome;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-/// Answers up to this many bytes are looked at; what is larger is recorded as unknown.
+use crate::transport::server_message::{self, ServerMessage};
+
+/// JSON answers up to this many bytes are looked at; what is larger is recorded as unknown, unless it has to be read.
 pub const LOOK_AT: usize = 256 << 10;
 
-#[derive(Deserialize)]
-struct Answer<'a> {
-    error: Option<Error>,
-    #[serde(borrow)]
-    result: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Error {
-    #[serde(default)]
-    code: i64,
-}
-
-#[derive(Deserialize)]
-struct Verdict {
-    #[serde(default, rename = "isError")]
-    is_error: bool,
-}
-
-/// Outcome and JSON-RPC error code of a response; `None` if it is none.
+/// Outcome and JSON-RPC error code of a message; `None` if it is no response.
 pub fn of(message: &[u8]) -> Option<(Outcome, i32)> {
-    if message.len() > LOOK_AT {
-        return Some((Outcome::Unknown, 0));
-    }
-    let answer: Answer<'_> = serde_json::from_slice(message).ok()?;
-    if let Some(error) = answer.error {
-        return Some((Outcome::Error, i32::try_from(error.code).unwrap_or(0)));
-    }
-    let result = answer.result?.get();
-    let is_error = serde_json::from_str::<Verdict>(result).is_ok_and(|verdict| verdict.is_error);
-    Some((if is_error { Outcome::Error } else { Outcome::Ok }, 0))
+    among(&server_message::read(message).ok()?)
+}
+
+/// Outcome and JSON-RPC error code of the first response among `messages`.
+pub fn among(messages: &[ServerMessage<'_>]) -> Option<(Outcome, i32)> {
+    messages.iter().find_map(|message| match message {
+        ServerMessage::Error { code, .. } => Some((Outcome::Error, *code)),
+        ServerMessage::Result { facts, .. } if facts.is_error => Some((Outcome::Error, 0)),
+        ServerMessage::Result { .. } => Some((Outcome::Ok, 0)),
+        ServerMessage::Request { .. } | ServerMessage::Notification { .. } => None,
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod calls;
 mod faults;
 mod lists;
+mod questions;
 mod refusals;
 mod scope;
 mod sessions;

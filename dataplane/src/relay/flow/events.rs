@@ -15,12 +15,11 @@ use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::response;
 use crate::metrics::Metrics;
 use crate::pipeline::authenticate::{LEEWAY_SECONDS, seconds_since_epoch};
 use crate::pipeline::route::Routed;
 use crate::relay::Settings;
-use crate::relay::guard::{Forbidden, Guard};
+use crate::relay::guard::{Examined, Forbidden, Guard, Passage};
 use crate::relay::standing::{Lost, Standing};
 use crate::sse::{Event, Framer};
 use crate::tasks::{OnExit, Tasks};
@@ -36,6 +35,9 @@ pub(super) enum Next {
     Broken(Outcome),
 }
 
+/// An event that may not leave: the stream ends.
+struct Unfit;
+
 /// Bytes that leave in one write at most.
 const WRITE: usize = 64 << 10;
 /// What a silent stream says.
@@ -50,11 +52,13 @@ pub(super) struct Events {
     list_bytes: u64,
     ready: Vec<Bytes>,
     ready_bytes: usize,
-    /// Payload of the last event that had one.
-    last: Option<Bytes>,
+    /// How the call ended, once its response has passed.
+    answered: Option<(Outcome, i32)>,
     count: u32,
-    /// The server broke off; what was whole before that leaves first.
+    /// The stream cannot go on; what was whole before that leaves first.
     failed: bool,
+    /// Whether hyper had a chance to write what it holds before it hears of the failure.
+    flushed: bool,
     clocks: Clocks,
     refuser: Refuser,
     /// For streams that last until somebody ends them: the process does when it stops.
@@ -112,9 +116,10 @@ impl Events {
             list_bytes: settings.limits.list_bytes,
             ready: Vec::new(),
             ready_bytes: 0,
-            last: None,
+            answered: None,
             count: 0,
             failed: false,
+            flushed: false,
             clocks: Clocks::new(call, settings),
             refuser,
             draining: lasting.then(|| Box::pin(settings.surroundings.draining.clone().cancelled_owned())),
@@ -129,7 +134,7 @@ impl Events {
 
     /// How the call ended, if its response has passed.
     pub fn answered(&self) -> Option<(Outcome, i32)> {
-        self.last.as_deref().and_then(response)
+        self.answered
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -139,14 +144,14 @@ impl Events {
             return Poll::Ready(Next::Last(Bytes::new(), Outcome::Denied, 0));
         }
         if self.failed {
-            return Poll::Ready(self.broken());
+            return self.fail(cx);
         }
         if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Next::Last(Bytes::new(), Outcome::Ok, 0));
         }
         loop {
-            if let Err(next) = self.take_events() {
-                return Poll::Ready(next);
+            if self.take_events().is_err() {
+                return self.fail(cx);
             }
             if self.ready_bytes >= WRITE {
                 return Poll::Ready(Next::Bytes(self.take_ready()));
@@ -158,48 +163,58 @@ impl Events {
                         self.framer.push(chunk);
                     }
                 }
-                Poll::Ready(Some(Err(_))) if self.ready.is_empty() => return Poll::Ready(self.broken()),
-                Poll::Ready(Some(Err(_))) => {
-                    self.failed = true;
-                    return Poll::Ready(Next::Bytes(self.take_ready()));
-                }
-                Poll::Ready(None) => return Poll::Ready(self.finish()),
+                Poll::Ready(Some(Err(_))) => return self.fail(cx),
+                Poll::Ready(None) => return self.finish(cx),
                 Poll::Pending if !self.ready.is_empty() => return Poll::Ready(Next::Bytes(self.take_ready())),
                 Poll::Pending => return self.wait(cx),
             }
         }
     }
 
+    /// Ends the stream so that the client notices, after everything that was whole has left: an error makes hyper drop
+    /// what it has not written yet, be it the head, so it gets one turn to write.
+    fn fail(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        self.failed = true;
+        if !self.ready.is_empty() {
+            return Poll::Ready(Next::Bytes(self.take_ready()));
+        }
+        if !std::mem::replace(&mut self.flushed, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Next::Broken(self.answered().map_or(Outcome::UpstreamFailed, |(outcome, _)| outcome)))
+    }
+
     /// Moves whole events from the framer to what is ready.
-    fn take_events(&mut self) -> Result<(), Next> {
+    fn take_events(&mut self) -> Result<(), Unfit> {
         while self.ready_bytes < WRITE {
             match self.framer.next_event() {
                 Ok(Some(event)) => self.pass(event)?,
                 Ok(None) => return Ok(()),
-                Err(_too_large) => return Err(self.broken()),
+                Err(_too_large) => return Err(Unfit),
             }
         }
         Ok(())
     }
 
-    fn pass(&mut self, event: Event) -> Result<(), Next> {
+    fn pass(&mut self, event: Event) -> Result<(), Unfit> {
         let Some(data) = event.data().filter(|data| !data.is_empty()) else {
             self.say(event.into_raw());
             return Ok(());
         };
         let standing = &self.standing;
         let guard = Guard { org: standing.org(), server: standing.server(), principal: standing.principal() };
-        if let Some(forbidden) = guard.forbidden(&data) {
-            self.refuser.refuse(&forbidden);
-            return Ok(());
-        }
-        let raw = match guard.filter(&data, self.list_bytes) {
-            Ok(None) => event.into_raw(),
-            Ok(Some(filtered)) => event.with_data(&filtered).into_raw(),
-            // An unfiltered list must not leave, and an event cannot be refused: the stream ends here.
-            Err(_) => return Err(self.broken()),
+        // A message that may not leave as it is and an error have no place on a stream: it ends here.
+        let Ok(Examined { passage, answer }) = guard.examine(&data, self.list_bytes) else { return Err(Unfit) };
+        let raw = match passage {
+            Passage::AsItIs => event.into_raw(),
+            Passage::Changed(message) => event.with_data(&message).into_raw(),
+            Passage::Withheld(forbidden) => {
+                self.refuser.refuse(&forbidden);
+                return Ok(());
+            }
         };
-        self.last = Some(data);
+        self.answered = answer.or(self.answered);
         self.count += 1;
         self.say(raw);
         Ok(())
@@ -222,19 +237,13 @@ impl Events {
     }
 
     /// The server closed the stream.
-    fn finish(&mut self) -> Next {
+    fn finish(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let framer = std::mem::replace(&mut self.framer, Framer::new(0));
-        if let Some(event) = framer.finish()
-            && let Err(next) = self.pass(event)
-        {
-            return next;
+        if framer.finish().is_some_and(|event| self.pass(event).is_err()) {
+            return self.fail(cx);
         }
         let (outcome, code) = self.answered().unwrap_or((Outcome::Ok, 0));
-        Next::Last(self.take_ready(), outcome, code)
-    }
-
-    fn broken(&self) -> Next {
-        Next::Broken(self.answered().map_or(Outcome::UpstreamFailed, |(outcome, _)| outcome))
+        Poll::Ready(Next::Last(self.take_ready(), outcome, code))
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Next> {

@@ -11,7 +11,7 @@ use std::{
 
 use mcp_gateway::{proto::config::v1::UpstreamCredential, snapshot::Version};
 use tokio::sync::{Notify, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     app::Core,
-    domain::{Server, bundle::OrgRows},
+    domain::bundle::{OrgRows, credential_context},
     keys::{self, Keys},
     store::{
         self, orgs,
@@ -42,8 +42,6 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error(transparent)]
     Keys(#[from] keys::Error),
-    #[error("server {server}: its credential cannot be read: {cause}")]
-    Credential { server: Uuid, cause: String },
     #[error("pool {pool}: version {found} was overtaken by {newer} while it was read")]
     Overtaken { pool: String, found: Version, newer: Version },
     #[error("encoding was cut off")]
@@ -111,9 +109,15 @@ impl Publisher {
         let head = store.head().await?;
         let last = self.out.borrow().clone();
         let current = last.as_ref().filter(|last| last.head == head && last.scopes.keys().eq(&voids.pools));
-        let (head, scopes) = match current {
-            Some(last) => (last.head, last.scopes.clone()),
-            None => self.rebuild(&voids.pools).await?,
+        let rebuilt = match current {
+            Some(last) => Ok((last.head, last.scopes.clone())),
+            None => self.rebuild(&voids.pools).await,
+        };
+        // What is void is told whatever happens to the rest.
+        let ((head, scopes), failure) = match (rebuilt, &last) {
+            (Ok(rebuilt), _) => (rebuilt, None),
+            (Err(error), Some(last)) => ((last.head, last.scopes.clone()), Some(error)),
+            (Err(error), None) => return Err(error),
         };
         let beside = besides(&voids, last.as_deref());
         let news = Published { head, scopes, beside, voids: Arc::new(voids) };
@@ -121,7 +125,7 @@ impl Publisher {
             self.metrics.published(head.version);
             self.out.send_replace(Some(Arc::new(news)));
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     async fn rebuild(&mut self, pools: &BTreeSet<String>) -> Result<(Head, Scopes), Error> {
@@ -149,12 +153,13 @@ impl Publisher {
             None => (Parts::new(), store::publish::all_orgs(&mut tx).await?),
         };
         for id in ids {
-            let Some(rows) = orgs::rows(&mut tx, id).await? else {
+            let Some(mut rows) = orgs::rows(&mut tx, id).await? else {
                 parts.remove(&id);
                 continue;
             };
             let keys = store::publish::api_keys(&mut tx, id).await?;
-            parts.insert(id, Arc::new(build::org_part(&rows, self.credentials(&rows)?, keys)));
+            let credentials = self.credentials(&mut rows)?;
+            parts.insert(id, Arc::new(build::org_part(&rows, credentials, keys)));
         }
         tx.commit().await.map_err(store::Error::from)?;
         self.parts = parts;
@@ -195,20 +200,26 @@ impl Publisher {
         encoded.await.ok().flatten().ok_or(Error::CutOff)
     }
 
-    fn credentials(&self, rows: &OrgRows) -> Result<Vec<UpstreamCredential>, Error> {
-        let open = |server: &Server| {
-            let credential = server.credential.as_ref()?;
+    /// The credentials of an organisation's servers. A server whose credential no key opens is switched off: it must not stop the others.
+    fn credentials(&self, rows: &mut OrgRows) -> Result<Vec<UpstreamCredential>, Error> {
+        let mut credentials = Vec::new();
+        for server in &mut rows.servers {
+            let Some(credential) = &server.credential else { continue };
             let id = server.id.to_string();
-            let unreadable = |cause: String| Error::Credential { server: server.id, cause };
-            let value = self.core.custody.open(&crate::domain::bundle::credential_context(&id), &credential.wrapped);
-            let value = value.map_err(|error| unreadable(error.to_string()));
-            Some(value.and_then(|value| {
-                let value = String::from_utf8(value.to_vec()).ok(); // the error would show the value
-                let value = value.ok_or_else(|| unreadable("it is not text".into()))?;
-                Ok(UpstreamCredential { id: id.clone(), header: credential.header.clone(), value })
-            }))
-        };
-        rows.servers.iter().filter_map(open).collect()
+            let value = match self.core.custody.open(&credential_context(&id), &credential.wrapped) {
+                Ok(value) => String::from_utf8(value.to_vec()).ok(), // the error would show the value
+                Err(keys::Error::Unreadable) => None,
+                Err(error) => return Err(error.into()),
+            };
+            match value {
+                Some(value) => credentials.push(UpstreamCredential { id, header: credential.header.clone(), value }),
+                None => {
+                    error!(server.id = id, "server {id} is switched off: no key opens its credential; set it again");
+                    (server.credential, server.disabled) = (None, true);
+                }
+            }
+        }
+        Ok(credentials)
     }
 }
 

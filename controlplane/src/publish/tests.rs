@@ -223,6 +223,35 @@ async fn tokens_and_sessions_are_void_while_they_could_still_be_good() {
 }
 
 #[tokio::test]
+async fn a_credential_that_no_key_opens_switches_off_its_server_and_nothing_else() {
+    let mut replica = Replica::on(&database().await).await;
+    replica.change(org(1), ORG).await;
+    replica.change(org(1), SERVER).await;
+    replica.change(org(1), SERVER).await;
+    let broken = "UPDATE mcp_servers SET credential_header = 'authorization', credential_wrapped = 'rubbish' WHERE org_id = $1 AND slug = 's0'";
+    replica.change(org(1), broken).await;
+    let published = replica.refresh().await;
+    let snapshot = compiled(&replica, &published.scopes["default"]);
+    assert!(snapshot.server_by_slug("org1", "s0").is_none() && snapshot.server_by_slug("org1", "s1").is_some());
+}
+
+#[tokio::test]
+async fn what_is_void_is_told_even_if_nothing_else_can_be() {
+    let mut replica = Replica::on(&database().await).await;
+    replica.change(org(1), ORG).await;
+    replica.change(org(1), KEY).await;
+    let before = replica.refresh().await;
+    replica.change(org(1), REVOKE).await;
+    replica.change(org(1), SERVER).await;
+    // A row that this version does not understand, written by something else.
+    sqlx::query("UPDATE mcp_servers SET endpoints = '{}'").execute(replica.core.store.pool()).await.unwrap();
+    assert!(replica.publisher.refresh().await.is_err());
+    let after = replica.out.borrow().clone().unwrap();
+    assert_eq!((&after.scopes, after.head), (&before.scopes, before.head));
+    assert_ne!(after.beside, before.beside);
+}
+
+#[tokio::test]
 async fn late_commit_lower_version_is_not_lost() {
     let mut replica = Replica::on(&database().await).await;
     replica.change(org(1), ORG).await;

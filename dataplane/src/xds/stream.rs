@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::machine::{About, Action, Backoff, Event, Lost, Machine};
 use super::{Stats, store};
@@ -32,8 +33,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const MAX_RESPONSE: usize = 16 << 20;
 /// Messages that may wait for the connection: the seven first requests, and an answer per response.
 const OUTBOUND: usize = 64;
-/// gRPC's own way to say when to come back.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Keeps `live` up to date.
 pub struct Client {
@@ -245,7 +244,6 @@ fn ended(status: &Status) -> Lost {
         tracing::warn!("the discovery stream failed: {}", whole(status));
         return Lost::Failed;
     }
-    let pushback = status.metadata().get(PUSHBACK).and_then(|value| value.to_str().ok()?.parse().ok());
-    tracing::info!("the control plane takes no more streams for now");
-    Lost::Busy { retry_after: pushback.map(Duration::from_millis) }
+    tracing::info!("the control plane is busy: {}", status.message());
+    Lost::Busy { retry_after: status.get_details_retry_info().and_then(|retry| retry.retry_delay) }
 }

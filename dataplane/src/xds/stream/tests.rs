@@ -238,6 +238,16 @@ async fn a_revocation_is_in_force_and_on_disk_when_it_is_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_busy_control_plane_says_when_to_come_back() {
+    use tonic_types::ErrorDetails;
+    let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
+    let busy = Status::with_error_details(Code::ResourceExhausted, "too many streams", details);
+    assert_eq!(ended(&busy), Lost::Busy { retry_after: Some(Duration::from_secs(7)) });
+    assert_eq!(ended(&Status::resource_exhausted("")), Lost::Busy { retry_after: None });
+    assert_eq!(ended(&Status::unavailable("")), Lost::Failed);
+}
+
+#[tokio::test]
 async fn fresh_credentials_open_a_new_stream() {
     let mut rig = Rig::start().await;
     let mut talk = rig.talk().await;

@@ -8,6 +8,7 @@ mod architecture;
 mod configs;
 mod conformance;
 mod direct_peers;
+mod distribution;
 mod peers;
 mod stock_xds;
 mod versions;

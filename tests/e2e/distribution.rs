@@ -61,7 +61,8 @@ async fn a_configuration_that_does_not_compile_is_reported_and_the_last_good_one
     let good = fleet.allow(RULE).await.unwrap();
     let key = fleet.key(&["tester"]).await.unwrap();
     let (http, url) = (Http::default(), fleet.url(SERVER));
-    assert_eq!(call(&http, &url, &key).await.text().as_deref(), Some("tool_0"));
+    let served = call(&http, &url, &key).await;
+    assert_eq!(served.text().as_deref(), Some("tool_0"), "{served:?}");
 
     // The API refuses such a server; only somebody at the database can break it.
     change(&fleet, "UPDATE mcp_servers SET transport = 99").await;
@@ -74,7 +75,8 @@ async fn a_configuration_that_does_not_compile_is_reported_and_the_last_good_one
     change(&fleet, "UPDATE mcp_servers SET transport = 1").await;
     let repaired = fleet.allow(Rule { name: "other", ..RULE }).await.unwrap();
     let served = call(&http, &url, &key).await;
-    assert_eq!(fleet.admin.record(served.request_id()).await.unwrap().config_version, repaired);
+    let record = fleet.admin.record(served.request_id()).await.unwrap();
+    assert_eq!(record.config_version, repaired, "{record:?}");
     self::problems(&fleet.admin, <[String]>::is_empty).await;
 }
 

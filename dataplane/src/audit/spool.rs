@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use mcp_gateway::proto::node::v1::{AuditEvent, Decided, audit_event::Event};
+use mcp_gateway::proto::node::v1::{AuditEvent, Decided, Ended, audit_event::Event};
 use prost::Message;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -31,6 +31,14 @@ pub enum Class {
     Audit,
     /// Everything else: refused first.
     Access,
+}
+
+/// That a call's first frame is written, and where: its second frame goes there too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// As stamped, in microseconds since the Unix epoch.
+    decided_at_us: i64,
+    lane: usize,
 }
 
 /// How large the spool may become. All sizes in bytes.
@@ -164,21 +172,23 @@ impl Spool {
         Ok(Self { writers, ..spool })
     }
 
-    /// Writes one event. `Ok` means that a killed process does not lose it.
-    /// An `Ended` counts as class audit whatever `class` says: its `Decided` was written, and half a call is worse than none.
-    pub fn append(&self, class: Class, event: &AuditEvent) -> Result<(), SpoolError> {
-        let class = if matches!(event.event, Some(Event::Ended(_))) { Class::Audit } else { class };
-        self.with_writer(|writer| self.write(writer, class, &event.encode_to_vec()))
+    /// Stamps `decided_at_us` (it never goes back within a lane) and writes the frame. `Ok` means that a killed process does not lose it.
+    pub fn append_decided(&self, class: Class, mut decided: Decided) -> Result<Recorded, SpoolError> {
+        let lane = lane_of_this_thread(self.writers.len());
+        let mut writer = locked(&self.writers[lane]);
+        decided.decided_at_us = writer.stamp();
+        let recorded = Recorded { decided_at_us: decided.decided_at_us, lane };
+        let event = AuditEvent { event: Some(Event::Decided(decided)) };
+        self.write(&mut writer, class, &event.encode_to_vec())?;
+        Ok(recorded)
     }
 
-    /// Stamps `decided_at_us` (it never goes back within a lane) and writes the frame. Returns the stamp, which `Ended` repeats.
-    pub fn append_decided(&self, class: Class, mut decided: Decided) -> Result<i64, SpoolError> {
-        self.with_writer(|writer| {
-            decided.decided_at_us = writer.stamp();
-            let at = decided.decided_at_us;
-            let event = AuditEvent { event: Some(Event::Decided(decided)) };
-            self.write(writer, class, &event.encode_to_vec()).map(|()| at)
-        })
+    /// Writes the second frame of a call into the lane of the first, whichever thread ends it: the end never overtakes the beginning.
+    /// It counts as class audit whatever the call is: half a call is worse than none.
+    pub fn append_ended(&self, recorded: Recorded, mut ended: Ended) -> Result<(), SpoolError> {
+        ended.decided_at_us = recorded.decided_at_us;
+        let event = AuditEvent { event: Some(Event::Ended(ended)) };
+        self.write(&mut locked(&self.writers[recorded.lane]), Class::Audit, &event.encode_to_vec())
     }
 
     /// What waits for the control plane.
@@ -236,10 +246,6 @@ impl Spool {
         if self.percent_full() < ALERT_PERCENT && self.alerted.swap(false, Relaxed) {
             tracing::info!(spool.bytes = self.bytes.load(Relaxed), "the audit spool has room again");
         }
-    }
-
-    fn with_writer<T>(&self, write: impl FnOnce(&mut Writer) -> T) -> T {
-        write(&mut locked(&self.writers[lane_of_this_thread(self.writers.len())]))
     }
 
     /// The one way of a payload to the disk; the lane's lock is held.

@@ -8,8 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mcp_gateway::proto::config::v1::AuditFullAction;
-use mcp_gateway::proto::node::v1::audit_event::Event;
-use mcp_gateway::proto::node::v1::{AuditClass, AuditEvent, Decided, Decision, Ended, Outcome};
+use mcp_gateway::proto::node::v1::{AuditClass, Decided, Decision, Ended, Outcome};
 use mcp_gateway::snapshot::{Org, Server, Snapshot, Verdict};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -17,7 +16,7 @@ use uuid::Uuid;
 use super::authenticate::Principal;
 use super::denial::{Denial, RecordDenial, Wire};
 use super::route::Routed;
-use crate::audit::{Class, Spool, SpoolError};
+use crate::audit::{Class, Recorded, Spool, SpoolError};
 use crate::metrics::Metrics;
 use crate::upstream;
 
@@ -51,8 +50,8 @@ pub struct Ending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// With the moment that both frames name, if the first one was written.
-    Decided(Option<i64>),
+    /// With where the first frame is, if it was written.
+    Decided(Option<Recorded>),
     Ended,
 }
 
@@ -244,7 +243,7 @@ impl Trail {
 
     /// Writes the second frame. Later calls do nothing: an answer ends once.
     pub fn end(&mut self, ending: Ending) {
-        let State::Decided(stamp) = self.state else { return };
+        let State::Decided(recorded) = self.state else { return };
         self.state = State::Ended;
         let total = self.started.elapsed();
         self.ended.outcome = ending.outcome.into();
@@ -254,10 +253,9 @@ impl Trail {
         self.ended.total_us = micros(total);
         self.ended.ended_at_us = wall_clock_us();
         self.recorder.metrics.ended(&self.label, ending.outcome, total.as_secs_f64());
-        let Some(stamp) = stamp else { return };
-        self.ended.decided_at_us = stamp;
-        let event = AuditEvent { event: Some(Event::Ended(std::mem::take(&mut self.ended))) };
-        if let Err(error) = self.recorder.spool.append(Class::Audit, &event) {
+        let Some(recorded) = recorded else { return };
+        let ended = std::mem::take(&mut self.ended);
+        if let Err(error) = self.recorder.spool.append_ended(recorded, ended) {
             self.recorder.metrics.records_lost.inc();
             tracing::error!(%error, request_id = self.request_id(), "the end of a call could not be recorded");
         }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use mcp_gateway::proto::node::v1::node_service_server::{NodeService, NodeServiceServer};
 use mcp_gateway::proto::node::v1::{
-    AuditEvent, AuditFrame, Ended, RenewRequest, RenewResponse, ReportStatusRequest, ReportStatusResponse, audit_event::Event,
+    AuditEvent, AuditFrame, Decided, RenewRequest, RenewResponse, ReportStatusRequest, ReportStatusResponse, audit_event::Event,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -172,15 +172,15 @@ impl Rig {
 
 fn id(frame: &AuditFrame) -> u64 {
     match prost::Message::decode(&frame.payload[..]) {
-        Ok(AuditEvent { event: Some(Event::Ended(ended)) }) => ended.request_id.parse().unwrap(),
+        Ok(AuditEvent { event: Some(Event::Decided(decided)) }) => decided.request_id.parse().unwrap(),
         other => panic!("{other:?}"),
     }
 }
 
 fn append(spool: &Spool, ids: std::ops::RangeInclusive<u64>) {
     let append = |id: u64| {
-        let event = Event::Ended(Ended { request_id: id.to_string(), ended_at_us: 1, ..Ended::default() });
-        spool.append(Class::Audit, &AuditEvent { event: Some(event) }).unwrap();
+        let decided = Decided { request_id: id.to_string(), ..Decided::default() };
+        spool.append_decided(Class::Audit, decided).unwrap();
     };
     // From two threads, so that two lanes are used.
     std::thread::scope(|scope| {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use mcp_gateway::proto::node::v1::{AuditFrame, Ended};
+use mcp_gateway::proto::node::v1::AuditFrame;
 
 use super::*;
 
@@ -16,17 +16,13 @@ fn open_with(dir: &Path, limits: Limits) -> Spool {
     Spool::open(dir, Uuid::now_v7(), 1, limits).unwrap()
 }
 
-fn ended(id: &str) -> AuditEvent {
-    AuditEvent { event: Some(Event::Ended(Ended { request_id: id.into(), ended_at_us: 7, ..Ended::default() })) }
-}
-
 fn decided(id: &str) -> Decided {
     Decided { request_id: id.into(), ..Decided::default() }
 }
 
 fn append(spool: &Spool, ids: impl IntoIterator<Item = u64>) {
     for id in ids {
-        spool.append(Class::Audit, &ended(&id.to_string())).unwrap();
+        spool.append_decided(Class::Audit, decided(&id.to_string())).unwrap();
     }
 }
 
@@ -225,9 +221,10 @@ fn a_full_spool_refuses_access_first_then_everything_and_recovers() {
     let spool = open_with(dir.path(), Limits { max_bytes: 64 << 10, segment_bytes: 4 << 10 });
     let access = || spool.append_decided(Class::Access, decided("1"));
     let audit = || spool.append_decided(Class::Audit, decided("1"));
+    let call = access().unwrap();
     while access().is_ok() {}
     assert!(matches!(access(), Err(SpoolError::Shed)));
-    spool.append(Class::Access, &ended("1")).expect("the end of a call that was recorded");
+    spool.append_ended(call, Ended::default()).expect("the end of a call that was recorded");
     audit().expect("room is kept for class audit");
     while audit().is_ok() {}
     assert!(matches!(audit(), Err(SpoolError::Full { max_bytes: 65536 })));
@@ -244,8 +241,8 @@ fn a_full_spool_refuses_access_first_then_everything_and_recovers() {
 fn what_does_not_fit_a_frame_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
-    let huge = ended(&"x".repeat(frame::MAX_PAYLOAD));
-    assert!(matches!(spool.append(Class::Audit, &huge), Err(SpoolError::TooLarge { .. })));
+    let huge = decided(&"x".repeat(frame::MAX_PAYLOAD));
+    assert!(matches!(spool.append_decided(Class::Audit, huge), Err(SpoolError::TooLarge { .. })));
     assert_eq!(spool.backlog().frames, 0);
 }
 
@@ -256,7 +253,7 @@ fn a_disk_that_refuses_leaves_no_half_frame_and_is_used_again_when_it_recovers()
     // A file where the lane's directory belongs: creating the segment fails, whoever we are.
     let in_the_way = dir.path().join(spool.boot().to_string());
     fs::write(&in_the_way, "").unwrap();
-    assert!(matches!(spool.append(Class::Audit, &ended("1")), Err(SpoolError::Io { .. })));
+    assert!(matches!(spool.append_decided(Class::Audit, decided("1")), Err(SpoolError::Io { .. })));
     assert_eq!((spool.backlog().bytes, spool.counters().disk_errors.load(Relaxed)), (0, 1));
     fs::remove_file(&in_the_way).unwrap();
     append(&spool, 1..=2);
@@ -267,7 +264,7 @@ fn a_disk_that_refuses_leaves_no_half_frame_and_is_used_again_when_it_recovers()
 fn stamps_never_go_back() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
-    let stamps: Vec<i64> = (0..100).map(|_| spool.append_decided(Class::Audit, decided("1")).unwrap()).collect();
+    let stamps: Vec<i64> = (0..100).map(|_| spool.append_decided(Class::Audit, decided("1")).unwrap().decided_at_us).collect();
     assert!(stamps.is_sorted());
     let frames = read(&only_lane(&spool)).unwrap();
     let on_disk: Vec<i64> = frames
@@ -278,6 +275,19 @@ fn stamps_never_go_back() {
         })
         .collect();
     assert_eq!(on_disk, stamps);
+}
+
+#[test]
+fn both_frames_of_a_call_share_a_lane_whichever_thread_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), Uuid::now_v7(), 3, LIMITS).unwrap();
+    let ended = |id: u64| Ended { request_id: id.to_string(), ..Ended::default() };
+    for id in 0..20 {
+        let call = spool.append_decided(Class::Audit, decided(&id.to_string())).unwrap();
+        std::thread::scope(|scope| scope.spawn(|| spool.append_ended(call, ended(id)).unwrap()).join().unwrap());
+    }
+    let lane = only_lane(&spool);
+    assert_eq!(ids(&read(&lane).unwrap()), (0..20).flat_map(|id| [id, id]).collect::<Vec<_>>());
 }
 
 #[test]

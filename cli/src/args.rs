@@ -47,7 +47,7 @@ pub struct Page {
     #[arg(long, default_value_t = 100)]
     limit: usize,
     /// Go on where an earlier list stopped
-    #[arg(long, value_name = "TOKEN", default_value = "")]
+    #[arg(long, value_name = "TOKEN", default_value = "", allow_hyphen_values = true)]
     page_token: String,
 }
 

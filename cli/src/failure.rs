@@ -81,7 +81,7 @@ pub fn describe(error: &anyhow::Error) -> String {
         _ => None,
     });
     let Some(status) = status else {
-        return format!("error: {error:#}");
+        return format!("error: {}", chain(error));
     };
     let mut text = format!("error: {}: {}", code_name(status.code()), status.message());
     let details = status.get_error_details();
@@ -95,6 +95,19 @@ pub fn describe(error: &anyhow::Error) -> String {
     }
     for link in details.help().map(|it| it.links.as_slice()).unwrap_or_default() {
         let _ = write!(text, "\n  {}: {}", link.description, link.url);
+    }
+    text
+}
+
+/// The message with its causes; many messages repeat their cause already.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            let _ = write!(text, ": {cause}");
+        }
     }
     text
 }
@@ -141,6 +154,15 @@ mod tests {
             "error: INVALID_ARGUMENT: 2 problems\n  server.endpoints: at least one\n  server_id: 1 to 63 characters"
         );
         assert_eq!(exit_code(&error), 2);
+    }
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_again() {
+        let busy = || std::io::Error::other("address in use");
+        let error = anyhow::Error::new(busy()).context(format!("listening on :80: {}", busy()));
+        assert_eq!(describe(&error), "error: listening on :80: address in use");
+        let error = anyhow::Error::new(busy()).context("listening on :80");
+        assert_eq!(describe(&error), "error: listening on :80: address in use");
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Admin {
         };
         let answer = AuthServiceClient::new(cx.channel().await?).login(request).await.map_err(|status| match status.code() {
             Code::Unauthenticated => Failure::Refused(format!(
-                "this database has an owner whose password is not ours: give it with --owner-email and --owner-password-file ({})",
+                "cannot sign in as {}: give the owner's credential with --owner-email and --owner-password-file",
                 owner.email
             )),
             _ => Failure::from(status),

@@ -25,7 +25,7 @@ pub struct Announcement {
     pub nodes: String,
     /// Where the data lies.
     pub data_dir: String,
-    /// The owner that this start created.
+    /// The owner, while nobody can know the password yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
     /// How to try the demo.
@@ -42,6 +42,7 @@ pub struct Trial {
     pub curl: String,
     pub mcp_json: serde_json::Value,
     pub login: String,
+    pub why: String,
 }
 
 impl Trial {
@@ -51,13 +52,18 @@ impl Trial {
         let server = json!({ "type": "http", "url": url, "headers": { "Authorization": authorization } });
         Self {
             curl: curl(&url, &authorization),
-            // `servers` is what VS Code reads, `mcpServers` what Claude and most others do.
-            mcp_json: json!({ "servers": { "demo": server }, "mcpServers": { "demo": server } }),
-            login: format!("mcpgw login {} --endpoint {admin} --gateway {gateway} --org demo", owner.email),
+            mcp_json: json!({ "mcpServers": { "demo": server } }),
+            login: format!("{} login {} --endpoint {admin} --gateway {gateway} --org demo", program(), owner.email),
+            why: format!("{} why REQUEST_ID", program()),
             url,
             api_key: demo.key,
         }
     }
+}
+
+/// Ourselves as we were called, so that what is pasted into the same shell works.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "mcpgw".into())
 }
 
 /// A tool call that can be pasted into a shell.
@@ -94,16 +100,18 @@ impl Announcement {
         ] {
             let _ = writeln!(text, "  {what:<16} {place}");
         }
-        if let Some(Owner { email, password }) = &self.owner {
-            let _ = write!(text, "\nThe owner, shown this once:\n\n  {email}\n  {password}\n");
+        if let Some(Owner { email, password, .. }) = &self.owner {
+            let password = if password.is_empty() { "with the password that was given" } else { password };
+            let once = if self.demo.is_some() { "" } else { ", shown this once" };
+            let _ = write!(text, "\nThe owner{once}:\n\n  {email}\n  {password}\n");
         }
         if let Some(trial) = &self.demo {
             let config = serde_json::to_string_pretty(&trial.mcp_json).unwrap_or_default();
             let _ = write!(
                 text,
-                "\nCall a tool:\n\n{}\n\nThen ask why it was allowed, with the Mcpgw-Request-Id of the answer:\n\n{}\nmcpgw why REQUEST_ID\n\n\
-                 An MCP client's configuration (VS Code reads `servers` in .vscode/mcp.json, Claude `mcpServers` in .mcp.json):\n\n{config}\n",
-                trial.curl, trial.login
+                "\nCall a tool:\n\n{}\n\nThen ask why it was allowed, with the Mcpgw-Request-Id of the answer:\n\n{}\n{}\n\n\
+                 An MCP client's configuration (.mcp.json of Claude; VS Code's .vscode/mcp.json says `servers` instead of `mcpServers`):\n\n{config}\n",
+                trial.curl, trial.login, trial.why
             );
         }
         text.push_str("\nCtrl-C stops everything.\n");

@@ -52,7 +52,7 @@ pub async fn run(out: Output, args: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let home = Home::open(&args.data_dir.map_or_else(config::state_dir, Ok)?)?;
     let plan = Plan::new(args.settings)?;
-    let owner = Owner::load_or_make(&args.owner, &home)?;
+    let owner = Owner::load_or_make(&args.owner, &home, Plan::has_joined(&home)?)?;
     let mut database = tokio::select! {
         started = Database::start(&home, args.database_url, args.pg_bin) => started?,
         () = signals.next() => return Ok(()),

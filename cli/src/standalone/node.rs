@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use mcpgw_controlplane::app::{Addresses, Opened};
 use mcpgw_dataplane::app::App as DataPlane;
 use mcpgw_dataplane::live::Live;
-use mcpgw_dataplane::node::Identity;
 use tokio_util::sync::CancellationToken;
 
 use super::Signals;
@@ -15,7 +14,7 @@ use super::admin::Admin;
 use super::announce::{Announcement, Trial};
 use super::demo::{self, DemoFlags};
 use super::home::Home;
-use super::owner::Owner;
+use super::owner::{Origin, Owner};
 use super::plan::{Plan, reachable};
 use crate::output::Output;
 
@@ -65,7 +64,7 @@ impl Node<'_> {
     /// A bound data plane, with a join token if it has not joined yet.
     async fn build(&self) -> anyhow::Result<DataPlane> {
         let mut config = self.plan.data_plane(self.home, self.addresses.node)?;
-        if Identity::load(&config.state_dir)?.is_none() {
+        if !Plan::has_joined(self.home)? {
             let admin = Admin::sign_in(self.home, self.addresses.admin, self.owner).await?;
             config.control_plane.join_token = Some(admin.join_token().await?.into());
             admin.end().await?;
@@ -86,6 +85,8 @@ impl Node<'_> {
         } else {
             None
         };
+        // Shown once; again only by a start that follows one which was cut off, and with a demo, where it is part of it.
+        let show_owner = first_start || self.demo.demo || self.owner.origin == Origin::Saved;
         let announcement = Announcement {
             gateway,
             admin,
@@ -93,7 +94,7 @@ impl Node<'_> {
             health: format!("http://{}", reachable(health)),
             nodes: format!("https://{}", reachable(self.addresses.node)),
             data_dir: self.home.dir().display().to_string(),
-            owner: first_start.then(|| self.owner.clone()),
+            owner: show_owner.then(|| self.owner.for_display()),
             demo,
         };
         self.out.value(&announcement, || announcement.text())?;

@@ -30,21 +30,48 @@ pub struct OwnerFlags {
 pub struct Owner {
     pub email: String,
     pub password: String,
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+/// Where the password comes from, which says whether it may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// A file of somebody who knows it.
+    Given,
+    /// A start that was cut off before it showed it, or one with a demo.
+    #[default]
+    Saved,
+    /// Made up now; only good if the database has no owner yet.
+    New,
 }
 
 impl Owner {
-    /// The credential that flags give, or the saved one, or a new one that is saved.
-    pub fn load_or_make(flags: &OwnerFlags, home: &Home) -> anyhow::Result<Self> {
+    /// The credential that flags give, or the saved one, or a new one. That is saved while it is needed: until the node
+    /// has joined.
+    pub fn load_or_make(flags: &OwnerFlags, home: &Home, joined: bool) -> anyhow::Result<Self> {
+        let email = flags.owner_email.clone();
         if let Some(file) = &flags.owner_password_file {
-            return Ok(Self { email: flags.owner_email.clone(), password: prompt::secret_file(file)? });
+            return Ok(Self { email, password: prompt::secret_file(file)?, origin: Origin::Given });
         }
         let path = home.dir().join(FILE);
         if path.exists() {
             return read(&path);
         }
-        let made = Self { email: flags.owner_email.clone(), password: make_up(18) };
-        home.write_secret(FILE, &serde_json::to_string_pretty(&made)?)?;
+        let made = Self { email, password: make_up(18), origin: Origin::New };
+        if !joined {
+            home.write_secret(FILE, &serde_json::to_string_pretty(&made)?)?;
+        }
         Ok(made)
+    }
+
+    /// The same without a password that somebody else chose.
+    pub fn for_display(&self) -> Self {
+        let mut shown = self.clone();
+        if self.origin == Origin::Given {
+            shown.password.clear();
+        }
+        shown
     }
 
     /// Forgets the saved credential.

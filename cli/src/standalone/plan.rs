@@ -9,9 +9,13 @@ use clap::Args as Flags;
 use figment::value::{Dict, Value};
 use mcpgw_controlplane::config::Config as ControlPlane;
 use mcpgw_dataplane::config::{Config as DataPlane, Overrides};
+use mcpgw_dataplane::node::Identity;
 
 use super::home::Home;
 use super::owner::Owner;
+
+/// The data plane's part of the data directory.
+const NODE: &str = "node";
 
 /// Where things listen, and the settings files of the planes.
 #[derive(Debug, Clone, Flags)]
@@ -72,13 +76,18 @@ impl Plan {
         Ok(ControlPlane::load(self.settings.config.as_deref(), flags)?)
     }
 
+    /// Whether the node of this data directory has joined a control plane.
+    pub fn has_joined(home: &Home) -> anyhow::Result<bool> {
+        Ok(Identity::load(&home.private_dir(NODE)?)?.is_some())
+    }
+
     /// The data plane's settings, for a control plane that listens at `node`.
     pub fn data_plane(&self, home: &Home, node: SocketAddr) -> anyhow::Result<DataPlane> {
         let flags = Overrides {
             listen: Some(self.listen),
             public_url: Some(self.public_url.clone()),
             admin_listen: Some(self.settings.health_listen),
-            state_dir: Some(home.private_dir("node")?),
+            state_dir: Some(home.private_dir(NODE)?),
         };
         let mut config = mcpgw_dataplane::config::load(self.settings.config.as_deref(), flags)?;
         config.control_plane.endpoints = vec![format!("https://{}", reachable(node))];

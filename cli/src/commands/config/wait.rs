@@ -28,6 +28,6 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let deadline = args.timeout + SLACK;
     let arrived =
         cx.call_within(deadline, ConfigVersionServiceClient::new, request, async |c, r| c.wait_config_version(r).await).await?;
-    eprintln!("{} connected nodes run version {} or later", arrived.nodes.len(), args.version);
+    eprintln!("every connected node runs version {} or later: {}", args.version, arrived.nodes.len());
     cx.out.many(&arrived.nodes)
 }

@@ -21,7 +21,7 @@ pub struct Args {
     #[command(flatten)]
     fields: Fields,
     /// Refuse if it has changed since this etag was read [default: read now]
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     etag: Option<String>,
     #[command(flatten)]
     change: Change,

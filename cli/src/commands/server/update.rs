@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "credential_header")]
     no_credential: bool,
     /// Refuse if it has changed since this etag was read [default: read now]
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     etag: Option<String>,
     #[command(flatten)]
     change: Change,

@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(value_name = "USER")]
     id: String,
     /// Refuse if it has changed since this etag was read
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
     etag: String,
     #[command(flatten)]
     change: Change,

@@ -43,7 +43,8 @@ conformance-record: ## Run the official suite directly against the backend and r
 size: ## Files over 400 lines and functions over the lint's limit
 	@git ls-files '*.rs' | grep -vE '(^|/)tests?(/|\.rs)' | xargs wc -l | awk '$$2 != "total" && $$1 > 400 { print; found = 1 } END { exit found }'
 
-doc: ## Reference of every crate, in target/doc
+doc: ## Write docs/API.md from proto/, and the reference of every crate in target/doc
+	@cargo run --locked --quiet -p mcpgw-tests --bin mcpgw-api-reference
 	@cargo doc --workspace --no-deps --locked
 
 images: ## Build the container images

@@ -7,6 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[test]
+fn the_api_reference_is_what_the_protos_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/API.md");
+    let written = fs::read_to_string(path).expect("docs/API.md");
+    assert!(written == mcpgw_tests::reference::markdown(), "docs/API.md is behind proto/: run `make doc`");
+}
+
 struct Step {
     line: usize,
     indent: usize,

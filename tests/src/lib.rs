@@ -11,4 +11,5 @@ pub mod demo;
 pub mod fleet;
 pub mod foreign;
 pub mod peers;
+pub mod reference;
 pub mod serve;

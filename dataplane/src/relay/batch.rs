@@ -74,7 +74,7 @@ async fn one(pipeline: &Pipeline, call: Authenticated, config: &Snapshot, trail:
     let call = route::resolve(call, config)?;
     trail.mark(Stage::Route);
     trail.decided(&call)?;
-    let answer = pipeline.upstreams().send(&call, trail).await?;
+    let answer = pipeline.upstreams().ask(&call, trail).await?;
     trail.status(answer.status());
     let response = response(pipeline, &call, answer).await?;
     let (outcome, error_code) = response.as_deref().and_then(outcome::of).unwrap_or((OK.outcome, 0));

@@ -3,6 +3,7 @@
 //! Events that are ready together leave in one write. Dropping it means that the client went away.
 
 mod events;
+mod source;
 
 use std::io;
 use std::pin::Pin;
@@ -15,13 +16,14 @@ use hyper::body::Incoming;
 use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::Sleep;
 
-use super::standing::Lost;
 use super::Settings;
+use super::standing::Lost;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::route::Routed;
 use crate::pipeline::trail::{Ending, Trail};
 
 use events::{Events, Next};
+pub(super) use source::Source;
 
 /// A body that is being relayed.
 pub struct Flow {
@@ -54,7 +56,7 @@ impl Flow {
     }
 
     /// An event stream of `call`.
-    pub(super) fn events(call: Routed, upstream: Incoming, settings: &Settings) -> Result<Self, Lost> {
+    pub(super) fn events(call: Routed, upstream: Source, settings: &Settings) -> Result<Self, Lost> {
         let events = Events::new(&call, upstream, settings)?;
         let (_, seat) = call.into_parts();
         Ok(Self::new(Content::Events(Box::new(events)), seat))

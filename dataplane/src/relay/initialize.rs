@@ -3,13 +3,6 @@
 //! The one answer that is read up to its response although it may be a stream: what was negotiated goes into the token,
 //! and the token into the head.
 
-use bytes::{Bytes, BytesMut};
-use http::header::HeaderValue;
-use http::response::Parts;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use mcp_gateway::proto::node::v1::Outcome;
-use mcp_gateway::snapshot::Snapshot;
 use super::guard::{Examined, Guard, Passage};
 use super::{Media, OK, Settings, collect, media, passed_on, whole};
 use crate::pipeline::Reply;
@@ -22,6 +15,13 @@ use crate::sse::Framer;
 use crate::transport::Version;
 use crate::transport::header::SESSION_ID;
 use crate::transport::server_message::{self, ServerMessage};
+use bytes::{Bytes, BytesMut};
+use http::header::HeaderValue;
+use http::response::Parts;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use mcp_gateway::proto::node::v1::Outcome;
+use mcp_gateway::snapshot::Snapshot;
 
 /// Passes the answer to `initialize` on, with the session sealed where one was opened.
 pub async fn answer(call: Routed, head: &Parts, body: Incoming, config: &Snapshot, settings: &Settings) -> Result<Reply, Denial> {

@@ -34,10 +34,11 @@ use crate::pipeline::{Answer, Reply};
 use crate::tasks::Tasks;
 use crate::transport::scan::Message;
 use crate::transport::{Era, Operation};
-use crate::upstream::Upstreams;
+use crate::upstream::{Sent, Upstreams, Waiting};
 
 pub use body::Body;
 pub use flow::Flow;
+use flow::Source;
 use guard::{Examined, Guard, Passage};
 pub use standing::Lost;
 
@@ -76,13 +77,11 @@ enum Media {
 }
 
 /// Turns the server's answer into the client's.
-pub async fn answer(
-    call: Routed,
-    response: Response<Incoming>,
-    config: &Snapshot,
-    settings: &Settings,
-    trail: &Trail,
-) -> Result<Reply, Denial> {
+pub async fn answer(call: Routed, sent: Sent, config: &Snapshot, settings: &Settings, trail: &Trail) -> Result<Reply, Denial> {
+    let response = match sent {
+        Sent::Answered(response) => response,
+        Sent::Waiting(waiting) => return silent(call, waiting, settings),
+    };
     let (head, body) = response.into_parts();
     check(&head)?;
     if !head.status.is_success() {
@@ -102,10 +101,17 @@ pub async fn answer(
         Media::Json => json(call, &head, body, settings).await,
         Media::Events => {
             tracing::trace!(request_id = trail.request_id(), "a stream begins");
-            Ok(flowing(&head, Flow::events(call, body, settings).map_err(RouteDenial::from)?))
+            Ok(flowing(&head, Flow::events(call, Source::Flowing(body), settings).map_err(RouteDenial::from)?))
         }
         Media::Other => Err(RelayDenial::ContentType.into()),
     }
+}
+
+/// A stream whose server has not even sent a head: the client gets one, and keep-alives.
+fn silent(call: Routed, waiting: Waiting, settings: &Settings) -> Result<Reply, Denial> {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    Ok(flowing(&head, Flow::events(call, Source::Awaited(waiting), settings).map_err(RouteDenial::from)?))
 }
 
 const OK: Ending = Ending { outcome: Outcome::Ok, error_code: 0, bytes: 0, events: 0 };

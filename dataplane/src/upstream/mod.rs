@@ -5,6 +5,8 @@
 
 mod headers;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,23 @@ const IDLE_FOR: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Upstreams {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// How long the head of a stream is waited for before the client gets its own: servers that hold theirs back until the
+/// first event are in use, and the client must neither time out nor look disconnected.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The stream's own bound ends the wait before this does.
+const LONGEST_WAIT: Duration = Duration::from_hours(48);
+
+/// A head that is still awaited. Dropping it drops the request.
+pub type Waiting = Pin<Box<dyn Future<Output = Result<Response<Incoming>, Fault>> + Send + Sync>>;
+
+/// What came of sending a call.
+pub enum Sent {
+    /// The head of the answer.
+    Answered(Response<Incoming>),
+    /// A stream whose server has said nothing yet.
+    Waiting(Waiting),
 }
 
 /// Why there is no answer. None of it reaches the client in words: the causes are logged.
@@ -67,19 +86,26 @@ impl Upstreams {
         Self { client }
     }
 
-    /// Sends the call and waits for the head of its answer, at most the server's call timeout.
-    pub async fn send(&self, call: &Routed, trail: &mut Trail) -> Result<Response<Incoming>, Fault> {
-        let mut request = Request::new(Full::new(call.body()));
-        *request.method_mut() = call.http_method().clone();
-        *request.uri_mut() = call.url().clone();
-        *request.headers_mut() = headers::outgoing(call);
-        let sent = Instant::now();
-        let answer = self.dispatch(request, call.timeout()).await;
-        trail.upstream_answered(sent.elapsed());
-        if let Err(fault) = &answer {
-            tracing::warn!(request_id = trail.request_id(), error = %chain(fault), "a server failed");
+    /// Sends the call and waits for the head of its answer, at most the server's call timeout. A stream of notifications
+    /// may have none until there is something to say: it is handed on while it is still waited for.
+    pub async fn send(&self, call: &Routed, trail: &mut Trail) -> Result<Sent, Fault> {
+        if call.http_method() != Method::GET {
+            return self.ask(call, trail).await.map(Sent::Answered);
         }
-        answer
+        let (this, request) = (self.clone(), request(call));
+        let mut waiting: Waiting = Box::pin(async move { this.dispatch(request, LONGEST_WAIT).await });
+        let sent = Instant::now();
+        match tokio::time::timeout(PATIENCE, &mut waiting).await {
+            Ok(answer) => answered(answer, sent, trail).map(Sent::Answered),
+            Err(_elapsed) => Ok(Sent::Waiting(waiting)),
+        }
+    }
+
+    /// Sends the call and waits for the head of its answer.
+    pub async fn ask(&self, call: &Routed, trail: &mut Trail) -> Result<Response<Incoming>, Fault> {
+        let sent = Instant::now();
+        let answer = self.dispatch(request(call), call.timeout()).await;
+        answered(answer, sent, trail)
     }
 
     /// Tells a server something that no client waits for: the answer is dropped.
@@ -100,6 +126,22 @@ impl Upstreams {
             Err(_) => Err(Fault::Slow { server, after: timeout }),
         }
     }
+}
+
+fn request(call: &Routed) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(call.body()));
+    *request.method_mut() = call.http_method().clone();
+    *request.uri_mut() = call.url().clone();
+    *request.headers_mut() = headers::outgoing(call);
+    request
+}
+
+fn answered(answer: Result<Response<Incoming>, Fault>, sent: Instant, trail: &mut Trail) -> Result<Response<Incoming>, Fault> {
+    trail.upstream_answered(sent.elapsed());
+    if let Err(fault) = &answer {
+        tracing::warn!(request_id = trail.request_id(), error = %chain(fault), "a server failed");
+    }
+    answer
 }
 
 /// Where a call went, for records and logs: scheme, host, port and path, never a query.

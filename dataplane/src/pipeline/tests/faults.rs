@@ -150,6 +150,7 @@ async fn an_answer_that_is_no_mcp_is_not_passed_on() {
     let upstream = Upstream::start(|_| json("<html>")).await;
     let gateway = Gateway::start(&Scope::at(upstream.address)).await;
     let answer = call(&gateway).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (502, -32603), "{answer:?}");
     let (_, ended) = gateway.record(answer.request_id());
-    assert_eq!(ended.outcome(), Outcome::Unknown, "said to be JSON, and recorded as what cannot be told: {answer:?}");
+    assert_eq!(ended.outcome(), Outcome::UpstreamFailed, "{answer:?}");
 }

@@ -7,6 +7,7 @@ mod questions;
 mod refusals;
 mod scope;
 mod sessions;
+mod silence;
 mod streams;
 mod tokens;
 mod wire;

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Uri};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::source::Source;
 use crate::metrics::Metrics;
 use crate::pipeline::authenticate::{LEEWAY_SECONDS, seconds_since_epoch};
 use crate::pipeline::route::Routed;
@@ -45,7 +44,7 @@ const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// An event stream from a server to a client.
 pub(super) struct Events {
-    upstream: Incoming,
+    upstream: Source,
     framer: Framer,
     standing: Standing,
     /// The largest list that is held to be filtered.
@@ -94,7 +93,7 @@ struct Refuser {
 }
 
 impl Events {
-    pub fn new(call: &Routed, upstream: Incoming, settings: &Settings) -> Result<Self, Lost> {
+    pub fn new(call: &Routed, upstream: Source, settings: &Settings) -> Result<Self, Lost> {
         let sender = call.call();
         let standing =
             Standing::register(settings.live.clone(), sender.principal().clone(), sender.org().clone(), sender.server().clone())?;
@@ -156,12 +155,10 @@ impl Events {
             if self.ready_bytes >= WRITE {
                 return Poll::Ready(Next::Bytes(self.take_ready()));
             }
-            match Pin::new(&mut self.upstream).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
+            match self.upstream.poll(cx) {
+                Poll::Ready(Some(Ok(chunk))) => {
                     self.clocks.last_heard = Instant::now();
-                    if let Ok(chunk) = frame.into_data() {
-                        self.framer.push(chunk);
-                    }
+                    self.framer.push(chunk);
                 }
                 Poll::Ready(Some(Err(_))) => return self.fail(cx),
                 Poll::Ready(None) => return self.finish(cx),

@@ -70,3 +70,29 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mcp_gateway::proto::node::v1::Decided;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::audit::{Class, Limits};
+    use crate::node::testing::{Ca, Desk};
+
+    #[tokio::test]
+    async fn a_report_says_what_the_node_runs_and_what_waits_in_its_spool() {
+        let ca = Arc::new(Ca::new());
+        let desk = Desk::new(&ca);
+        let control = desk.open().await;
+        let (uplink, _identity) = control.uplink(ca.identity());
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Arc::new(Spool::open(dir.path(), Uuid::now_v7(), 1, Limits::default()).unwrap());
+        spool.append_decided(Class::Audit, Decided::default()).unwrap();
+        let live = Arc::new(Live::new().unwrap());
+        Report { live, spool, open_streams: Arc::new(AtomicU32::new(3)) }.send(&uplink).await;
+        let report = desk.report.borrow().clone().expect("a report");
+        assert_eq!((report.epoch, report.version, report.digest.len()), (0, 0, 0), "nothing applied yet");
+        assert_eq!((report.spool_frames, report.open_streams, report.build.as_str()), (1, 3, BUILD));
+    }
+}

@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use mcp_gateway::proto::node::v1::{ManifestKey, NodeCredentials};
+use mcp_gateway::proto::node::v1::node_service_server::{NodeService, NodeServiceServer};
+use mcp_gateway::proto::node::v1::{
+    ManifestKey, NodeCredentials, RenewRequest, RenewResponse, ReportStatusRequest, ReportStatusResponse, ShipRequest,
+    ShipResponse,
+};
 use mcp_gateway::seal::{PoolKey, seal_pool_key};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa,
@@ -15,9 +21,11 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::enrol::now;
 use super::identity::{Identity, Keys};
@@ -84,6 +92,47 @@ impl Ca {
             .identity(TlsIdentity::from_pem(chain, key.serialize_pem()))
             .client_ca_root(Certificate::from_pem(self.issuer.pem()))
             .client_auth_optional(true)
+    }
+}
+
+/// The part of a control plane that renews certificates and takes status reports.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    ca: Arc<Ca>,
+    pub renewals: Arc<AtomicU32>,
+    /// The last status report.
+    pub report: watch::Sender<Option<ReportStatusRequest>>,
+}
+
+impl Desk {
+    pub fn new(ca: &Arc<Ca>) -> Self {
+        Self { ca: Arc::clone(ca), renewals: Arc::default(), report: watch::Sender::new(None) }
+    }
+
+    pub async fn open(&self) -> ControlPlane {
+        ControlPlane::start(&self.ca, Routes::new(NodeServiceServer::new(self.clone()))).await
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Desk {
+    type ShipStream = Pin<Box<dyn Stream<Item = Result<ShipResponse, Status>> + Send>>;
+
+    async fn ship(&self, _: Request<Streaming<ShipRequest>>) -> Result<Response<Self::ShipStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        assert!(request.peer_certs().is_some_and(|certificates| !certificates.is_empty()), "over mutual TLS");
+        self.renewals.fetch_add(1, Relaxed);
+        let request = request.into_inner();
+        let credentials = self.ca.credentials(&request.csr, &request.hpke_public_key, (-60, 7200));
+        Ok(Response::new(RenewResponse { credentials: Some(credentials) }))
+    }
+
+    async fn report_status(&self, request: Request<ReportStatusRequest>) -> Result<Response<ReportStatusResponse>, Status> {
+        self.report.send_replace(Some(request.into_inner()));
+        Ok(Response::new(ReportStatusResponse {}))
     }
 }
 

@@ -2,8 +2,9 @@
 //! Frames of a lane are consecutive and chained. Never reads frames: the reader does.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU64,
@@ -222,10 +223,10 @@ impl Writer {
     }
 
     fn create(lane: &Lane, first_seq: u64) -> io::Result<Segment> {
-        fs::create_dir_all(&lane.dir)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&lane.dir)?;
         let path = lane.dir.join(segment_name(first_seq));
         // Not exclusive: an attempt that failed after creating the file left it empty.
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         file.set_len(0)?;
         locked(&lane.segments).insert(first_seq, path);
         Ok(Segment { file, length: 0 })

@@ -79,6 +79,17 @@ fn frames_come_back_in_order_and_chained_over_segments() {
 }
 
 #[test]
+fn records_are_readable_by_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    append(&spool, 1..=1);
+    let segment = only_lane(&spool).segments()[0].clone();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&segment), mode(segment.parent().unwrap())), (0o600, 0o700));
+}
+
+#[test]
 fn a_killed_process_loses_nothing_that_was_appended() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());

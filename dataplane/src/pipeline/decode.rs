@@ -82,14 +82,36 @@ async fn collect(body: Incoming, most: usize, deadline: Duration) -> Result<Byte
     let too_large = DecodeDenial::TooLarge { limit: most };
     // Refused unread where the length says so.
     if body.size_hint().lower() > most as u64 {
+        linger(body).await;
         return Err(too_large);
     }
-    match tokio::time::timeout(deadline, Limited::new(body, most).collect()).await {
+    let mut body = body;
+    match tokio::time::timeout(deadline, Limited::new(&mut body, most).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            linger(body).await;
+            Err(too_large)
+        }
         Ok(Err(_broken)) => Err(DecodeDenial::Broken),
         Err(_elapsed) => Err(DecodeDenial::Slow),
     }
+}
+
+/// Takes in some more of a body that is refused for its size: closing a connection while the client still sends loses it
+/// the answer.
+async fn linger(mut body: Incoming) {
+    const MOST: usize = 16 << 20;
+    const LONGEST: Duration = Duration::from_secs(2);
+    let mut taken = 0;
+    let rest = async {
+        while taken < MOST
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            taken += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Whoever sends more, or slower, will not hear why.
+    let _ = tokio::time::timeout(LONGEST, rest).await;
 }
 
 impl Decoded {

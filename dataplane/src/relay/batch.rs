@@ -9,8 +9,9 @@ use hyper::body::Incoming;
 use mcp_gateway::snapshot::Snapshot;
 use uuid::Uuid;
 
+use super::gather::collect;
 use super::guard::{Examined, Guard, Passage};
-use super::{Media, OK, check, collect, media, outcome, whole};
+use super::{Media, OK, check, media, outcome, whole};
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial, RouteDenial};
 use crate::pipeline::route::{self, Routed};

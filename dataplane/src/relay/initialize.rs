@@ -3,8 +3,9 @@
 //! The one answer that is read up to its response although it may be a stream: what was negotiated goes into the token,
 //! and the token into the head.
 
+use super::gather::collect;
 use super::guard::{Examined, Guard, Passage};
-use super::{Media, OK, Settings, collect, media, passed_on, whole};
+use super::{Media, OK, Settings, media, passed_on, whole};
 use crate::pipeline::Reply;
 use crate::pipeline::authenticate::seconds_since_epoch;
 use crate::pipeline::denial::{Denial, RelayDenial, RouteDenial};

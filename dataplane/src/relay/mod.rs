@@ -6,19 +6,18 @@
 pub mod batch;
 mod body;
 mod flow;
+mod gather;
 mod guard;
 mod initialize;
 mod outcome;
 mod standing;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
 use http::{Method, Response, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use mcp_gateway::proto::node::v1::Outcome;
 use mcp_gateway::snapshot::Snapshot;
@@ -39,6 +38,7 @@ use crate::upstream::{Sent, Upstreams, Waiting};
 pub use body::Body;
 pub use flow::Flow;
 use flow::Source;
+use gather::{Gathered, collect};
 use guard::{Examined, Guard, Passage};
 pub use standing::Lost;
 
@@ -148,7 +148,7 @@ async fn json(call: Routed, head: &Parts, body: Incoming, settings: &Settings) -
     let bytes = if call.operation() == Operation::List || guard.denies_questions() {
         collect(body, limit, idle).await?
     } else {
-        match gather(body, idle).await? {
+        match gather::gather(body, idle).await? {
             Gathered::Whole(bytes) => bytes,
             Gathered::Part(held, rest) => return Ok(flowing(head, Flow::json(held, rest, call.into_parts().1, idle))),
         }
@@ -162,32 +162,6 @@ async fn json(call: Routed, head: &Parts, body: Incoming, settings: &Settings) -
     };
     let (outcome, error_code) = answer.unwrap_or((Outcome::Unknown, 0));
     Ok(whole(head.status, passed_on(&head.headers), bytes, Ending { outcome, error_code, ..OK }))
-}
-
-/// A body, read as far as it is worth holding.
-enum Gathered {
-    Whole(Bytes),
-    Part(Bytes, Incoming),
-}
-
-/// Reads a body until it ends or is too large to be looked at. A JSON answer is worth nothing before its end, so that
-/// holding it back delays nobody.
-async fn gather(mut body: Incoming, idle: Duration) -> Result<Gathered, RelayDenial> {
-    if body.size_hint().lower() > outcome::LOOK_AT as u64 {
-        return Ok(Gathered::Part(Bytes::new(), body));
-    }
-    let mut held = BytesMut::new();
-    while held.len() <= outcome::LOOK_AT {
-        let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_elapsed| RelayDenial::Broken)?;
-        let Some(frame) = frame else { return Ok(Gathered::Whole(held.freeze())) };
-        // Trailers are not passed on.
-        let Ok(bytes) = frame.map_err(|_broken| RelayDenial::Broken)?.into_data() else { continue };
-        if held.is_empty() && body.is_end_stream() {
-            return Ok(Gathered::Whole(bytes));
-        }
-        held.extend_from_slice(&bytes);
-    }
-    Ok(Gathered::Part(held.freeze(), body))
 }
 
 /// A refusal of the server's own: passed on as it is, within bounds.
@@ -215,16 +189,6 @@ fn lost_session(status: StatusCode, body: &[u8]) -> bool {
     const WORDS: [&str; 4] = ["session not found", "no valid session", "unknown session", "invalid session"];
     let text = || String::from_utf8_lossy(body).to_ascii_lowercase();
     status == StatusCode::NOT_FOUND || (status == StatusCode::BAD_REQUEST && WORDS.iter().any(|words| text().contains(words)))
-}
-
-/// Reads a body whole, at most `limit` bytes and `deadline` long.
-async fn collect(body: Incoming, limit: u64, deadline: Duration) -> Result<Bytes, RelayDenial> {
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    match tokio::time::timeout(deadline, Limited::new(body, most).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RelayDenial::TooLarge { limit }),
-        Ok(Err(_)) | Err(_) => Err(RelayDenial::Broken),
-    }
 }
 
 /// Headers of an answer that mean something to a client.

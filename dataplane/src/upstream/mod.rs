@@ -25,9 +25,10 @@ use crate::pipeline::trail::Trail;
 
 pub(crate) use headers::outgoing;
 
-/// Idle connections kept per server address, and for how long.
+/// Idle connections kept per server address.
 const IDLE_PER_HOST: usize = 256;
-const IDLE_FOR: Duration = Duration::from_secs(60);
+/// Less than the 5 s after which Node and uvicorn close idle connections: a call must not meet a closing one.
+const IDLE_FOR: Duration = Duration::from_secs(4);
 
 /// Pooled connections to servers.
 #[derive(Clone)]

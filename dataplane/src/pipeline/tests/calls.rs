@@ -3,7 +3,7 @@
 use mcp_gateway::proto::node::v1::{AuditClass, Decision, Outcome, Via};
 
 use super::scope::{ENGINEER, GITHUB, OPEN, Scope, UPSTREAM_SECRET, bearer};
-use super::world::{Gateway, Upstream, events, result};
+use super::world::{Gateway, Upstream, events, modern_body, result};
 
 #[tokio::test]
 async fn a_modern_call_travels_without_the_callers_credential_and_leaves_both_frames() {
@@ -53,4 +53,29 @@ async fn events_stream_through_unchanged_and_their_outcome_is_seen() {
     let (decided, ended) = gateway.record(answer.request_id());
     assert_eq!((decided.via(), &*decided.subject), (Via::Anonymous, "anonymous"));
     assert_eq!((ended.outcome(), ended.events), (Outcome::Error, 2));
+}
+
+#[tokio::test]
+async fn a_name_longer_than_ordinary_header_limits_still_travels() {
+    let upstream = Upstream::start(|seen| result(seen, r#"{"contents":[]}"#)).await;
+    let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+    let uri = format!("repo://acme/{}", "x".repeat(20_000));
+    let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "resources/read"), ("mcp-name", &*uri)];
+    let body = modern_body("resources/read", &format!(r#""uri":"{uri}""#));
+    let answer = gateway.ask(gateway.post(OPEN, &headers, body)).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.headers);
+    assert_eq!(upstream.seen()[0].header("mcp-name"), Some(&*uri));
+    assert_eq!(gateway.record(answer.request_id()).0.name.len(), 2048, "cut in the record");
+}
+
+#[tokio::test]
+async fn http2_clients_are_served_like_any_other() {
+    use http_body_util::{BodyExt, Full};
+    let upstream = Upstream::start(|seen| result(seen, "{}")).await;
+    let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let client = hyper_util::client::legacy::Client::builder(executor).http2_only(true).build_http::<Full<bytes::Bytes>>();
+    let response = client.request(gateway.modern(OPEN, &[], "tools/call", r#""name":"echo""#)).await.unwrap();
+    assert_eq!((response.version(), response.status().as_u16()), (http::Version::HTTP_2, 200));
+    assert!(!response.into_body().collect().await.unwrap().to_bytes().is_empty());
 }

@@ -95,8 +95,9 @@ fn pieces(text: String) -> Response<Body> {
 #[tokio::test]
 async fn json_of_unknown_length_is_looked_at_while_it_is_small_and_passes_through_when_it_is_large() {
     for (size, outcome) in [(10, Outcome::Error), (5_000, Outcome::Error), (600_000, Outcome::Unknown)] {
-        let text =
-            move |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"{}","isError":true}}}}"#, "x".repeat(size));
+        let text = move |id: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"{}","isError":true}}}}"#, "x".repeat(size))
+        };
         let upstream = Upstream::start(move |seen| pieces(text(&seen.id()))).await;
         let gateway = Gateway::start(&Scope::at(upstream.address)).await;
         let answer = call(&gateway).await;

@@ -212,6 +212,8 @@ async fn bodies_over_the_servers_limit_are_refused_before_they_are_read() {
     let body = modern_body("tools/call", &format!(r#""name":"echo","arguments":{{"x":"{}"}}"#, "y".repeat(4096)));
     let answer = gateway.ask(gateway.post(OPEN, &[], body)).await;
     expect(&answer, 413, -31413, "too large");
+    let answer = gateway.ask(gateway.post(OPEN, &[], vec![b'['; 9 << 20])).await;
+    expect(&answer, 413, -31413, "far too large, and still told so");
     assert!(upstream.seen().is_empty());
 }
 

@@ -165,6 +165,30 @@ async fn a_client_that_leaves_takes_its_call_with_it() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_before_the_answer_begins_takes_its_call_with_it_too() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Gateway::start(&Scope::at(silent.local_addr().unwrap())).await;
+    let body = super::world::modern_body("tools/list", "");
+    let head = format!(
+        "POST /servers/{}/mcp HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\naccept: */*\r\n\
+         mcp-protocol-version: 2026-07-28\r\nmcp-method: tools/list\r\ncontent-length: {}\r\n\r\n{body}",
+        super::scope::OPEN,
+        body.len()
+    );
+    let mut client = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(head.as_bytes()).await.unwrap();
+    let (mut upstream, _) = silent.accept().await.unwrap();
+    let mut seen = vec![0; 16];
+    upstream.read_exact(&mut seen).await.unwrap();
+    drop(client);
+    let gone = tokio::time::timeout(Duration::from_secs(10), upstream.read_to_end(&mut seen)).await;
+    gone.expect("the server's connection is closed").unwrap();
+    let (decided, ended) = gateway.records().pop().unwrap();
+    assert_eq!((&*decided.method, ended.unwrap().outcome()), ("tools/list", Outcome::Cancelled));
+}
+
+#[tokio::test]
 async fn stopping_ends_listening_streams_at_once_and_lets_calls_finish() {
     let (upstream, mut streams) = streaming().await;
     let gateway = Gateway::start(&Scope::at(upstream.address)).await;

@@ -85,7 +85,7 @@ fn versions(rows: Vec<ChangeRow>) -> Vec<Wire> {
     let mut found: Vec<Wire> = Vec::new();
     for row in rows {
         let (epoch, version) = (row.epoch.cast_unsigned(), row.version.cast_unsigned());
-        if !found.last().is_some_and(|last| (last.epoch, last.version) == (epoch, version)) {
+        if found.last().is_none_or(|last| (last.epoch, last.version) != (epoch, version)) {
             found.push(Wire {
                 name: format!("configVersions/{version}"),
                 version,

@@ -1,0 +1,159 @@
+//! One administrator's walk through the whole API. Every RPC in the descriptor set must be on it: a new one without a call here
+//! fails the test.
+
+use std::collections::BTreeSet;
+
+use mcp_gateway::proto::{
+    admin::v1::{self as admin, *},
+    config::v1::{Effect, Endpoint, Match, Subjects},
+};
+use uuid::Uuid;
+
+use crate::testing::{Client, Running};
+
+const ACME: &str = "organizations/acme";
+const PASSWORD: &str = "a password of hers";
+
+#[tokio::test]
+async fn every_rpc_of_the_contract_is_called_and_answers() {
+    let running = Running::start().await;
+    let client = running.owner().await;
+    history(&client).await;
+    people(&client).await;
+    traffic(&running, &client).await;
+    fleet(&running, &client).await;
+    delete(&client).await;
+    sign_out(&client).await;
+
+    let pool = prost_reflect::DescriptorPool::decode(mcp_gateway::proto::DESCRIPTORS).unwrap();
+    let services = pool.services().filter(|service| service.package_name() == "mcpgw.admin.v1");
+    let methods = services.flat_map(|s| s.methods().map(|m| format!("/{}/{}", s.full_name(), m.name())).collect::<Vec<_>>());
+    let called = client.called();
+    let missing: BTreeSet<String> = methods.filter(|method| !called.contains(method)).collect();
+    assert!(missing.is_empty(), "no test calls {missing:#?}");
+}
+
+async fn history(client: &Client) {
+    let mut orgs = organization_service_client::OrganizationServiceClient::new(client.clone());
+    let create = CreateOrganizationRequest { organization_id: "acme".into(), ..Default::default() };
+    let made = orgs.create_organization(create).await.unwrap().into_inner();
+    orgs.get_organization(GetOrganizationRequest { name: ACME.into() }).await.unwrap();
+    orgs.list_organizations(ListOrganizationsRequest::default()).await.unwrap();
+    let organization = Some(Organization { display_name: "Acme".into(), ..made.clone() });
+    orgs.update_organization(UpdateOrganizationRequest { organization, ..Default::default() }).await.unwrap();
+
+    let mut versions = config_version_service_client::ConfigVersionServiceClient::new(client.clone());
+    let name = format!("configVersions/{}", made.config_version);
+    versions.get_config_version(GetConfigVersionRequest { name }).await.unwrap();
+    versions.list_config_versions(ListConfigVersionsRequest::default()).await.unwrap();
+    let wait = WaitConfigVersionRequest { version: made.config_version, timeout: None };
+    assert_eq!(versions.wait_config_version(wait).await.unwrap().into_inner().nodes, []);
+}
+
+async fn people(client: &Client) {
+    let mut users = user_service_client::UserServiceClient::new(client.clone());
+    let user = Some(User { email: "ann@example.com".into(), ..Default::default() });
+    let create = CreateUserRequest { user, password: PASSWORD.into(), ..Default::default() };
+    let ann = users.create_user(create).await.unwrap().into_inner();
+    users.get_user(GetUserRequest { name: ann.name.clone() }).await.unwrap();
+    users.list_users(ListUsersRequest::default()).await.unwrap();
+    let user = Some(User { display_name: "Ann".into(), ..ann.clone() });
+    users.update_user(UpdateUserRequest { user, ..Default::default() }).await.unwrap();
+    let password = SetPasswordRequest { name: ann.name.clone(), new_password: "another password".into(), ..Default::default() };
+    users.set_password(password).await.unwrap();
+
+    let mut members = membership_service_client::MembershipServiceClient::new(client.clone());
+    let membership = Some(Membership { user: ann.name.clone(), role: Role::Member.into(), ..Default::default() });
+    let create = CreateMembershipRequest { parent: ACME.into(), membership, ..Default::default() };
+    let place = members.create_membership(create).await.unwrap().into_inner();
+    members.get_membership(GetMembershipRequest { name: place.name.clone() }).await.unwrap();
+    members.list_memberships(ListMembershipsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    let membership = Some(Membership { role: Role::Auditor.into(), ..place.clone() });
+    members.update_membership(UpdateMembershipRequest { membership, ..Default::default() }).await.unwrap();
+    members.delete_membership(DeleteMembershipRequest { name: place.name, ..Default::default() }).await.unwrap();
+    users.delete_user(DeleteUserRequest { name: ann.name, ..Default::default() }).await.unwrap();
+}
+
+async fn traffic(running: &Running, client: &Client) {
+    let mut servers = server_service_client::ServerServiceClient::new(client.clone());
+    let endpoints = vec![Endpoint { url: "https://mcp.example.com/mcp".into(), weight: 0 }];
+    let server = Some(Server { endpoints, ..Default::default() });
+    let create = CreateServerRequest { parent: ACME.into(), server_id: "github".into(), server, ..Default::default() };
+    let server = servers.create_server(create).await.unwrap().into_inner();
+    servers.get_server(GetServerRequest { name: server.name.clone() }).await.unwrap();
+    servers.list_servers(ListServersRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    let server = Some(Server { display_name: "GitHub".into(), ..server });
+    servers.update_server(UpdateServerRequest { server, ..Default::default() }).await.unwrap();
+
+    let mut policies = policy_service_client::PolicyServiceClient::new(client.clone());
+    let policy = Policy {
+        effect: Effect::Allow.into(),
+        subjects: Some(Subjects { roles: vec!["engineer".into()], ..Default::default() }),
+        servers: vec!["github".into()],
+        r#match: Some(Match { tools: vec!["search_*".into()], ..Default::default() }),
+        ..Default::default()
+    };
+    let create =
+        CreatePolicyRequest { parent: ACME.into(), policy_id: "engineers".into(), policy: Some(policy), ..Default::default() };
+    let policy = policies.create_policy(create).await.unwrap().into_inner();
+    policies.get_policy(GetPolicyRequest { name: policy.name.clone() }).await.unwrap();
+    policies.list_policies(ListPoliciesRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    let policy = Some(Policy { servers: vec!["*".into()], ..policy });
+    policies.update_policy(UpdatePolicyRequest { policy, ..Default::default() }).await.unwrap();
+
+    let mut keys = api_key_service_client::ApiKeyServiceClient::new(client.clone());
+    let api_key = Some(ApiKey { policy_roles: vec!["engineer".into()], ..Default::default() });
+    let create = CreateApiKeyRequest { parent: ACME.into(), api_key, ..Default::default() };
+    let key = keys.create_api_key(create).await.unwrap().into_inner().api_key.unwrap();
+    keys.get_api_key(GetApiKeyRequest { name: key.name.clone() }).await.unwrap();
+    keys.list_api_keys(ListApiKeysRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    let api_key = Some(ApiKey { display_name: "CI".into(), ..key.clone() });
+    keys.update_api_key(UpdateApiKeyRequest { api_key, ..Default::default() }).await.unwrap();
+    keys.revoke_api_key(RevokeApiKeyRequest { name: key.name.clone(), ..Default::default() }).await.unwrap();
+    keys.delete_api_key(DeleteApiKeyRequest { name: key.name, ..Default::default() }).await.unwrap();
+
+    let request_id = Uuid::now_v7();
+    let row = "INSERT INTO request_logs (request_id, decided_at, node_id, boot_id, lane, seq, class, org_id, decision) \
+               SELECT $1, now(), $1, $1, 0, 1, 1, id, 1 FROM organizations WHERE slug = 'acme'";
+    sqlx::query(row).bind(request_id).execute(&mut running.sql().await).await.unwrap();
+    let mut logs = log_service_client::LogServiceClient::new(client.clone());
+    logs.list_audit_logs(ListAuditLogsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    let listed = logs.list_request_logs(ListRequestLogsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    assert_eq!(listed.into_inner().request_logs.len(), 1);
+    logs.get_request_log(GetRequestLogRequest { request_id: request_id.to_string() }).await.unwrap();
+}
+
+async fn fleet(running: &Running, client: &Client) {
+    let mut tokens = join_token_service_client::JoinTokenServiceClient::new(client.clone());
+    let create = CreateJoinTokenRequest { join_token: Some(JoinToken::default()), ..Default::default() };
+    let token = tokens.create_join_token(create).await.unwrap().into_inner().join_token.unwrap();
+    tokens.get_join_token(GetJoinTokenRequest { name: token.name.clone() }).await.unwrap();
+    tokens.list_join_tokens(ListJoinTokensRequest::default()).await.unwrap();
+    tokens.delete_join_token(DeleteJoinTokenRequest { name: token.name, ..Default::default() }).await.unwrap();
+
+    let id = Uuid::now_v7();
+    let row = "INSERT INTO nodes (id, pool, spki_sha256, hpke_public_key, certificate_expires_at) \
+               VALUES ($1, 'default', '', '', now() + interval '1 d')";
+    sqlx::query(row).bind(id).execute(&mut running.sql().await).await.unwrap();
+    let mut nodes = node_service_client::NodeServiceClient::new(client.clone());
+    nodes.get_node(GetNodeRequest { name: format!("nodes/{id}") }).await.unwrap();
+    nodes.list_nodes(ListNodesRequest::default()).await.unwrap();
+    nodes.delete_node(DeleteNodeRequest { name: format!("nodes/{id}"), ..Default::default() }).await.unwrap();
+}
+
+async fn delete(client: &Client) {
+    let mut policies = policy_service_client::PolicyServiceClient::new(client.clone());
+    let name = format!("{ACME}/policies/engineers");
+    policies.delete_policy(DeletePolicyRequest { name, ..Default::default() }).await.unwrap();
+    let mut servers = server_service_client::ServerServiceClient::new(client.clone());
+    servers.delete_server(DeleteServerRequest { name: format!("{ACME}/servers/github"), ..Default::default() }).await.unwrap();
+    let mut orgs = organization_service_client::OrganizationServiceClient::new(client.clone());
+    orgs.delete_organization(DeleteOrganizationRequest { name: ACME.into(), ..Default::default() }).await.unwrap();
+}
+
+async fn sign_out(client: &Client) {
+    let mut auth = auth_service_client::AuthServiceClient::new(client.clone());
+    let refresh = RefreshRequest { refresh_token: client.tokens.refresh_token.clone(), audience: 0 };
+    let fresh: admin::TokenResponse = auth.refresh(refresh).await.unwrap().into_inner();
+    auth.logout(LogoutRequest { refresh_token: fresh.refresh_token }).await.unwrap();
+}

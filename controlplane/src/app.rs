@@ -169,7 +169,11 @@ impl App {
         info!(admin = %addresses.admin, node = %addresses.node, http = %addresses.http, "listening");
         let ended = core.tasks.stop_token().clone();
         http::spawn(&core, http);
-        api::spawn(&core, admin)?;
+        if let Err(error) = api::spawn(&core, admin) {
+            ended.cancel();
+            core.tasks.drain(core.config.drain()).await;
+            return Err(error);
+        }
         core.tasks.spawn("open", OnExit::Ignore, {
             let core = core.clone();
             async move {
@@ -199,6 +203,8 @@ impl App {
 
 /// Starts what serves nodes, once database and keys are reached.
 fn fleet(core: &Core, listener: TcpListener) {
+    let (custody, stop) = (core.custody.clone(), core.tasks.stop_token().clone());
+    core.tasks.spawn("keys", OnExit::Ignore, async move { custody.follow(stop).await });
     core.publications.start(core);
     maintenance::spawn(core);
     if let Err(error) = nodes::spawn(core, listener) {

@@ -21,4 +21,5 @@ pub mod tasks;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod xds;

@@ -14,6 +14,7 @@ use tonic::{
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use tower::{Layer, Service};
+use tracing::error;
 use uuid::Uuid;
 
 use super::{
@@ -26,7 +27,7 @@ use crate::{
     domain::Role,
     keys::token::{ADMIN_AUDIENCE, Claims},
     metrics::Call,
-    store::sessions::Live,
+    store::{audit::Entry, sessions::Live},
 };
 
 /// Puts [`Access`] before every service.
@@ -84,7 +85,7 @@ where
 /// Lets a call in, with its caller in the extensions; or says why not.
 async fn admit(core: &Core, row: Option<(&'static str, Who)>, request: &mut Request<Body>) -> Result<(), Error> {
     let address = Address(address(request));
-    let Some((_, who)) = row else { return Err(Error::Denied("no such method, or nobody may call it".into())) };
+    let Some((path, who)) = row else { return Err(Error::Denied("no such method, or nobody may call it".into())) };
     if who == Who::Anyone {
         request.extensions_mut().insert(address);
         return Ok(());
@@ -94,7 +95,10 @@ async fn admit(core: &Core, row: Option<(&'static str, Who)>, request: &mut Requ
     }
     let claims = claims(core, request)?;
     let caller = caller(core, &claims, address.0.clone()).await?;
-    permit(who, &caller)?;
+    if let Err(refused) = permit(who, &caller) {
+        record(core, &caller, path).await;
+        return Err(refused);
+    }
     request.extensions_mut().insert(caller);
     request.extensions_mut().insert(address);
     Ok(())
@@ -138,6 +142,25 @@ async fn caller(core: &Core, claims: &Claims, address: String) -> Result<Caller,
     }
     let org = live.org_id.zip(live.org_slug).map(|(id, slug)| Place { id, slug, role });
     Ok(Caller { user: live.user_id, email: live.email, session, platform_admin: live.platform_admin, org, address })
+}
+
+/// Puts on record that somebody who is signed in tried what its role does not permit. Strangers leave no rows: they could leave many.
+async fn record(core: &Core, caller: &Caller, path: &str) {
+    let org = caller.org.as_ref();
+    let detail = serde_json::json!({ "reason": "the role does not permit this call" });
+    let entry = Entry {
+        org_id: org.map(|org| org.id),
+        org_slug: org.map(|org| org.slug.clone()).unwrap_or_default(),
+        actor: &caller.actor(),
+        action: "api.call",
+        resource: path,
+        outcome: "denied",
+        config_version: 0,
+        detail: &detail,
+    };
+    if let Err(cause) = core.store.record(&entry).await {
+        error!(cause = %crate::open::chain(&cause), actor = caller.email, path, "a refused call could not be put on record");
+    }
 }
 
 fn permit(who: Who, caller: &Caller) -> Result<(), Error> {

@@ -20,13 +20,15 @@ mod servers;
 mod users;
 mod wait;
 
+use std::time::Duration;
+
 use mcp_gateway::proto::admin::v1 as admin;
 use prost::Message;
 use tokio::net::TcpListener;
 use tonic::{
     Request,
     service::Routes,
-    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
+    transport::{Server, server::TcpIncoming},
 };
 use tracing::error;
 use uuid::Uuid;
@@ -37,7 +39,12 @@ use crate::{
     domain::ids,
     store::change::{self, Change, Origin, Sealed},
     tasks::OnExit,
+    tls,
 };
+
+/// A connection that does not answer for this long is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const CALLS_PER_CONNECTION: u32 = 100;
 
 /// The services, over what they share. Each noun's file implements its service for it.
 #[derive(Debug, Clone)]
@@ -111,18 +118,32 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
     let routes = services(&Api { core: core.clone(), passwords: Passwords::default() })
         .add_service(health_service)
         .add_service(reflection);
-    let mut server = Server::builder();
-    if let Some(tls) = tls(core)? {
-        server = server.tls_config(tls).map_err(|e| app::Error::Tls("admin_tls_certificate_file", e.to_string()))?;
-    }
-    let router = server.layer(access::AccessLayer(core.clone())).add_routes(routes);
-    let stop = core.tasks.stop_token().clone();
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_streams(CALLS_PER_CONNECTION)
+        .layer(access::AccessLayer(core.clone()))
+        .add_routes(routes);
+    let stop = core.tasks.stop_token().clone().cancelled_owned();
+    let tls = match certificate(core) {
+        Some(files) => Some(files.follow(&core.tasks).map_err(|e| app::Error::Tls("admin_tls_certificate_file", e.to_string()))?),
+        None => None,
+    };
+    let tasks = core.tasks.clone();
     core.tasks.spawn("admin", OnExit::Stop, async move {
-        if let Err(cause) = router.serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled_owned()).await {
+        let served = match tls {
+            Some(tls) => router.serve_with_incoming_shutdown(tls::accept(&tasks, "admin-accept", listener, tls), stop).await,
+            None => router.serve_with_incoming_shutdown(TcpIncoming::from(listener), stop).await,
+        };
+        if let Err(cause) = served {
             error!(%cause, "the admin listener failed");
         }
     });
     Ok(())
+}
+
+fn certificate(core: &Core) -> Option<tls::Files> {
+    let files = core.config.admin_tls_certificate_file.clone().zip(core.config.admin_tls_key_file.clone());
+    files.map(|(certificate, key)| tls::Files { certificate, key })
 }
 
 /// Every noun's service.
@@ -154,17 +175,4 @@ async fn follow_health(core: Core, health: tonic_health::server::HealthReporter)
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     stop.cancelled().await;
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-}
-
-fn tls(core: &Core) -> Result<Option<ServerTlsConfig>, app::Error> {
-    let read = |name: &'static str, path: &std::path::Path| {
-        std::fs::read(path).map_err(|e| app::Error::Tls(name, format!("{}: {e}", path.display())))
-    };
-    match (&core.config.admin_tls_certificate_file, &core.config.admin_tls_key_file) {
-        (Some(certificate), Some(key)) => {
-            let identity = Identity::from_pem(read("admin_tls_certificate_file", certificate)?, read("admin_tls_key_file", key)?);
-            Ok(Some(ServerTlsConfig::new().identity(identity)))
-        }
-        _ => Ok(None),
-    }
 }

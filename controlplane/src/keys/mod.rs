@@ -2,7 +2,7 @@
 //!
 //! Owns loading, creating, sealing with and signing with them; never prints one. Called by `api`, `publish`, `nodes`.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::{
@@ -10,6 +10,8 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 use mcp_gateway::seal::PoolKey;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -117,6 +119,8 @@ pub struct Keys {
     pub pools: BTreeMap<String, Ring<PoolKey>>,
 }
 
+/// How often the keys are read again.
+const LOOK: Duration = Duration::from_secs(30);
 const JWT: &str = "jwt";
 const MANIFEST: &str = "manifest";
 const NODE_CA: &str = "node_ca";
@@ -156,6 +160,19 @@ impl Custody {
     /// Reads every key, creating the purposes that have none. Also how a replica learns of keys that another made.
     pub async fn load(&self) -> Result<Arc<Keys>, Error> {
         self.load_with(&[JWT, MANIFEST, NODE_CA, SESSION, CREDENTIAL, "pool/default"]).await
+    }
+
+    /// Reads the keys now and then: another replica may have made or moved some.
+    pub async fn follow(&self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(cause) = self.load().await {
+                warn!(cause = %crate::open::chain(&cause), "the keys could not be read again; those last read stay in use");
+            }
+        }
     }
 
     /// The keys as last loaded.

@@ -1,40 +1,27 @@
 //! The node listener: one port, TLS with a certificate of the node CA, a client certificate asked for and checked by each service.
 //!
-//! Owns accepting and handshakes, bounded and with deadlines. What is served is given to it. Called by [`super::spawn`].
+//! Owns its certificate and whose client certificates are believed. Called by [`super::spawn`]; accepting is in `tls`.
 
-use std::{io, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::{
     RootCertStore, ServerConfig,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
-};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::wrappers::ReceiverStream;
-use tracing::{debug, error, warn};
+use tokio::net::TcpListener;
+use tracing::error;
 
 use super::identity;
 use crate::{
     app::Core,
     keys::Keys,
-    tasks::{OnExit, Tasks},
+    tasks::OnExit,
+    tls::{self, Incoming},
 };
 
-/// A handshake takes at most this long.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at once; further connections are closed, and nodes come back after a pause.
-const HANDSHAKES: usize = 256;
-/// The pause after an accept that failed, such as for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 /// The name that the listener's certificate always carries, whatever the settings say.
 const OWN_NAME: &str = "control-plane";
-
-/// Connections whose handshake is done.
-pub type Incoming = ReceiverStream<io::Result<TlsStream<TcpStream>>>;
 
 /// Why the listener cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -50,52 +37,8 @@ pub enum Error {
 /// Accepts connections until the app stops.
 pub fn accept(core: &Core, keys: &Keys, listener: TcpListener) -> Result<Incoming, Error> {
     let tls = Arc::new(ArcSwap::from_pointee(config(keys, &core.config.node_server_names)?));
-    let (sender, receiver) = mpsc::channel(64);
     core.tasks.spawn("node-certificate", OnExit::Ignore, renew(core.clone(), Arc::clone(&tls)));
-    core.tasks.spawn("node-accept", OnExit::Stop, accept_all(core.tasks.clone(), listener, tls, sender));
-    Ok(ReceiverStream::new(receiver))
-}
-
-async fn accept_all(
-    tasks: Tasks,
-    listener: TcpListener,
-    tls: Arc<ArcSwap<ServerConfig>>,
-    done: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
-) {
-    let stop = tasks.stop_token().clone();
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(cause) => {
-                warn!(%cause, "a node's connection could not be accepted");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
-            debug!("too many handshakes at once: a connection was closed");
-            continue;
-        };
-        let (acceptor, done) = (TlsAcceptor::from(tls.load_full()), done.clone());
-        tasks.spawn("node-handshake", OnExit::Ignore, async move {
-            let _permit = permit;
-            match tokio::time::timeout(HANDSHAKE, shake(&acceptor, stream)).await {
-                Ok(Ok(stream)) => drop(done.send(Ok(stream)).await), // refused only when the server is gone
-                Ok(Err(cause)) => debug!(%cause, "a node's handshake failed"),
-                Err(_) => debug!("a node's handshake took longer than {HANDSHAKE:?}"),
-            }
-        });
-    }
-}
-
-async fn shake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    stream.set_nodelay(true)?;
-    acceptor.accept(stream).await
+    Ok(tls::accept(&core.tasks, "node-accept", listener, tls))
 }
 
 /// Replaces the listener's own certificate at half of its life.

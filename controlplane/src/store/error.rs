@@ -39,6 +39,8 @@ impl From<sqlx::Error> for Error {
                 Some("40001" | "40P01" | "55P03") => Self::Contended,
                 // connection exceptions, shutdown, start-up, too many connections, statement timeout, out of disk or memory
                 Some(code) if code.starts_with("08") || code.starts_with("57") || code.starts_with("53") => Self::Away(error),
+                // Postgres keeps no zero byte in a text, and no row can have one.
+                Some("22021") => Self::Invalid(vec![Violation::new("", "expected texts without zero bytes")]),
                 _ => Self::Internal(error),
             },
             _ => Self::Internal(error),

@@ -144,11 +144,12 @@ impl Admin {
         Person { user, client: self.anonymous.with_token(&token) }
     }
 
-    /// Everything that a change could have touched, as one text.
+    /// Everything that a change could have touched, as one text. That a call was refused is on record, and no change.
     pub async fn state(&mut self) -> String {
-        let tables = ["config_head", "config_change", "audit_logs", "mcp_servers", "policies", "api_keys", "idempotent_answers"];
+        let changes = "(SELECT * FROM audit_logs WHERE action <> 'api.call')";
+        let tables = ["config_head", "config_change", changes, "mcp_servers", "policies", "api_keys", "idempotent_answers"];
         let mut state = String::new();
-        for table in tables {
+        for table in tables.into_iter().chain(["organizations", "users", "memberships", "sessions"]) {
             let query =
                 AssertSqlSafe(format!("SELECT coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '') FROM {table} t"));
             let rows: String = sqlx::query_scalar(query).fetch_one(&mut self.sql).await.unwrap();

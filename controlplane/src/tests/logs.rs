@@ -142,6 +142,7 @@ async fn what_administrators_did_is_listed_newest_first_to_those_who_may_read_it
         });
         refused(case, auditor.logs().list_audit_logs(request).await, Code::InvalidArgument, &["page_token"]);
     }
+    let operator = admin.member(acme, Role::Operator).await;
     let before = admin.state().await;
     let request = audit(&|r| r.actor = "a\0".into());
     refused("zero byte", auditor.logs().list_audit_logs(request).await, Code::InvalidArgument, &["actor"]);
@@ -149,7 +150,6 @@ async fn what_administrators_did_is_listed_newest_first_to_those_who_may_read_it
     refused("no moment", auditor.logs().list_audit_logs(request).await, Code::InvalidArgument, &["since"]);
     let request = audit(&|r| r.page_size = -1);
     refused("negative", auditor.logs().list_audit_logs(request).await, Code::InvalidArgument, &["page_size"]);
-    let operator = admin.member(acme, Role::Operator).await;
     refused("an operator", operator.logs().list_audit_logs(audit(&|_| ())).await, Code::PermissionDenied, &[]);
     assert_eq!(admin.state().await, before);
 }

@@ -15,5 +15,6 @@ mod policies;
 mod roles;
 mod servers;
 mod start;
+mod tls;
 mod tokens;
 mod users;

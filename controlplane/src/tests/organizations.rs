@@ -83,6 +83,8 @@ async fn what_is_wrong_is_refused_by_field_and_changes_nothing() {
         let answer = platform.organizations().create_organization(create(id, organization)).await;
         refused(case, answer, Code::InvalidArgument, fields);
     }
+    let zero = GetOrganizationRequest { name: "organizations/a\0".into() };
+    refused("zero byte", platform.organizations().get_organization(zero).await, Code::InvalidArgument, &[""]);
     let taken = platform.organizations().create_organization(create("acme", Organization::default())).await;
     refused("taken", taken, Code::AlreadyExists, &[]);
     let named = Organization { name: "organizations/acme".into(), ..Default::default() };

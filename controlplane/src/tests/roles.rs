@@ -54,6 +54,16 @@ async fn each_role_may_make_exactly_the_calls_of_its_rows() {
             assert_eq!(admitted(&call(&person.client(), path, ()).await), expected, "{role:?} {path}");
         }
     }
+    let refused = TABLE.iter().filter(|(path, _)| path.starts_with("/mcpgw.")).map(|(_, who)| match who {
+        Who::Anyone | Who::Oneself => 0,
+        Who::Platform => ROLES.len(),
+        Who::Roles(roles) => ROLES.len() - roles.len(),
+    });
+    let on_record: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_logs WHERE action = 'api.call' AND outcome = 'denied'")
+        .fetch_one(&mut admin.sql)
+        .await
+        .unwrap();
+    assert_eq!(usize::try_from(on_record).unwrap(), refused.sum::<usize>(), "each refusal is on record");
     let platform = admin.platform_admin().await;
     let anonymous = admin.running.anonymous().await;
     for (path, who) in TABLE.iter().filter(|(path, who)| path.starts_with("/mcpgw.") && *who != Who::Anyone) {

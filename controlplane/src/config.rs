@@ -156,7 +156,7 @@ impl Config {
         let mut problems = Vec::new();
         let from_file = file.map(|path| read_file(path, &mut problems)).unwrap_or_default();
         let known = known_keys();
-        for key in from_file.keys().filter(|key| !known.contains(*key)) {
+        for key in from_file.keys().chain(flags.keys()).filter(|key| !known.contains(*key)) {
             problems.push(Problem { key: key.clone(), message: unknown(key, &known) });
         }
         let defaults = Serialized::defaults(Self::default());

@@ -1,6 +1,6 @@
 //! `mcpgw-controlplane`: flags, globals, signals. Everything else is in the library.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -149,7 +149,8 @@ fn globals(config: &Config) -> anyhow::Result<()> {
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     anyhow::ensure!(installed.is_ok(), "a crypto provider was installed before main");
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {}", config.log))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     if config.log_json {
         subscriber.json().init()
     } else {

@@ -61,7 +61,7 @@ impl Tasks {
                 OnExit::Stop | OnExit::Ignore => debug!(task = name, "task {name} ended"),
             }
         };
-        self.tracker.spawn(watched.instrument(info_span!("task", name)));
+        self.tracker.spawn(watched.instrument(info_span!(parent: None, "task", name)));
     }
 
     /// Runs what `make` returns again and again until the app stops, pausing longer while it keeps dying young.
@@ -87,7 +87,7 @@ impl Tasks {
                 }
             }
         };
-        self.tracker.spawn(watched.instrument(info_span!("task", name)));
+        self.tracker.spawn(watched.instrument(info_span!(parent: None, "task", name)));
     }
 
     /// Waits for every task. Call after cancelling the stop token. False: some were still running at the deadline.

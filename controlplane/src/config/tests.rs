@@ -32,9 +32,9 @@ fn a_file_may_hold_the_settings_of_both_planes() {
 #[test]
 fn all_problems_are_reported_at_once_with_the_nearest_known_setting() {
     let file = file("databse_url: postgres://x\nmigrate: 7\nadmin_listen: nowhere\naccess_token_seconds: 1\n");
-    let Error(problems) = Config::load(Some(file.path()), Dict::new()).unwrap_err();
+    let Error(problems) = Config::load(Some(file.path()), flags(&[("adminlisten", "x")])).unwrap_err();
     let keys: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
-    for key in ["databse_url", "migrate", "admin_listen", "database_url", "master_key", "access_token_seconds"] {
+    for key in ["databse_url", "adminlisten", "migrate", "admin_listen", "database_url", "master_key", "access_token_seconds"] {
         assert!(keys.contains(&key), "{key} is missing in {problems:?}");
     }
     assert!(problems[0].message.contains("`database_url`"), "{problems:?}");

@@ -53,6 +53,7 @@ impl Store {
                 ("statement_timeout", format!("{}s", config.database_statement_seconds)),
                 ("lock_timeout", format!("{}s", config.database_acquire_seconds)),
                 ("idle_in_transaction_session_timeout", "60s".into()),
+                ("client_min_messages", "warning".into()),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(config.database_connections)

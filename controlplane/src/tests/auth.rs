@@ -107,3 +107,17 @@ async fn me(client: &Client) -> Result<(), Status> {
     let name = client.tokens.user.clone();
     UserServiceClient::new(client.clone()).get_user(GetUserRequest { name }).await.map(drop)
 }
+
+#[tokio::test]
+async fn what_no_user_could_have_typed_is_refused_and_not_an_error_of_ours() {
+    let running = Running::start().await;
+    let client = running.anonymous().await;
+    assert_eq!(login(&client, "a\0@x", "x", "").await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(login(&client, &"a".repeat(100_000), "x", "").await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(login(&client, "owner@localhost", &"x".repeat(100_000), "").await.unwrap_err().code(), Code::Unauthenticated);
+    let request = LoginRequest { audience: 9, ..Default::default() };
+    let unknown = AuthServiceClient::new(client.clone()).login(request).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::InvalidArgument);
+    let elsewhere = login(&client, "owner@localhost", OWNER_PASSWORD, "organizations/never").await.unwrap_err();
+    assert_eq!(elsewhere.code(), Code::NotFound);
+}

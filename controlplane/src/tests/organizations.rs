@@ -84,7 +84,7 @@ async fn what_is_wrong_is_refused_by_field_and_changes_nothing() {
         refused(case, answer, Code::InvalidArgument, fields);
     }
     let zero = GetOrganizationRequest { name: "organizations/a\0".into() };
-    refused("zero byte", platform.organizations().get_organization(zero).await, Code::InvalidArgument, &[""]);
+    refused("zero byte", platform.organizations().get_organization(zero).await, Code::InvalidArgument, &["name"]);
     let taken = platform.organizations().create_organization(create("acme", Organization::default())).await;
     refused("taken", taken, Code::AlreadyExists, &[]);
     let named = Organization { name: "organizations/acme".into(), ..Default::default() };

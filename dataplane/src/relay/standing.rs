@@ -71,9 +71,16 @@ impl Standing {
         let config = self.live.snapshot().ok_or(Lost::ServerGone)?;
         let (org, server) = config.server(&self.server.id).ok_or(Lost::ServerGone)?;
         match self.principal.via {
-            Via::ApiKey if config.api_key(&self.principal.credential_id).is_none() => return Err(Lost::Revoked),
+            Via::ApiKey => {
+                // A key's roles are the configuration's; a token's are its own until it expires.
+                let key = config.api_key(&self.principal.credential_id).ok_or(Lost::Revoked)?;
+                let now = Principal::of_key(key);
+                if now != *self.principal {
+                    self.principal = Arc::new(now);
+                }
+            }
             Via::Anonymous if !server.allow_anonymous => return Err(Lost::NothingGranted),
-            Via::ApiKey | Via::Anonymous | Via::Jwt | Via::Certificate | Via::Unspecified => {}
+            Via::Anonymous | Via::Jwt | Via::Certificate | Via::Unspecified => {}
         }
         if !org.judge(server, &self.principal.subject(), Ask::Something).allowed {
             return Err(Lost::NothingGranted);

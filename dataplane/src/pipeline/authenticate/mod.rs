@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
-use mcp_gateway::proto::node::v1::Via;
 use mcp_gateway::snapshot::{Org, Server, Snapshot};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
@@ -138,17 +137,7 @@ fn api_key(key_id: &str, secret: &str, config: &Snapshot, now: i64) -> Result<Pr
     if key.expires_at.is_some_and(|moment| now >= moment) {
         return Err(AuthenticateDenial::ExpiredKey);
     }
-    Ok(Principal {
-        org_id: key.org_id.as_str().into(),
-        subject: key.subject.clone(),
-        roles: key.roles.clone(),
-        groups: key.groups.clone(),
-        via: Via::ApiKey,
-        credential_id: key.key_id.clone(),
-        login_session: None,
-        issued_at: None,
-        expires_at: key.expires_at,
-    })
+    Ok(Principal::of_key(key))
 }
 
 /// The wall clock, in seconds.

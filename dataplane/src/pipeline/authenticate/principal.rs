@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mcp_gateway::proto::node::v1::Via;
-use mcp_gateway::snapshot::Subject;
+use mcp_gateway::snapshot::{ApiKey, Subject};
 
 use crate::live::Revocations;
 
@@ -46,6 +46,21 @@ impl Principal {
             login_session: None,
             issued_at: None,
             expires_at: None,
+        }
+    }
+
+    /// Whoever holds the key.
+    pub fn of_key(key: &ApiKey) -> Self {
+        Self {
+            org_id: key.org_id.as_str().into(),
+            subject: key.subject.clone(),
+            roles: key.roles.clone(),
+            groups: key.groups.clone(),
+            via: Via::ApiKey,
+            credential_id: key.key_id.clone(),
+            login_session: None,
+            issued_at: None,
+            expires_at: key.expires_at,
         }
     }
 

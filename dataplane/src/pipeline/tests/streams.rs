@@ -61,8 +61,8 @@ async fn events_arrive_while_the_stream_lasts_and_half_an_event_waits() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_ends_an_open_stream_and_so_does_a_withdrawn_rule() {
-    for revoke in [true, false] {
+async fn a_revoked_key_ends_an_open_stream_and_so_does_a_withdrawn_rule_or_role() {
+    for (revoke, role) in [(true, false), (false, false), (false, true)] {
         let (upstream, mut streams) = streaming().await;
         let mut scope = Scope::at(upstream.address);
         let gateway = Gateway::start(&scope).await;
@@ -77,7 +77,11 @@ async fn a_revoked_key_ends_an_open_stream_and_so_does_a_withdrawn_rule() {
             gateway.live.revoke(&Revocation { api_keys: vec![ENGINEER.into()], ..Revocation::default() });
         } else {
             scope.version += 1;
-            scope.orgs[0].policies.retain(|policy| policy.name != "engineers");
+            if role {
+                scope.keys[0].roles.clear();
+            } else {
+                scope.orgs[0].policies.retain(|policy| policy.name != "engineers");
+            }
             gateway.swap(&scope);
         }
         assert_eq!(next(&mut body).await, None, "the stream ends");

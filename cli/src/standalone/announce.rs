@@ -28,6 +28,8 @@ pub struct Announcement {
     /// The owner, while nobody can know the password yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
+    /// How to sign in.
+    pub login: String,
     /// How to try the demo.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub demo: Option<Trial>,
@@ -41,24 +43,28 @@ pub struct Trial {
     pub api_key: String,
     pub curl: String,
     pub mcp_json: serde_json::Value,
-    pub login: String,
     pub why: String,
 }
 
 impl Trial {
-    pub fn new(gateway: &str, admin: &str, owner: &Owner, demo: Demo) -> Self {
+    pub fn new(gateway: &str, demo: Demo) -> Self {
         let url = format!("{gateway}{}", demo.path);
         let authorization = format!("Bearer {}", demo.key);
         let server = json!({ "type": "http", "url": url, "headers": { "Authorization": authorization } });
         Self {
             curl: curl(&url, &authorization),
             mcp_json: json!({ "mcpServers": { "demo": server } }),
-            login: format!("{} login {} --endpoint {admin} --gateway {gateway} --org demo", program(), owner.email),
             why: format!("{} why REQUEST_ID", program()),
             url,
             api_key: demo.key,
         }
     }
+}
+
+/// The command that signs the owner in.
+pub fn login(gateway: &str, admin: &str, owner: &Owner, demo: bool) -> String {
+    let org = if demo { " --org demo" } else { "" };
+    format!("{} login {} --endpoint {admin} --gateway {gateway}{org}", program(), owner.email)
 }
 
 /// Ourselves as we were called, so that what is pasted into the same shell works.
@@ -105,13 +111,14 @@ impl Announcement {
             let once = if self.demo.is_some() { "" } else { ", shown this once" };
             let _ = write!(text, "\nThe owner{once}:\n\n  {email}\n  {password}\n");
         }
+        let _ = write!(text, "\nSign in:\n\n{}\n", self.login);
         if let Some(trial) = &self.demo {
             let config = serde_json::to_string_pretty(&trial.mcp_json).unwrap_or_default();
             let _ = write!(
                 text,
-                "\nCall a tool:\n\n{}\n\nThen ask why it was allowed, with the Mcpgw-Request-Id of the answer:\n\n{}\n{}\n\n\
+                "\nCall a tool:\n\n{}\n\nOnce signed in, ask why it was allowed, with the Mcpgw-Request-Id of the answer:\n\n{}\n\n\
                  An MCP client's configuration (.mcp.json of Claude; VS Code's .vscode/mcp.json says `servers` instead of `mcpServers`):\n\n{config}\n",
-                trial.curl, trial.login, trial.why
+                trial.curl, trial.why
             );
         }
         text.push_str("\nCtrl-C stops everything.\n");

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Signals;
 use super::admin::Admin;
-use super::announce::{Announcement, Trial};
+use super::announce::{self, Announcement, Trial};
 use super::demo::{self, DemoFlags};
 use super::home::Home;
 use super::owner::{Origin, Owner};
@@ -81,13 +81,14 @@ impl Node<'_> {
             let made = demo::ensure(&signed_in.cx, self.home, &self.demo.demo_server).await?;
             signed_in.end().await?;
             runs(live, made.version).await;
-            Some(Trial::new(&gateway, &admin, self.owner, made))
+            Some(Trial::new(&gateway, made))
         } else {
             None
         };
         // Shown once; again only by a start that follows one which was cut off, and with a demo, where it is part of it.
         let show_owner = first_start || self.demo.demo || self.owner.origin == Origin::Saved;
         let announcement = Announcement {
+            login: announce::login(&gateway, &admin, self.owner, self.demo.demo),
             gateway,
             admin,
             control_plane_http: format!("http://{}", reachable(self.addresses.http)),

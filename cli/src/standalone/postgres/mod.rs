@@ -64,12 +64,12 @@ impl Postgres {
 
     /// Ends it: open transactions are rolled back, connections closed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        // Its log has to be read to the end, or it would wait for us to read it. That it closes connections is no news.
         let log = async {
             while let Ok(Some(line)) = self.log.next_line().await {
-                pass_on(&line);
+                debug!(target: "postgres", "{line}");
             }
         };
-        // Its log has to be read to the end, or it would wait for us to read it.
         let ((), stopped) = tokio::join!(log, self.child.stop());
         stopped
     }

@@ -7,7 +7,7 @@ use mcp_gateway::snapshot::{Ask, Org, Server, Verdict};
 use super::authenticate::{Authenticated, Principal};
 use super::denial::{AuthorizeDenial, Thing};
 use super::trail::Trail;
-use crate::transport::scan::Reference;
+use crate::transport::scan::{Message, Reference};
 use crate::transport::{Era, Operation};
 
 /// A call that a rule allows. Only [`judge`] makes one.
@@ -18,7 +18,8 @@ pub struct Authorized {
 /// Asks the policy about `call` and leaves the answer in the trail.
 pub fn judge(call: Authenticated, trail: &mut Trail) -> Result<Authorized, AuthorizeDenial> {
     let era = call.call().era();
-    let court = Court { org: call.org(), server: call.server(), principal: call.principal(), era };
+    let awaited = call.call().message().is_none_or(Message::is_request);
+    let court = Court { org: call.org(), server: call.server(), principal: call.principal(), era, awaited };
     court.judge(call.call().operation(), trail)?;
     for uri in call.call().message().into_iter().flat_map(|message| message.resource_subscriptions()) {
         court.grant(Ask::Resource(uri), Thing::Resource, uri, trail)?;
@@ -41,6 +42,8 @@ struct Court<'a> {
     server: &'a Server,
     principal: &'a Principal,
     era: Era,
+    /// Whether the caller waits for an answer in the protocol's terms.
+    awaited: bool,
 }
 
 impl Court<'_> {
@@ -70,6 +73,9 @@ impl Court<'_> {
         trail.verdict(&verdict);
         if verdict.allowed {
             return Ok(());
+        }
+        if !self.awaited {
+            return Err(AuthorizeDenial::Notification);
         }
         Err(AuthorizeDenial::NotGranted { thing, name: name.to_owned(), era: self.era })
     }

@@ -108,6 +108,8 @@ pub enum Thing {
 pub enum AuthorizeDenial {
     #[error("no rule allows this name")]
     NotGranted { thing: Thing, name: String, era: Era },
+    #[error("no rule allows the name in this notification")]
+    Notification,
     #[error("no rule allows anything on this server")]
     Nothing { anonymous: bool },
 }

@@ -126,8 +126,9 @@ impl Handler for Pipeline {
         let request_id = Uuid::now_v7();
         let origin = self.doors.allowed_origin(&request, self.live.snapshot().as_deref());
         let address = self.doors.client_address(request.headers(), peer.ip());
+        // A question of the browser, not a call: answered without a record.
         if let Some(preflight) = self.doors.preflight(&request, origin.as_ref()) {
-            return preflight;
+            return reply::named(preflight, request_id);
         }
         let mut trail = Trail::open(self.recorder.clone(), request_id, address);
         let work = async {

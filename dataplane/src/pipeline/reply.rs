@@ -70,6 +70,12 @@ pub(super) fn finish(
     response
 }
 
+/// An answer that is no call's, with what every answer carries.
+pub(super) fn named(mut response: Response<Body>, request_id: Uuid) -> Response<Body> {
+    common_headers(response.headers_mut(), request_id, None);
+    response
+}
+
 fn refusal(denial: &Denial, mut trail: Trail) -> Response<Body> {
     let wire = denial.wire();
     tracing::debug!(request_id = trail.request_id(), reason = %wire.label, %denial, "request refused");

@@ -20,7 +20,7 @@ use crate::audit::{Class, Recorded, Spool, SpoolError};
 use crate::metrics::Metrics;
 use crate::upstream;
 
-/// Names and URIs are cut to this many bytes in records; a frame has to fit the spool.
+/// Methods, names and URIs are cut to this many bytes in records; a frame has to fit the spool.
 const MAX_NAME: usize = 2048;
 
 /// The stages whose time is recorded, in the pipeline's order.
@@ -139,7 +139,7 @@ impl Trail {
 
     /// What was asked; `tool_call` makes the record class audit.
     pub fn asked(&mut self, asked: Asked<'_>) {
-        self.decided.method = asked.method.to_owned();
+        self.decided.method = cut(asked.method);
         self.decided.name = cut(asked.name);
         self.decided.arguments_digest = asked.arguments_digest;
         self.decided.request_bytes = asked.request_bytes;

@@ -24,6 +24,7 @@ use mcp_gateway::snapshot::Snapshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Limits, Timeouts};
+use crate::lists;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::pipeline::denial::{Denial, RelayDenial, RouteDenial};
@@ -145,7 +146,7 @@ fn media(headers: &HeaderMap) -> Media {
 async fn json(call: Routed, head: &Parts, body: Incoming, settings: &Settings) -> Result<Reply, Denial> {
     let guard = Guard::of(&call);
     let (limit, idle) = (settings.limits.list_bytes, settings.timeouts.stream_idle);
-    let bytes = if call.operation() == Operation::List || guard.denies_questions() {
+    let bytes = if call.operation().may_list() || guard.denies_questions() {
         collect(body, limit, idle).await?
     } else {
         match gather::gather(body, idle).await? {
@@ -171,8 +172,9 @@ async fn refused_by_server(call: &Routed, head: &Parts, body: Incoming, settings
         return Err(RouteDenial::NoSession.into());
     }
     let json = media(&head.headers) == Media::Json;
+    let answer = outcome::of(&bytes);
     // What a failing server says about itself is for its operator, unless it says it in the protocol's own terms.
-    if head.status.is_server_error() && !json {
+    if head.status.is_server_error() && answer.is_none() {
         return Err(RelayDenial::Status(head.status).into());
     }
     let mut headers = passed_on(&head.headers);
@@ -180,7 +182,14 @@ async fn refused_by_server(call: &Routed, head: &Parts, body: Incoming, settings
         // Never markup: it would run in the gateway's origin.
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
-    let error_code = outcome::of(&bytes).map_or(0, |(_, code)| code);
+    let error_code = answer.map_or(0, |(_, code)| code);
+    let bytes = match Guard::of(call).examine(&bytes, settings.limits.error_bytes) {
+        Ok(Examined { passage: Passage::AsItIs, .. }) => bytes,
+        Ok(Examined { passage: Passage::Changed(message), .. }) => message,
+        // Not a message at all: words of a proxy or a framework, as long as nobody could take them for a list.
+        Err(_) if !lists::may_be_list(&bytes) => bytes,
+        Ok(Examined { passage: Passage::Withheld(_), .. }) | Err(_) => return Err(RelayDenial::Status(head.status).into()),
+    };
     Ok(whole(head.status, headers, bytes, Ending { outcome: Outcome::Error, error_code, ..OK }))
 }
 

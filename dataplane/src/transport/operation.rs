@@ -26,7 +26,7 @@ pub enum Operation<'a> {
     List,
     /// `completion/complete` for the reference, if it has a valid one.
     Complete(Option<Reference<'a>>),
-    /// A notification.
+    /// A notification that names nothing a rule could be about.
     Notify,
     /// A result or an error for a request of the server's.
     Respond,
@@ -38,10 +38,29 @@ impl<'a> Operation<'a> {
     /// What `message` does; `Err` names the member of `params` that the method needs and that is not a string.
     pub fn of(message: &'a Message) -> Result<Self, &'static str> {
         match message.kind() {
-            Kind::Response | Kind::ErrorResponse => return Ok(Self::Respond),
-            Kind::Notification => return Ok(Self::Notify),
-            Kind::Request => {}
+            Kind::Response | Kind::ErrorResponse => Ok(Self::Respond),
+            Kind::Request => Self::of_method(message),
+            // A server may carry out a call that has no id, so what it names is judged as if it had one.
+            Kind::Notification => Self::of_method(message).map(|operation| match operation {
+                Self::CallTool(_)
+                | Self::GetPrompt(_)
+                | Self::ReadResource(_)
+                | Self::SubscribeResource(_)
+                | Self::Complete(Some(_)) => operation,
+                Self::Listen
+                | Self::Initialize
+                | Self::Discover
+                | Self::Ping
+                | Self::List
+                | Self::Complete(None)
+                | Self::Notify
+                | Self::Respond
+                | Self::Other => Self::Notify,
+            }),
         }
+    }
+
+    fn of_method(message: &'a Message) -> Result<Self, &'static str> {
         let named = |name: Option<&'a str>| name.ok_or("name");
         let addressed = |uri: Option<&'a str>| uri.ok_or("uri");
         Ok(match message.method().unwrap_or_default() {
@@ -57,6 +76,24 @@ impl<'a> Operation<'a> {
             "completion/complete" => Self::Complete(message.reference()),
             _ => Self::Other,
         })
+    }
+
+    /// Whether the answer can be a list: then it is read whole, to be filtered. Of methods that the protocol does not know
+    /// nobody can say.
+    pub fn may_list(&self) -> bool {
+        match self {
+            Self::List | Self::Discover | Self::Other => true,
+            Self::CallTool(_)
+            | Self::GetPrompt(_)
+            | Self::ReadResource(_)
+            | Self::SubscribeResource(_)
+            | Self::Listen
+            | Self::Initialize
+            | Self::Ping
+            | Self::Complete(_)
+            | Self::Notify
+            | Self::Respond => false,
+        }
     }
 
     /// The tool, prompt or URI that the message is about: the name in audit records.

@@ -206,6 +206,8 @@ impl AuthorizeDenial {
                 };
                 Wire::new(StatusCode::OK, code, "authorize.not_granted", message)
             }
+            // Nobody reads a body in answer to a notification: the status has to say it (MCP.md 1.2).
+            Self::Notification => Wire::own(StatusCode::FORBIDDEN, "authorize.not_granted", "No policy allows this"),
             Self::Nothing { anonymous: true } => {
                 let message = "A credential is needed: send `Authorization: Bearer ...`";
                 Wire::own(StatusCode::UNAUTHORIZED, "authorize.nothing", message).challenge(CHALLENGE)

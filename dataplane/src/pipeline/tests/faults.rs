@@ -56,6 +56,7 @@ async fn refusals_of_the_server_pass_as_they_are_but_never_its_challenges_redire
         (422, "text/html", "<b>no</b>", 422, "<b>no</b>"),
         (500, "application/json", error, 500, error),
         (500, "text/plain", "stack trace", 502, ""),
+        (500, "application/json", r#"{"trace":"at db-7.internal"}"#, 502, ""),
         (401, "application/json", error, 502, ""),
         (302, "text/plain", "", 502, ""),
     ];

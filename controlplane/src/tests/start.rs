@@ -33,3 +33,37 @@ async fn a_database_that_is_away_at_the_start_is_waited_for() {
     opened.wait().await.unwrap();
     running.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn replicas_that_start_together_create_one_owner_and_share_their_keys() {
+    let url = database().await;
+    let (a, b) = tokio::join!(Running::with(config(&url)), Running::with(config(&url)));
+    assert_eq!([&a, &b].iter().filter(|running| running.owner.is_some()).count(), 1);
+    let ids = |running: &Running| {
+        let keys = running.core.custody.keys().unwrap();
+        [keys.jwt.current().id.clone(), keys.manifest.current().id.clone(), keys.node_ca.current().id.clone()]
+    };
+    assert_eq!(ids(&a), ids(&b));
+    let token = a.owner().await.tokens.access_token;
+    let issuer = &b.core.config.issuer;
+    assert!(b.core.custody.check_token(&token, issuer, crate::keys::token::ADMIN_AUDIENCE).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn no_key_lies_in_the_database_as_it_is() {
+    let running = Running::start().await;
+    let keys = running.core.custody.keys().unwrap();
+    let secrets = [
+        keys.session.current().material.as_bytes().to_vec(),
+        keys.credential.current().material.as_bytes().to_vec(),
+        keys.pools["default"].current().material.as_bytes().to_vec(),
+    ];
+    let mut sql = running.sql().await;
+    let rows: Vec<(String, Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT purpose, wrapped, public FROM keys").fetch_all(&mut sql).await.unwrap();
+    let mut purposes: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
+    purposes.sort_unstable();
+    assert_eq!(purposes, ["credential", "jwt", "manifest", "node_ca", "pool/default", "session"]);
+    let shows = |stored: &[u8], secret: &[u8]| stored.windows(secret.len()).any(|window| window == secret);
+    assert!(rows.iter().all(|(_, wrapped, public)| !secrets.iter().any(|s| shows(wrapped, s) || shows(public, s))));
+}

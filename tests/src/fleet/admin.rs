@@ -12,7 +12,11 @@ use mcp_gateway::proto::admin::v1::log_service_client::LogServiceClient;
 use mcp_gateway::proto::admin::v1::organization_service_client::OrganizationServiceClient;
 use mcp_gateway::proto::admin::v1::policy_service_client::PolicyServiceClient;
 use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
-use mcp_gateway::proto::admin::v1::*; // the requests of these services
+use mcp_gateway::proto::admin::v1::{
+    ApiKey, Audience, CreateApiKeyRequest, CreateApiKeyResponse, CreateJoinTokenRequest, CreateOrganizationRequest,
+    CreatePolicyRequest, CreateServerRequest, GetRequestLogRequest, JoinToken, LoginRequest, Organization, Policy, RequestLog,
+    Server, WaitConfigVersionRequest, WaitConfigVersionResponse,
+};
 use mcp_gateway::proto::config::v1::{Effect, Endpoint, Match, Subjects};
 use tokio::time::timeout;
 use tonic::metadata::MetadataValue;

@@ -55,7 +55,7 @@ async fn two_hundred_versions_under_load_and_every_answer_agrees_with_its_versio
 }
 
 fn rule(number: u64) -> Rule<'static> {
-    let tools: &[&str] = if number % 2 == 0 { &["tool_0"] } else { &["tool_1"] };
+    let tools: &[&str] = if number.is_multiple_of(2) { &["tool_0"] } else { &["tool_1"] };
     Rule { name: "flip", server: SERVER, roles: &["tester"], tools, ..Rule::default() }
 }
 

@@ -39,7 +39,7 @@ pub fn load(file: Option<&Path>, flags: Overrides) -> Result<Config, Problems> {
         }
         layers = layers.merge(Serialized::defaults(section(&Figment::from(Yaml::file_exact(path)))?));
     }
-    layers = layers.merge(Env::prefixed("MCPGW_").filter(|key| ours(key.as_str())).split("__"));
+    layers = layers.merge(environment(Env::prefixed("MCPGW_")));
     from_layers(&layers, flags)
 }
 
@@ -59,6 +59,11 @@ pub(super) fn section(file: &Figment) -> Result<Dict, Problems> {
         _ => problems.push("dataplane: expected a mapping of settings".into()),
     }
     Err(Problems(problems))
+}
+
+/// The variables that are ours. `MCPGW_LOG` alone is a filter, as it is for the control plane.
+pub(super) fn environment(variables: Env) -> Env {
+    variables.filter(|key| ours(key.as_str())).map(|key| if key == "log" { "log__filter".into() } else { key.into() }).split("__")
 }
 
 /// Other programs of the project share the prefix: a variable counts as ours if its first level is, or nearly is, a key.

@@ -1,8 +1,8 @@
 use figment::Figment;
-use figment::providers::{Format, Serialized};
+use figment::providers::{Env, Format, Serialized};
 use serde_saphyr::figment::Yaml;
 
-use super::load::{Overrides, Problems, from_layers, section};
+use super::load::{Overrides, Problems, environment, from_layers, section};
 use super::{Config, LogFormat};
 
 fn read(yaml: &str) -> Result<Config, Problems> {
@@ -53,4 +53,14 @@ fn one_file_can_hold_the_settings_of_both_planes() {
     assert_eq!(file("public_url: x").unwrap().len(), 1);
     let Problems(problems) = file("dataplane: {}\nlisten: []").unwrap_err();
     assert_eq!(problems, ["listen: unknown section beside `dataplane`"]);
+}
+
+#[test]
+fn a_variable_that_both_planes_know_means_the_same_to_both() {
+    figment::Jail::expect_with(|jail| {
+        jail.set_env("MCPGW_LOG", "debug");
+        let layers = Figment::from(Serialized::defaults(Config::default())).merge(environment(Env::prefixed("MCPGW_")));
+        assert_eq!(from_layers(&layers, Overrides::default()).unwrap().log.filter, "debug");
+        Ok(())
+    });
 }

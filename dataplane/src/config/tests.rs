@@ -56,6 +56,7 @@ fn one_file_can_hold_the_settings_of_both_planes() {
 }
 
 #[test]
+#[allow(clippy::result_large_err)] // the size of figment's own error
 fn a_variable_that_both_planes_know_means_the_same_to_both() {
     figment::Jail::expect_with(|jail| {
         jail.set_env("MCPGW_LOG", "debug");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mcp_gateway::proto::admin::v1::ListNodesRequest;
 use mcp_gateway::proto::admin::v1::node_service_client::NodeServiceClient;
+use mcpgw_controlplane::testing::{self, Postgres};
 use mcpgw_tests::fleet::{Admin, Answer, Call, Control, Fleet, Http, ORG, Rule, SERVER};
 use serde_json::json;
 
@@ -53,6 +54,43 @@ async fn traffic_outlives_the_control_plane_and_every_call_is_recorded_once() {
     let rows: i64 =
         sqlx::query_scalar("SELECT count(*) FROM request_logs").fetch_one(&mut control.running.sql().await).await.unwrap();
     assert_eq!(usize::try_from(rows).unwrap(), requests.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traffic_outlives_the_database_and_its_records_arrive_when_it_is_back() {
+    let postgres = Postgres::start(); // its own: the others' must not stop
+    postgres.execute("CREATE DATABASE frail").await;
+    let mut config = testing::config(&postgres.url("frail"));
+    config.database_acquire_seconds = 1;
+    let fleet = Fleet::on(Control::with(config).await.unwrap()).await.unwrap();
+    let version = fleet.allow(RULE).await.unwrap();
+    let key = fleet.key(&["tester"]).await.unwrap();
+    let (http, url) = (Http::default(), fleet.url(SERVER));
+
+    postgres.down();
+    let mut requests = Vec::new();
+    for _ in 0..50 {
+        requests.push(call(&http, &url, &key).await);
+    }
+    let error = fleet.admin.create_policy(ORG, Rule { name: "lost", ..RULE }).await.unwrap_err();
+    let status = error.downcast_ref::<tonic::Status>().expect("the API answers");
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+    assert!(!status.message().contains("frail") && !status.message().contains("host="), "{status:?}");
+    requests.push(call(&http, &url, &key).await);
+    for answer in &requests {
+        assert_eq!((answer.status.as_u16(), answer.text().as_deref()), (200, Some("tool_0")), "{answer:?}");
+    }
+
+    postgres.up();
+    for answer in &requests {
+        let record = fleet.admin.record(answer.request_id()).await.unwrap();
+        assert_eq!((record.outcome.as_str(), record.rule.as_str()), ("ok", "tester"), "{record:?}");
+    }
+    let mut sql = fleet.control.running.sql().await;
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM request_logs").fetch_one(&mut sql).await.unwrap();
+    assert_eq!(usize::try_from(rows).unwrap(), requests.len());
+    let next = fleet.allow(Rule { name: "after", ..RULE }).await.unwrap();
+    assert_eq!(next, version + 2, "the key is one version, this rule the next, what was refused is none");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,7 +31,11 @@ pub const SERVER: &str = "backend";
 impl Fleet {
     /// Starts everything and waits until the node serves the backend.
     pub async fn start() -> anyhow::Result<Self> {
-        let control = Control::start().await?;
+        Self::on(Control::start().await?).await
+    }
+
+    /// The same, on a control plane of the test's own.
+    pub async fn on(control: Control) -> anyhow::Result<Self> {
         let admin = control.owner().await?;
         admin.create_org(ORG).await?;
         let backend = Backend::on_free_port().await?;

@@ -1,4 +1,5 @@
-//! Wiring: builds the data plane from its configuration, binds, serves, drains. The only place that knows every part.
+//! Wiring: builds the data plane from its configuration, brings back what is on disk, binds, serves, connects, drains. The only place
+//! that knows every part.
 //!
 //! Installs no globals: the binary, `mcpgw standalone` and tests run it side by side with other things.
 
@@ -26,6 +27,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::trail::Recorder;
 use crate::tasks::{OnExit, Tasks};
 use crate::upstream::Upstreams;
+use crate::xds::{self, Restored};
 
 use control::Control;
 pub use control::JoinError;
@@ -88,7 +90,8 @@ struct Front {
 }
 
 impl App {
-    /// A node of a fleet: [`App::run`] joins the control plane and follows its configuration.
+    /// A node of a fleet: begins with the last good configuration on disk, before it binds; [`App::run`] joins the control plane and
+    /// follows its configuration.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         Self::build_on(config, Handle::current()).await
     }
@@ -107,10 +110,11 @@ impl App {
     async fn assemble(config: Config, live: Arc<Live>, background: Handle, joins: bool) -> Result<Self, BuildError> {
         let config = Arc::new(config);
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let (tasks, connections) = (Tasks::new(background), Tasks::new(Handle::current()));
+        let (tasks, connections) = (Tasks::new(background.clone()), Tasks::new(Handle::current()));
         let draining = CancellationToken::new();
         let spool = Arc::new(open_spool(&config)?);
         let metrics = Arc::new(Metrics::default());
+        let restored = if joins { Some(restore(&config, &live, &metrics, &background).await?) } else { None };
         let upstreams = Upstreams::new(config.timeouts.connect, &provider);
         let recorder = Recorder { spool: spool.clone(), metrics: metrics.clone() };
         let surroundings = crate::relay::Surroundings { tasks: connections.clone(), draining: draining.clone() };
@@ -119,10 +123,11 @@ impl App {
         let at = |source| BuildError::Bind { address: config.admin_listen, source };
         let admin = TcpListener::bind(config.admin_listen).await.map_err(at)?;
         let addresses = Addresses { listen, admin: admin.local_addr().map_err(at)? };
-        let control = joins.then(|| Control {
+        let control = restored.map(|restored| Control {
             settings: config.control_plane.clone(),
             state_dir: config.state_dir.clone(),
             live: live.clone(),
+            restored,
             spool,
             metrics,
             tasks: tasks.clone(),
@@ -206,6 +211,14 @@ impl Front {
             connections.spawn("listener", OnExit::Ignore, listener.serve(shared.clone()));
         }
     }
+}
+
+/// Disk, listen, connect: what is on disk is in force before a client can connect. Compiling it is not for a runtime's own threads.
+async fn restore(config: &Config, live: &Arc<Live>, metrics: &Arc<Metrics>, background: &Handle) -> Result<Restored, BuildError> {
+    let (path, live, metrics) = (config.state_dir.clone(), live.clone(), metrics.clone());
+    let restored = background.spawn_blocking(move || xds::restore(&path, &live, &metrics.discovery)).await;
+    let restored = restored.unwrap_or_else(|error| Err(io::Error::other(error)));
+    restored.map_err(|source| BuildError::StateDir { path: config.state_dir.clone(), source })
 }
 
 fn open_spool(config: &Config) -> Result<Spool, BuildError> {

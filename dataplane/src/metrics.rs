@@ -70,6 +70,7 @@ pub struct Metrics {
 struct Sampled {
     config_epoch: Gauge<u64, AtomicU64>,
     config_version: Gauge<u64, AtomicU64>,
+    config_stale_seconds: Gauge<u64, AtomicU64>,
     spool_frames: Gauge<u64, AtomicU64>,
     spool_bytes: Gauge<u64, AtomicU64>,
     spool_oldest_ms: Gauge<u64, AtomicU64>,
@@ -78,7 +79,6 @@ struct Sampled {
     remembered: Gauge<u64, AtomicU64>,
     streams: Gauge<u64, AtomicU64>,
     discovery_connected: Gauge<u64, AtomicU64>,
-    discovery_stale_seconds: Gauge<u64, AtomicU64>,
     discovery_nacks: Gauge<u64, AtomicU64>,
 }
 
@@ -122,6 +122,7 @@ impl Sampled {
         let gauges = [
             ("config_epoch", "Epoch of the configuration in force", &self.config_epoch),
             ("config_version", "Version of the configuration in force", &self.config_version),
+            ("config_stale_seconds", "Time since a control plane confirmed the configuration", &self.config_stale_seconds),
             ("audit_spool_frames", "Audit frames that wait to be acknowledged", &self.spool_frames),
             ("audit_spool_bytes", "Bytes of the audit spool", &self.spool_bytes),
             ("audit_spool_oldest_ms", "Age of the oldest frame that waits, in milliseconds", &self.spool_oldest_ms),
@@ -129,7 +130,6 @@ impl Sampled {
             ("tokens_remembered", "Verified tokens that are remembered", &self.remembered),
             ("streams", "Streams open to clients", &self.streams),
             ("discovery_connected", "1 while the node has a discovery stream", &self.discovery_connected),
-            ("discovery_stale_seconds", "How long the node has had none", &self.discovery_stale_seconds),
             ("discovery_nacks", "Configurations refused", &self.discovery_nacks),
             ("audit_spool_full", "Audit records refused for want of room", &self.spool_full),
         ];
@@ -173,7 +173,7 @@ impl Metrics {
         self.sampled.remembered.set(remembered_tokens);
         self.sampled.streams.set(self.open_streams.load(Ordering::Relaxed).into());
         self.sampled.discovery_connected.set(self.discovery.connected().into());
-        self.sampled.discovery_stale_seconds.set(self.discovery.stale_seconds());
+        self.sampled.config_stale_seconds.set(self.discovery.stale_seconds());
         self.sampled.discovery_nacks.set(self.discovery.nacks.load(Ordering::Relaxed));
         let mut page = String::new();
         if text::encode(&mut page, &self.registry).is_err() {

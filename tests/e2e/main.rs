@@ -10,6 +10,7 @@ mod configs;
 mod conformance;
 mod direct_peers;
 mod distribution;
+mod last_good;
 mod peers;
 mod stock_xds;
 mod versions;

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::node::uplink::Replicas;
 use crate::node::{self, EnrolError, Enrolment, Renewal, Report, Uplink};
 use crate::tasks::{OnExit, Tasks};
-use crate::xds;
+use crate::xds::{self, Restored};
 
 /// Why the node cannot join its control plane.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,7 @@ pub(super) struct Control {
     pub settings: ControlPlane,
     pub state_dir: PathBuf,
     pub live: Arc<Live>,
+    pub restored: Restored,
     pub spool: Arc<Spool>,
     pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
@@ -39,7 +40,7 @@ pub(super) struct Control {
 impl Control {
     /// Joins and starts the tasks; returns once they run, or with the reason why they cannot.
     pub async fn start(self) -> Result<(), JoinError> {
-        let Self { settings, state_dir, live, spool, metrics, tasks } = self;
+        let Self { settings, state_dir, live, restored, spool, metrics, tasks } = self;
         let server_name = Some(settings.server_name.clone()).filter(|name| !name.is_empty());
         let replicas = Replicas { endpoints: settings.endpoints.clone(), server_name };
         let token = token(&settings)?;
@@ -55,6 +56,7 @@ impl Control {
             live: live.clone(),
             stats: metrics.discovery.clone(),
             state_dir,
+            restored,
             renewal: renewal.asked(),
         };
         let shipper = Shipper::new(spool.clone(), uplink.clone());

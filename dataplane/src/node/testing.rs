@@ -79,8 +79,13 @@ impl Ca {
 
     /// An enrolled node.
     pub fn identity(&self) -> Identity {
+        self.identity_for((-60, 3600))
+    }
+
+    /// An enrolled node whose certificate holds from `life.0` to `life.1` seconds from now.
+    pub fn identity_for(&self, life: (i64, i64)) -> Identity {
         let keys = Keys::generate().unwrap();
-        let credentials = self.credentials(&keys.certificate_request().unwrap(), keys.hpke_public(), (-60, 3600));
+        let credentials = self.credentials(&keys.certificate_request().unwrap(), keys.hpke_public(), life);
         keys.into_identity(NODE, POOL, credentials).unwrap()
     }
 

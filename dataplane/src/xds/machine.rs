@@ -23,6 +23,7 @@ use mcp_gateway::type_url;
 use prost_types::{Struct, Value, value::Kind};
 
 pub use backoff::{Backoff, Lost};
+pub(super) use manifest::is_older;
 
 /// Names every resource of a type.
 const ALL: &str = "*";
@@ -160,6 +161,17 @@ impl Machine {
     pub fn holds_revocation(&mut self, version: String) {
         let name = format!("revocation/{}", self.about.pool);
         self.beside.insert((type_url::REVOCATION.to_owned(), name), version);
+    }
+
+    /// Begins with a configuration that is in force already: the first stream states it, as a reconnect would.
+    /// One of another pool is not begun with.
+    pub fn holds(&mut self, manifest: &Manifest, staged: Arc<Staged>) {
+        if manifest.scope != self.about.pool {
+            return;
+        }
+        let version = Version { epoch: manifest.epoch, version: manifest.version };
+        self.staged = Arc::clone(&staged);
+        self.applied = Some(Applied { version, digest: staged.digest(), staged });
     }
 
     pub fn step(&mut self, event: Event) -> Vec<Action> {

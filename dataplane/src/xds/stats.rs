@@ -1,7 +1,7 @@
 //! What discovery has been doing, for the metrics page and `/ready`. Written by the stream only.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use mcp_gateway::snapshot::Version;
 
@@ -22,8 +22,10 @@ pub struct Stats {
     /// Streams lost, or not opened.
     pub losses: AtomicU64,
     connected: AtomicBool,
-    /// When the node was last in touch, in milliseconds since `start`.
-    in_touch_ms: AtomicU64,
+    /// Whether the control plane's last word is what is in force, over a stream that is open.
+    confirmed: AtomicBool,
+    /// Until when it was, in milliseconds since `start`; negative: before it.
+    confirmed_ms: AtomicI64,
     start: Instant,
 }
 
@@ -39,7 +41,8 @@ impl Default for Stats {
             streams: zero(),
             losses: zero(),
             connected: AtomicBool::new(false),
-            in_touch_ms: zero(),
+            confirmed: AtomicBool::new(false),
+            confirmed_ms: AtomicI64::new(0),
             start: Instant::now(),
         }
     }
@@ -52,10 +55,38 @@ impl Stats {
         self.connected.load(Relaxed)
     }
 
-    /// For how many seconds the node has had no stream: its configuration may be that old. 0 while it has one.
+    /// Whether a stream is open, and the last manifest that came over it is in force.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Relaxed)
+    }
+
+    /// For how many seconds no control plane has confirmed the configuration in force, restarts included; it may be that old.
+    /// 0 while one does. Before the first configuration: since the start.
     #[must_use]
     pub fn stale_seconds(&self) -> u64 {
-        if self.connected() { 0 } else { self.elapsed_ms().saturating_sub(self.in_touch_ms.load(Relaxed)) / 1000 }
+        if self.is_confirmed() {
+            return 0;
+        }
+        u64::try_from(self.elapsed_ms().saturating_sub(self.confirmed_ms.load(Relaxed)) / 1000).unwrap_or(0)
+    }
+
+    /// What is in force came from disk, and was confirmed last so long ago.
+    pub(super) fn restored(&self, ago: Duration) {
+        let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        self.confirmed_ms.store(self.elapsed_ms().saturating_sub(ago), Relaxed);
+    }
+
+    /// A manifest was acknowledged: it is in force.
+    pub(super) fn confirmed(&self) {
+        self.confirmed.store(true, Relaxed);
+    }
+
+    /// A manifest was refused, or there is no stream: what is in force may not be what should be.
+    pub(super) fn unconfirmed(&self) {
+        if self.confirmed.swap(false, Relaxed) {
+            self.confirmed_ms.store(self.elapsed_ms(), Relaxed);
+        }
     }
 
     pub(super) fn opened(&self) {
@@ -65,9 +96,8 @@ impl Stats {
 
     pub(super) fn lost(&self) {
         self.losses.fetch_add(1, Relaxed);
-        if self.connected.swap(false, Relaxed) {
-            self.in_touch_ms.store(self.elapsed_ms(), Relaxed);
-        }
+        self.connected.store(false, Relaxed);
+        self.unconfirmed();
     }
 
     pub(super) fn swapped(&self, version: Version) {
@@ -76,7 +106,28 @@ impl Stats {
         self.version.store(version.version, Relaxed);
     }
 
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staleness_counts_from_the_last_confirmation_even_across_a_restart() {
+        let stats = Stats::default();
+        stats.restored(Duration::from_secs(500));
+        assert!(stats.stale_seconds() >= 500, "confirmed before the restart");
+        stats.opened();
+        assert!(stats.stale_seconds() >= 500, "an open stream alone confirms nothing");
+        stats.confirmed();
+        assert_eq!(stats.stale_seconds(), 0);
+        stats.unconfirmed();
+        assert!(!stats.is_confirmed() && stats.connected() && stats.stale_seconds() < 500, "a refusal counts from now");
+        stats.confirmed();
+        stats.lost();
+        assert!(!stats.is_confirmed() && !stats.connected());
     }
 }

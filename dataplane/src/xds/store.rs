@@ -1,39 +1,53 @@
 //! Revocations on disk, as received: a restart must not take back what was acknowledged.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mcp_gateway::proto::config::v1::Revocation;
 use mcp_gateway::snapshot::ContentHash;
 use prost::Message;
 
-use crate::node::identity::write_private;
+use super::vault::{Broken, Vault};
 
-const FILE: &str = "revocation.pb";
+const FILE: &str = "revocations";
 
-/// Replaces what is on disk; returns when it is there.
-pub(super) fn save(state_dir: &Path, body: &[u8]) -> io::Result<()> {
-    write_private(&state_dir.join(FILE), body)
+/// Why nobody knows what was revoked. The file stays until the stream replaces it: without it a restart would take revocations back.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored revocations in {} cannot be used: {reason}", path.display())]
+pub(super) struct LoadError {
+    path: PathBuf,
+    reason: Reason,
 }
 
-/// What is on disk, and its version. A file that cannot be read is told and counts as none: the stream brings it again.
-pub(super) fn load(state_dir: &Path) -> Option<(Revocation, String)> {
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error(transparent)]
+    Undecodable(#[from] prost::DecodeError),
+}
+
+/// Replaces what is on disk; returns when it is there.
+pub(super) fn save(vault: &Vault, state_dir: &Path, body: &[u8]) -> io::Result<()> {
+    vault.write(&state_dir.join(FILE), |file| file.extend_from_slice(body))
+}
+
+/// What is on disk, and its version; `None` if nothing ever was.
+pub(super) fn load(vault: &Vault, state_dir: &Path) -> Result<Option<(Revocation, String)>, LoadError> {
     let path = state_dir.join(FILE);
-    let body = match std::fs::read(&path) {
-        Ok(body) => body,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::error!(path = %path.display(), "the stored revocations cannot be read: {error}");
-            return None;
-        }
+    let read = || -> Result<_, Reason> {
+        let file = match std::fs::read(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let body = vault.open_file(&path, file)?;
+        let version = ContentHash::of(&body).to_string();
+        Ok(Some((Revocation::decode(body)?, version)))
     };
-    match Revocation::decode(&body[..]) {
-        Ok(revocation) => Some((revocation, ContentHash::of(&body).to_string())),
-        Err(error) => {
-            tracing::error!(path = %path.display(), "the stored revocations are damaged: {error}");
-            None
-        }
-    }
+    read().map_err(|reason| LoadError { path: path.clone(), reason })
 }
 
 #[cfg(test)]
@@ -41,14 +55,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn revocations_come_back_after_a_restart_and_damage_counts_as_none() {
+    fn revocations_come_back_after_a_restart_and_damage_is_not_taken_for_none() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(load(dir.path()).is_none());
+        let vault = Vault::open(dir.path()).unwrap();
+        assert!(load(&vault, dir.path()).unwrap().is_none());
         let revocation = Revocation { api_keys: vec!["k".into()], ..Revocation::default() };
         let body = revocation.encode_to_vec();
-        save(dir.path(), &body).unwrap();
-        assert_eq!(load(dir.path()), Some((revocation, ContentHash::of(&body).to_string())));
-        save(dir.path(), &[0xff; 5]).unwrap();
-        assert!(load(dir.path()).is_none());
+        save(&vault, dir.path(), &body).unwrap();
+        let vault = Vault::open(dir.path()).unwrap();
+        assert_eq!(load(&vault, dir.path()).unwrap(), Some((revocation, ContentHash::of(&body).to_string())));
+        let whole = std::fs::read(dir.path().join(FILE)).unwrap();
+        for position in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[position] ^= 1;
+            std::fs::write(dir.path().join(FILE), damaged).unwrap();
+            load(&vault, dir.path()).expect_err("a changed bit could name another key");
+        }
     }
 }

@@ -1,11 +1,12 @@
-//! Carries out what the machine says over one delta discovery stream at a time: sends, compiles on another thread, swaps, reconnects.
+//! Carries out what the machine says over one delta discovery stream at a time: sends, compiles on another thread, swaps, has it kept
+//! on disk, reconnects.
 //! Decides nothing itself. One task per node, on the control runtime, so that requests never wait for it.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mcp_gateway::proto::config::v1::{Manifest, Revocation};
@@ -13,7 +14,8 @@ use mcp_gateway::proto::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use mcp_gateway::proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use mcp_gateway::seal::PoolKey;
 use mcp_gateway::snapshot::{Problem, Snapshot, Staged, compile};
-use tokio::sync::{Notify, mpsc};
+use mcp_gateway::type_url;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,14 +23,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::keeper::Keeper;
+use super::last_good::Received;
 use super::machine::{About, Action, Backoff, Event, Lost, Machine};
-use super::{Stats, store};
+use super::{Restored, Stats, store};
 use crate::live::Live;
 use crate::node::uplink::{Uplink, whole};
 use crate::node::{BUILD, Identity};
 
 /// Until the control plane must have accepted a stream, or taken what is said on it.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long work in progress may hold up a stop.
+const LAST: Duration = Duration::from_secs(5);
 /// Most bytes of a response. The control plane aims at 1 MiB and never splits a resource of 256 kB.
 const MAX_RESPONSE: usize = 16 << 20;
 /// Messages that may wait for the connection: the seven first requests, and an answer per response.
@@ -41,14 +47,22 @@ pub struct Client {
     pub stats: Arc<Stats>,
     /// Where acknowledged revocations lie.
     pub state_dir: PathBuf,
+    /// What is in force already.
+    pub restored: Restored,
     /// Notified when the node needs keys that it does not hold.
     pub renewal: Arc<Notify>,
 }
 
 /// What another thread has done.
 enum Done {
-    Compiled { ticket: u64, result: Result<Arc<Snapshot>, Vec<Problem>>, took: Duration },
+    Compiled { ticket: u64, result: Result<Ready, Vec<Problem>>, took: Duration },
     Stored { ticket: u64, result: Result<(), String> },
+}
+
+/// A snapshot, and what it was compiled from.
+struct Ready {
+    snapshot: Arc<Snapshot>,
+    received: Received,
 }
 
 struct Driver {
@@ -56,33 +70,47 @@ struct Driver {
     machine: Machine,
     work: JoinSet<Done>,
     /// Compiled, and waiting for the machine's word.
-    ready: Option<(u64, Arc<Snapshot>)>,
+    ready: Option<(u64, Ready)>,
+    /// For the keeper.
+    in_force: watch::Sender<Option<Received>>,
+    /// The ticket of the newest revocations on disk; held while some are written.
+    revoked: Arc<Mutex<u64>>,
 }
 
 /// Where requests go; nowhere between two streams.
 type Outbound<'a> = Option<&'a mpsc::Sender<DeltaDiscoveryRequest>>;
 
 impl Client {
-    /// Runs until `stop`. What was in force stays in force.
+    /// Runs until `stop`. What was in force stays in force, and is on disk when this returns.
     pub async fn run(self, stop: CancellationToken) {
-        let mut driver = Driver::new(self);
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = driver.run() => {}
-        }
+        let in_force = watch::Sender::new(self.restored.received.clone());
+        let (last_good, stats) = (Arc::clone(&self.restored.last_good), Arc::clone(&self.stats));
+        let keeper = Keeper { last_good, stats, in_force: in_force.subscribe() };
+        let mut driver = Driver::new(self, in_force);
+        let following = async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = driver.run() => {}
+            }
+            driver.finish().await;
+        };
+        // The keeper ends when the driver, which tells it what is in force, is gone.
+        tokio::join!(following, keeper.run());
     }
 }
 
 impl Driver {
-    fn new(client: Client) -> Self {
+    fn new(mut client: Client, in_force: watch::Sender<Option<Received>>) -> Self {
         let identity = Arc::clone(&client.uplink.identity().borrow());
         let about = About { node_id: identity.node_id.clone(), pool: identity.pool.clone(), build: BUILD.to_owned() };
         let mut machine = Machine::new(about, Backoff::new(rand::random::<f64>));
-        if let Some((revocation, version)) = store::load(&client.state_dir) {
-            client.live.revoke(&revocation);
-            machine.holds_revocation(version);
+        if let Some(version) = &client.restored.revocation {
+            machine.holds_revocation(version.clone());
         }
-        Self { client, machine, work: JoinSet::new(), ready: None }
+        if let Some(Received { manifest, staged }) = client.restored.received.take() {
+            machine.holds(&manifest, staged);
+        }
+        Self { client, machine, work: JoinSet::new(), ready: None, in_force, revoked: Arc::default() }
     }
 
     async fn run(&mut self) {
@@ -99,6 +127,14 @@ impl Driver {
                     Some(done) = self.work.join_next() => drop(self.done(done, None).await),
                 }
             }
+        }
+    }
+
+    /// What is being written to disk gets there.
+    async fn finish(&mut self) {
+        let rest = async { while self.work.join_next().await.is_some() {} };
+        if timeout(LAST, rest).await.is_err() {
+            tracing::warn!("what was being compiled or written did not end within {} s", LAST.as_secs());
         }
     }
 
@@ -181,7 +217,7 @@ impl Driver {
         let event = match done.expect("compiling catches panics, storing has none, and nobody aborts them") {
             Done::Compiled { ticket, result, took } => {
                 self.client.stats.compile_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
-                let result = result.map(|snapshot| self.ready = Some((ticket, snapshot)));
+                let result = result.map(|ready| self.ready = Some((ticket, ready)));
                 Event::Compiled { ticket, result }
             }
             Done::Stored { ticket, result } => Event::Stored { ticket, result },
@@ -199,6 +235,10 @@ impl Driver {
             );
         }
         let Some(outbound) = outbound else { return Ok(()) };
+        if request.type_url == type_url::MANIFEST && !request.response_nonce.is_empty() {
+            let stats = &self.client.stats;
+            if request.error_detail.is_none() { stats.confirmed() } else { stats.unconfirmed() }
+        }
         timeout(DEADLINE, outbound.send(request)).await.map_err(drop)?.map_err(drop)
     }
 
@@ -210,27 +250,36 @@ impl Driver {
             let pool_keys: &BTreeMap<String, PoolKey> = &identity.pool_keys;
             // A panic is a defect of ours, and must leave the node where it is: serving, and able to take the next version.
             let result = catch_unwind(AssertUnwindSafe(|| compile(&manifest, &staged, pool_keys, previous.as_deref())));
-            let result = result.unwrap_or_else(|_| Err(Vec::new())).map(Arc::new);
+            let result = result.unwrap_or_else(|_| Err(Vec::new()));
+            let received = Received { manifest: *manifest, staged };
+            let result = result.map(|snapshot| Ready { snapshot: Arc::new(snapshot), received });
             Done::Compiled { ticket, result, took: start.elapsed() }
         });
     }
 
     fn swap(&mut self, ticket: u64) {
-        let Some((_, snapshot)) = self.ready.take_if(|(ready, _)| *ready == ticket) else {
+        let Some((_, Ready { snapshot, received })) = self.ready.take_if(|(ready, _)| *ready == ticket) else {
             return tracing::error!("swap {ticket} was asked for, but nothing is ready");
         };
         let version = snapshot.version();
         self.client.live.swap(snapshot);
         self.client.stats.swapped(version);
+        self.in_force.send_replace(Some(received));
         tracing::info!(config.epoch = version.epoch, config.version = version.version, "configuration {version} is in force");
     }
 
     /// In force first, on disk second: the second may be slow.
     fn revoke(&mut self, ticket: u64, revocation: &Revocation, body: Vec<u8>) {
         self.client.live.revoke(revocation);
-        let dir = self.client.state_dir.clone();
+        let (vault, dir) = (Arc::clone(&self.client.restored.vault), self.client.state_dir.clone());
+        let revoked = Arc::clone(&self.revoked);
         self.work.spawn_blocking(move || {
-            let result = store::save(&dir, &body).map_err(|error| error.to_string());
+            let mut newest = revoked.lock().unwrap_or_else(PoisonError::into_inner);
+            // Threads may come in any order, and an older set must not replace a newer one.
+            let result = if ticket < *newest { Ok(()) } else { store::save(&vault, &dir, &body) };
+            *newest = if result.is_ok() { ticket.max(*newest) } else { *newest };
+            drop(newest);
+            let result = result.map_err(|error| error.to_string());
             Done::Stored { ticket, result }
         });
     }

@@ -19,6 +19,7 @@ use super::{Admin, Call, Control, Http};
 /// A running node; dropping it stops it and forgets its state.
 pub struct Node {
     pub addresses: Addresses,
+    config: Config,
     state: TempDir,
     stop: CancellationToken,
     ended: Option<JoinHandle<anyhow::Result<()>>>,
@@ -72,13 +73,33 @@ impl Node {
         config.control_plane.endpoints = vec![format!("https://{}", control.addresses().node)];
         config.control_plane.server_name = "localhost".to_owned();
         change(&mut config);
-        let app = App::build(config).await?;
-        let (addresses, stop) = (app.addresses().clone(), CancellationToken::new());
-        let running = app.run(stop.clone());
-        // The task lives as long as this handle; there is no supervisor in a test.
-        #[allow(clippy::disallowed_methods)]
-        let ended = tokio::spawn(async move { Ok(running.await?) });
-        Ok(Self { addresses, state, stop, ended: Some(ended) })
+        let (addresses, stop, ended) = start(config.clone()).await?;
+        Ok(Self { addresses, config, state, stop, ended: Some(ended) })
+    }
+
+    /// Drains and stops; the state directory stays for [`Node::resume`].
+    pub async fn halt(&mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        match self.ended.take() {
+            Some(ended) => ended.await?,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts another process's worth of node on the same state directory, at new addresses.
+    pub async fn resume(&mut self) -> anyhow::Result<()> {
+        let (addresses, stop, ended) = start(self.config.clone()).await?;
+        (self.addresses, self.stop, self.ended) = (addresses, stop, Some(ended));
+        Ok(())
+    }
+
+    /// The value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let url = format!("http://{}/metrics", self.addresses.admin);
+        let page = Http::default().send(Call { url, method: Method::GET, headers: Vec::new(), body: Bytes::new() }).await?;
+        let page = String::from_utf8(page.body.to_vec())?;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no metric {name} in:\n{page}"))?.parse()?)
     }
 
     /// An address on the node.
@@ -99,8 +120,7 @@ impl Node {
 
     /// Drains and stops.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        self.ended.take().expect("only taken here").await?
+        self.halt().await
     }
 }
 
@@ -108,6 +128,16 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+async fn start(config: Config) -> anyhow::Result<(Addresses, CancellationToken, JoinHandle<anyhow::Result<()>>)> {
+    let app = App::build(config).await?;
+    let (addresses, stop) = (app.addresses().clone(), CancellationToken::new());
+    let running = app.run(stop.clone());
+    // The task lives as long as this handle; there is no supervisor in a test.
+    #[allow(clippy::disallowed_methods)]
+    let ended = tokio::spawn(async move { Ok(running.await?) });
+    Ok((addresses, stop, ended))
 }
 
 fn local() -> SocketAddr {

@@ -92,7 +92,7 @@ impl Machine {
             Refusal::new(code, error.to_string())
         })?;
         let least = &manifest.min_node_version;
-        if !least.is_empty() && numbers(build) < numbers(least) {
+        if is_older(build, least) {
             let message = format!("this node has version {build}; {least} or newer is needed: upgrade the node");
             return Err(Refusal::new(code::FAILED_PRECONDITION, message));
         }
@@ -207,6 +207,11 @@ impl Machine {
             }
         }
     }
+}
+
+/// Whether a node of version `build` is older than `least`; nothing is older than an empty version.
+pub(in crate::xds) fn is_older(build: &str, least: &str) -> bool {
+    !least.is_empty() && numbers(build) < numbers(least)
 }
 
 /// `1.12.3-rc1` as numbers that compare: what is not a number counts as 0.

@@ -19,6 +19,8 @@ use tonic::{Request, Response, Streaming};
 
 use super::*;
 use crate::node::testing::{Ca, ControlPlane, POOL};
+use crate::xds::restore;
+use crate::xds::vault::Vault;
 
 /// One stream, as the control plane sees it.
 struct Talk {
@@ -86,6 +88,7 @@ struct Rig {
     signer: Ed25519KeyPair,
     ca: Ca,
     dir: tempfile::TempDir,
+    uplink: Arc<Uplink>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     _identity: watch::Sender<Arc<Identity>>,
@@ -99,19 +102,35 @@ impl Rig {
         let (sender, streams) = mpsc::channel(4);
         let service = AggregatedDiscoveryServiceServer::new(Switchboard { streams: sender });
         let control = ControlPlane::start(&ca, Routes::new(service)).await;
-        let (uplink, identity) = control.uplink(ca.identity());
-        let (live, stats) = (Arc::new(Live::new().unwrap()), Arc::new(Stats::default()));
         let dir = tempfile::tempdir().unwrap();
+        let identity = ca.identity();
+        identity.save(dir.path()).unwrap();
+        let (uplink, identity) = control.uplink(identity);
+        let (live, stats) = (Arc::new(Live::new().unwrap()), Arc::default());
+        let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
+        let mut rig = Self { control, streams, live, stats, signer, ca, dir, uplink, stop, tasks, _identity: identity };
+        rig.follow();
+        rig
+    }
+
+    fn follow(&mut self) {
         let client = Client {
-            uplink,
-            live: Arc::clone(&live),
-            stats: Arc::clone(&stats),
-            state_dir: dir.path().to_owned(),
+            uplink: Arc::clone(&self.uplink),
+            restored: restore(self.dir.path(), &self.live, &self.stats).unwrap(),
+            live: Arc::clone(&self.live),
+            stats: Arc::clone(&self.stats),
+            state_dir: self.dir.path().to_owned(),
             renewal: Arc::default(),
         };
-        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        tasks.spawn(client.run(stop.clone()));
-        Self { control, streams, live, stats, signer, ca, dir, stop, tasks, _identity: identity }
+        self.tasks.spawn(client.run(self.stop.clone()));
+    }
+
+    /// Another process on the same state directory.
+    async fn restart(&mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.transpose().unwrap().is_some() {}
+        (self.live, self.stats, self.stop) = (Arc::new(Live::new().unwrap()), Arc::default(), CancellationToken::new());
+        self.follow();
     }
 
     async fn talk(&mut self) -> Talk {
@@ -225,6 +244,40 @@ async fn a_cut_connection_is_opened_again_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test]
+async fn a_restarted_node_goes_on_from_disk_and_an_unchanged_configuration_costs_one_message() {
+    let mut rig = Rig::start().await;
+    let mut talk = rig.talk().await;
+    talk.hello().await;
+    let content = rig.content(None);
+    rig.publish(&mut talk, 6, &rig.content(Some(3))).await;
+    let removed = DeltaDiscoveryResponse {
+        type_url: type_url::CREDENTIAL_SHARD.into(),
+        nonce: "removed".into(),
+        removed_resources: vec![format!("credentials/{POOL}/3")],
+        ..DeltaDiscoveryResponse::default()
+    };
+    talk.responses.send(Ok(removed)).await.unwrap();
+    assert_eq!(talk.request().await.error_detail, None);
+    assert_eq!(rig.publish(&mut talk, 7, &content).await.error_detail, None);
+    rig.restart().await;
+    assert_eq!(rig.version(), 7, "in force before a control plane was asked");
+    assert!(!rig.stats.is_confirmed());
+    let mut talk = rig.talk().await;
+    let hello = talk.hello().await;
+    for (type_url, resource) in &content {
+        let asked = hello.iter().find(|request| request.type_url == *type_url).unwrap();
+        assert_eq!(asked.initial_resource_versions.get(&resource.name), Some(&resource.version));
+    }
+    let older = talk.send(type_url::MANIFEST, vec![rig.manifest(6, &content)]).await;
+    assert!(older.error_detail.is_some(), "a restart does not go back");
+    assert!(!rig.stats.is_confirmed());
+    let resumed = talk.send(type_url::MANIFEST, vec![rig.manifest(7, &content)]).await;
+    assert_eq!(resumed.error_detail, None);
+    assert_eq!((rig.stats.swaps.load(Relaxed), rig.stats.stale_seconds()), (1, 0));
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn a_revocation_is_in_force_and_on_disk_when_it_is_acknowledged() {
     let mut rig = Rig::start().await;
     let mut talk = rig.talk().await;
@@ -233,7 +286,8 @@ async fn a_revocation_is_in_force_and_on_disk_when_it_is_acknowledged() {
     let sent = resource(type_url::REVOCATION, "revocation/default", &revocation);
     assert_eq!(talk.send(type_url::REVOCATION, vec![sent.clone()]).await.error_detail, None);
     assert!(rig.live.revocations().key_revoked("abcdefghijklmnop"));
-    assert_eq!(store::load(rig.dir.path()), Some((revocation, sent.version)));
+    let vault = Vault::open(rig.dir.path()).unwrap();
+    assert_eq!(store::load(&vault, rig.dir.path()).unwrap(), Some((revocation, sent.version)));
     rig.end().await;
 }
 

@@ -1,0 +1,62 @@
+//! Keeps on disk what is in force, behind the stream and never in its way: a newer configuration replaces one that waits.
+//! Also notes there, once a minute, that the configuration is still the one. A disk that fails stops nothing.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Stats;
+use super::last_good::{LastGood, Received};
+
+/// How often a confirmation is noted: what `mcpgw_dataplane_config_stale_seconds` may be wrong by after a crash.
+const CONFIRM_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) struct Keeper {
+    pub last_good: Arc<LastGood>,
+    pub stats: Arc<Stats>,
+    /// What came in force last.
+    pub in_force: watch::Receiver<Option<Received>>,
+}
+
+impl Keeper {
+    /// Runs until nothing can come in force any more, and everything that did is on disk.
+    pub async fn run(mut self) {
+        let mut minute = interval(CONFIRM_EVERY);
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.in_force.changed() => match changed {
+                    Ok(()) => self.save().await,
+                    Err(_) => return, // the last one was seen
+                },
+                _ = minute.tick() => self.confirm().await,
+            }
+        }
+    }
+
+    async fn save(&mut self) {
+        let Some(received) = self.in_force.borrow_and_update().clone() else { return };
+        let last_good = Arc::clone(&self.last_good);
+        let saved = spawn_blocking(move || last_good.save(&received)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        match saved {
+            Ok(()) => tracing::debug!("the configuration in force is on disk"),
+            Err(error) => {
+                tracing::error!("the configuration is in force, but not on disk: a restart falls back to an older one: {error}");
+            }
+        }
+    }
+
+    async fn confirm(&self) {
+        let Some(received) = self.in_force.borrow().clone().filter(|_| self.stats.is_confirmed()) else { return };
+        let last_good = Arc::clone(&self.last_good);
+        let noted = spawn_blocking(move || last_good.confirm(&received.manifest)).await;
+        if let Ok(Err(error)) = noted {
+            tracing::debug!("the confirmation of the configuration is not noted on disk: {error}");
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! One discovery stream as a pure state machine: requests and published scopes in, responses and verdicts out.
-//! No clock, no socket, no database: [`super::server`] feeds it and carries out what it says. RELIABILITY: the node's last good
+//! No clock, no socket, no database: [`super::server`] feeds it and carries out what it says. The node's last good
 //! configuration is the node's business; here a refused content is remembered and not sent again.
 //!
 //! Rules: resources are served from one scope at a time (`serving`). A newer one becomes the `target`, which newer ones replace,

@@ -220,7 +220,7 @@ fn flowing(head: &Parts, flow: Flow) -> Reply {
     if let (true, Some(length)) = (flow.is_unchanged(), head.headers.get(header::CONTENT_LENGTH)) {
         headers.insert(header::CONTENT_LENGTH, length.clone());
     }
-    // nginx and its like would otherwise hold events back (MCP.md 1.3).
+    // nginx and its like would otherwise hold events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     Reply { status: head.status, headers, answer: Answer::Flow(Box::new(flow)) }

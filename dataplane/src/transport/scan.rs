@@ -1,6 +1,6 @@
 //! The strict scan: one pass over a body decides whether every parser behind the gateway reads what the gateway read.
 //! Owns syntax, duplicate and look-alike keys, and the shape of the JSON-RPC envelope; never what a method means.
-//! Called by the transport codecs, once per body; the original bytes travel on (RELIABILITY: JSON-RPC smuggling).
+//! Called by the transport codecs, once per body; the original bytes travel on.
 
 mod error;
 pub(crate) mod keys;

@@ -127,7 +127,7 @@ pub fn post(headers: &HeaderMap, scanned: &Scanned) -> Result<Post, Refusal> {
     Ok(post)
 }
 
-/// The body decides first; without a word from it, the version header; without that, the modern headers (MCP.md section 2).
+/// The body decides first; without a word from it, the version header; without that, the modern headers.
 fn is_modern(headers: &HeaderMap, version: &VersionHeader<'_>, message: &Message) -> bool {
     if message.meta_version().is_some() {
         return true;

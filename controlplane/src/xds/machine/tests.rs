@@ -1,5 +1,5 @@
 //! The rows of the xDS protocol that a delta server must honour, and the states of a stream, as scripted conversations.
-//! A response is shown as `Type name=content … -removed …`.
+//! Long because it is one table of conversations with one machine. A response is shown as `Type name=content … -removed …`.
 
 use std::collections::BTreeMap;
 

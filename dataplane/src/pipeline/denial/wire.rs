@@ -206,7 +206,7 @@ impl AuthorizeDenial {
                 };
                 Wire::new(StatusCode::OK, code, "authorize.not_granted", message)
             }
-            // Nobody reads a body in answer to a notification: the status has to say it (MCP.md 1.2).
+            // Nobody reads a body in answer to a notification: the status has to say it (2026-07-28, Streamable HTTP).
             Self::Notification => Wire::own(StatusCode::FORBIDDEN, "authorize.not_granted", "No policy allows this"),
             Self::Nothing { anonymous: true } => {
                 let message = "A credential is needed: send `Authorization: Bearer ...`";

@@ -1,4 +1,5 @@
-//! The machine against RELIABILITY.md 1.1, row by row as far as a node is concerned.
+//! The machine against the xDS protocol and its known incidents, row by row as far as a node is concerned.
+//! Long because it is one table of conversations with one machine.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use mcp_gateway::proto::config::v1::{CredentialShard, Global, OrgBundle, Peer, SecretEnvelope};

@@ -29,12 +29,12 @@ test: ## Install what is missing, then check and run every suite
 
 test-unit: ## Tests of single crates, with a real Postgres
 	@scripts/ensure-postgres
-	@timeout $(BUDGET_UNIT) cargo test --workspace --exclude mcpgw-tests --locked
+	@timeout $(BUDGET_UNIT) cargo test --workspace --lib --bins --locked
 
 test-e2e: build ## Whole gateways, foreign clients and servers, the official suite
 	@scripts/ensure-postgres
 	@tests/foreign/install
-	@timeout $(BUDGET_E2E) cargo test -p mcpgw-tests --locked
+	@timeout $(BUDGET_E2E) cargo test --workspace --test standalone --test supervise --test e2e --locked
 
 conformance-record: ## Run the official suite directly against the backend and refresh the committed record
 	@tests/foreign/install

@@ -24,6 +24,10 @@ pub struct Limits {
     /// A request body, whatever a server allows.
     #[serde(with = "units::bytes")]
     pub body_bytes_max: u64,
+    /// What of a request body has to arrive per second on average, once `timeouts.body_grace` is over. Keeps clients that
+    /// send a byte now and then (slowloris) from holding a connection for all of `timeouts.body`.
+    #[serde(with = "units::bytes")]
+    pub body_bytes_per_second: u64,
     /// Levels of arrays and objects in a request body.
     pub json_depth: usize,
     /// Messages in a batch (2025-03-26 sessions only).
@@ -62,6 +66,9 @@ pub struct Timeouts {
     /// From the end of the headers to the end of the body.
     #[serde(with = "units::duration")]
     pub body: Duration,
+    /// From the end of the headers until a body has to keep up `limits.body_bytes_per_second`.
+    #[serde(with = "units::duration")]
+    pub body_grace: Duration,
     /// A connection without a request.
     #[serde(with = "units::duration")]
     pub idle: Duration,
@@ -93,6 +100,7 @@ impl Default for Limits {
             uri_bytes: 8 << 10,
             body_bytes: 4 << 20,
             body_bytes_max: 64 << 20,
+            body_bytes_per_second: 1000,
             json_depth: 64,
             batch_messages: 100,
             sse_event_bytes: 1 << 20,
@@ -113,6 +121,7 @@ impl Default for Timeouts {
             tls_handshake: Duration::from_secs(10),
             headers: Duration::from_secs(10),
             body: Duration::from_secs(30),
+            body_grace: Duration::from_secs(5),
             idle: Duration::from_secs(75),
             connect: Duration::from_secs(2),
             stream_idle: Duration::from_mins(5),
@@ -130,6 +139,7 @@ impl Limits {
             ("header_bytes", self.header_bytes, 8 << 10),
             ("uri_bytes", self.uri_bytes, 256),
             ("body_bytes", self.body_bytes, 1 << 10),
+            ("body_bytes_per_second", self.body_bytes_per_second, 1),
             ("json_depth", self.json_depth as u64, 8),
             ("sse_event_bytes", self.sse_event_bytes, 1 << 10),
             ("list_bytes", self.list_bytes, 1 << 10),
@@ -154,6 +164,7 @@ impl Timeouts {
             ("tls_handshake", self.tls_handshake),
             ("headers", self.headers),
             ("body", self.body),
+            ("body_grace", self.body_grace),
             ("idle", self.idle),
             ("connect", self.connect),
             ("stream_idle", self.stream_idle),

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use super::denial::DecodeDenial;
 use super::target::{Place, Targeted};
@@ -51,7 +52,7 @@ pub async fn read(call: Targeted, limits: &Limits, timeouts: &Timeouts, trail: &
         Head::End { session, version } => (Payload::End, Era::Legacy, version, Some(session)),
         Head::Post => {
             let most = place.max_body_bytes(limits);
-            let body = collect(body, most, timeouts.body).await?;
+            let body = collect(body, most, Pace::new(limits, timeouts)).await?;
             let scan_limits = scan::Limits { bytes: most, depth: limits.json_depth, batch: limits.batch_messages };
             let scanned = scan::scan(&body, &scan_limits).map_err(Refusal::from)?;
             trail.echo(scanned.one().and_then(Message::id));
@@ -78,22 +79,57 @@ impl From<Scanned> for Payload {
     }
 }
 
-async fn collect(body: Incoming, most: usize, deadline: Duration) -> Result<Bytes, DecodeDenial> {
+async fn collect(mut body: Incoming, most: usize, pace: Pace) -> Result<Bytes, DecodeDenial> {
     let too_large = DecodeDenial::TooLarge { limit: most };
     // Refused unread where the length says so.
     if body.size_hint().lower() > most as u64 {
         linger(body).await;
         return Err(too_large);
     }
-    let mut body = body;
-    match tokio::time::timeout(deadline, Limited::new(&mut body, most).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+    let began = Instant::now();
+    let mut held = BytesMut::new();
+    let mut first = Bytes::new();
+    loop {
+        let received = held.len().max(first.len());
+        let frame = tokio::time::timeout_at(began + pace.allows(received), body.frame()).await;
+        let Some(frame) = frame.map_err(|_elapsed| DecodeDenial::Slow)? else { break };
+        let Ok(bytes) = frame.map_err(|_broken| DecodeDenial::Broken)?.into_data() else { continue };
+        if received + bytes.len() > most {
             linger(body).await;
-            Err(too_large)
+            return Err(too_large);
         }
-        Ok(Err(_broken)) => Err(DecodeDenial::Broken),
-        Err(_elapsed) => Err(DecodeDenial::Slow),
+        // Most bodies come in one piece, which need not be copied.
+        if received == 0 {
+            first = bytes;
+            continue;
+        }
+        if held.is_empty() {
+            held.extend_from_slice(&std::mem::take(&mut first));
+        }
+        held.extend_from_slice(&bytes);
+    }
+    Ok(if held.is_empty() { first } else { held.freeze() })
+}
+
+/// How slowly a body may arrive.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    grace: Duration,
+    bytes_per_second: u64,
+    longest: Duration,
+}
+
+impl Pace {
+    fn new(limits: &Limits, timeouts: &Timeouts) -> Self {
+        let bytes_per_second = limits.body_bytes_per_second.max(1);
+        Self { grace: timeouts.body_grace, bytes_per_second, longest: timeouts.body }
+    }
+
+    /// How long after the head more may come, when this many bytes have: the average since the grace counts, so that a
+    /// network may pause but not drip.
+    fn allows(self, received: usize) -> Duration {
+        let micros = (received as u64).saturating_mul(1_000_000) / self.bytes_per_second;
+        self.grace.saturating_add(Duration::from_micros(micros)).min(self.longest)
     }
 }
 
@@ -218,5 +254,22 @@ impl Decoded {
         let stated = self.version.map(Version::as_str);
         let asked_for = self.message().and_then(Message::initialize_version);
         trail.spoken(self.era.as_str(), stated.or(asked_for).unwrap_or_default(), self.session.as_deref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Pace;
+
+    #[test]
+    fn a_body_may_take_its_grace_then_its_rate_and_never_longer_than_the_deadline() {
+        let pace = Pace { grace: Duration::from_secs(5), bytes_per_second: 1000, longest: Duration::from_secs(30) };
+        let cases = [(0, 5_000), (1, 5_001), (1_000, 6_000), (24_999, 29_999), (25_000, 30_000), (4 << 20, 30_000)];
+        for (received, milliseconds) in cases {
+            assert_eq!(pace.allows(received), Duration::from_millis(milliseconds), "{received}");
+        }
+        assert_eq!(Pace { bytes_per_second: 1, ..pace }.allows(usize::MAX), pace.longest);
     }
 }

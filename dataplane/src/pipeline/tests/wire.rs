@@ -99,6 +99,50 @@ async fn peers_that_keep_the_gateway_waiting_are_let_go() {
 }
 
 #[tokio::test]
+async fn a_body_that_drips_is_refused_long_before_its_deadline_and_one_in_pieces_is_not() {
+    let (gateway, upstream) = world(|config| {
+        config.timeouts.body = Duration::from_hours(1);
+        config.timeouts.body_grace = Duration::from_millis(200);
+        config.limits.body_bytes_per_second = 1 << 40;
+    })
+    .await;
+    let head = |length: usize| {
+        format!(
+            "POST /servers/{OPEN}/mcp HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let (mut read, mut write) = TcpStream::connect(gateway.address).await.unwrap().into_split();
+    write.write_all(head(2 << 20).as_bytes()).await.unwrap();
+    let drip = async {
+        // Never silent: only the rate gives it away.
+        while write.write_all(b" ").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut answer = Vec::new();
+    let refused = async {
+        // A reset may follow the answer: the client was still sending.
+        while read.read_buf(&mut answer).await.is_ok_and(|bytes| bytes > 0) {}
+    };
+    let both = async { tokio::join!(drip, refused) };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("the gateway closes");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("-31408"), "{answer}");
+    assert!(upstream.seen().is_empty());
+
+    let (gateway, upstream) = world(|_| {}).await;
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    for piece in [&*head(9), "not", " an", " MC"] {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut status = [0; 13];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 400 ", "read, and found to be no JSON");
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
 async fn one_address_cannot_take_every_connection() {
     let (gateway, _upstream) = world(|config| config.limits.connections_per_ip = 1).await;
     let mut first = TcpStream::connect(gateway.address).await.unwrap();

@@ -49,6 +49,9 @@ pub struct Limits {
     pub h2_streams: u32,
     /// Calls that one server has in flight.
     pub in_flight_per_server: usize,
+    /// Calls that one organisation has in flight on all its servers, and apart from them as many streams that it has open:
+    /// one organisation cannot take the room of the others.
+    pub in_flight_per_organization: usize,
     /// Verified tokens that are remembered.
     pub verified_tokens: u64,
 }
@@ -110,6 +113,7 @@ impl Default for Limits {
             connections_per_ip: 256,
             h2_streams: 100,
             in_flight_per_server: 256,
+            in_flight_per_organization: 1000,
             verified_tokens: 100_000,
         }
     }
@@ -146,6 +150,7 @@ impl Limits {
             ("connections", self.connections as u64, 1),
             ("connections_per_ip", self.connections_per_ip as u64, 1),
             ("in_flight_per_server", self.in_flight_per_server as u64, 1),
+            ("in_flight_per_organization", self.in_flight_per_organization as u64, 1),
         ];
         for (key, value, least) in at_least {
             if value < least {

@@ -119,6 +119,8 @@ pub enum AuthorizeDenial {
 pub enum LimitDenial {
     #[error("too many calls of this server are in flight")]
     InFlight,
+    #[error("too many calls of this organisation are in flight")]
+    Organization,
 }
 
 /// When the call cannot be carried to the server.

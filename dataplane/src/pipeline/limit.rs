@@ -1,4 +1,5 @@
-//! Stage five: is there room. Owns the seats of each server's calls; rates per user, organisation and tool join here.
+//! Stage five: is there room. Owns the seats of each server's and each organisation's calls; rates per user
+//! and tool join here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::authorize::Authorized;
 use super::denial::LimitDenial;
+use crate::config::Limits;
 
 /// Streams that one server may have open to clients, per call that it may have in flight: they last, and cost little.
 const STREAMS_PER_CALL: usize = 16;
@@ -16,14 +18,21 @@ pub struct Admitted {
     seat: Seat,
 }
 
-/// What is in flight, by server and kind.
+/// What is in flight, by whose and kind.
 pub struct Limiter {
     calls_per_server: usize,
+    per_organization: usize,
     in_flight: RwLock<Counts>,
 }
 
-/// By server and kind.
-type Counts = HashMap<(Arc<str>, Kind), Arc<AtomicUsize>>;
+type Counts = HashMap<(Whose, Kind), Arc<AtomicUsize>>;
+
+/// Whose room a call takes: an id, a UUID.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Server(Arc<str>),
+    Organization(Arc<str>),
+}
 
 /// What a seat is for: long-lived streams must not use up the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,15 +41,22 @@ enum Kind {
     Stream,
 }
 
-/// Room for one call.
+/// Room for one call, with its server and with its organisation.
 #[derive(Debug)]
-pub struct Seat(Arc<AtomicUsize>);
+pub struct Seat {
+    _server: Place,
+    _organization: Place,
+}
+
+/// One of a count; given back when it is dropped.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
 
 /// Takes a seat for `call`.
 pub fn admit(call: Authorized, limiter: &Limiter) -> Result<Admitted, LimitDenial> {
     let long_lived = call.call().call().is_long_lived();
     let kind = if long_lived { Kind::Stream } else { Kind::Call };
-    let seat = limiter.take(&call.call().server().id, kind).ok_or(LimitDenial::InFlight)?;
+    let seat = limiter.take(&call.call().org().id, &call.call().server().id, kind)?;
     Ok(Admitted { call, seat })
 }
 
@@ -55,37 +71,48 @@ impl Admitted {
 }
 
 impl Limiter {
-    /// At most `calls_per_server` calls of each server in flight.
-    pub fn new(calls_per_server: usize) -> Self {
-        Self { calls_per_server, in_flight: RwLock::default() }
+    /// At most so many of each server and each organisation in flight.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            calls_per_server: limits.in_flight_per_server,
+            per_organization: limits.in_flight_per_organization,
+            in_flight: RwLock::default(),
+        }
     }
 
-    fn take(&self, server: &Arc<str>, kind: Kind) -> Option<Seat> {
-        let most = match kind {
+    fn take(&self, organization: &Arc<str>, server: &Arc<str>, kind: Kind) -> Result<Seat, LimitDenial> {
+        let of_server = match kind {
             Kind::Call => self.calls_per_server,
             Kind::Stream => self.calls_per_server.saturating_mul(STREAMS_PER_CALL),
         };
-        let count = self.count(server, kind);
+        let organization = self.place(Whose::Organization(organization.clone()), kind, self.per_organization);
+        let organization = organization.ok_or(LimitDenial::Organization)?;
+        let server = self.place(Whose::Server(server.clone()), kind, of_server).ok_or(LimitDenial::InFlight)?;
+        Ok(Seat { _server: server, _organization: organization })
+    }
+
+    fn place(&self, whose: Whose, kind: Kind, most: usize) -> Option<Place> {
+        let count = self.count(whose, kind);
         if count.fetch_add(1, Ordering::Relaxed) >= most {
             count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Seat(count))
+        Some(Place(count))
     }
 
-    fn count(&self, server: &Arc<str>, kind: Kind) -> Arc<AtomicUsize> {
-        let place = (server.clone(), kind);
-        if let Some(count) = self.in_flight.read().unwrap_or_else(PoisonError::into_inner).get(&place) {
+    fn count(&self, whose: Whose, kind: Kind) -> Arc<AtomicUsize> {
+        let key = (whose, kind);
+        if let Some(count) = self.in_flight.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return count.clone();
         }
         let mut counts = self.in_flight.write().unwrap_or_else(PoisonError::into_inner);
-        // Servers come and go; whoever adds one clears away those that nobody uses.
+        // Servers and organisations come and go; whoever adds one clears away those that nobody uses.
         counts.retain(|_, count| Arc::strong_count(count) > 1 || count.load(Ordering::Relaxed) > 0);
-        counts.entry(place).or_default().clone()
+        counts.entry(key).or_default().clone()
     }
 }
 
-impl Drop for Seat {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -93,16 +120,44 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Limiter};
+    use super::{Kind, LimitDenial, Limiter};
+    use crate::config::Limits;
+
+    fn limiter(in_flight_per_server: usize, in_flight_per_organization: usize) -> Limiter {
+        Limiter::new(&Limits { in_flight_per_server, in_flight_per_organization, ..Limits::default() })
+    }
 
     #[test]
     fn a_full_server_refuses_until_a_call_ends_and_others_are_not_concerned() {
-        let limiter = Limiter::new(1);
-        let first = limiter.take(&"a".into(), Kind::Call).unwrap();
-        assert!(limiter.take(&"a".into(), Kind::Call).is_none());
-        assert!(limiter.take(&"a".into(), Kind::Stream).is_some());
-        assert!(limiter.take(&"b".into(), Kind::Call).is_some());
+        let limiter = limiter(1, 10);
+        let take = |server: &str, kind| limiter.take(&"o".into(), &server.into(), kind);
+        let first = take("a", Kind::Call).unwrap();
+        assert_eq!(take("a", Kind::Call).unwrap_err(), LimitDenial::InFlight);
+        let _stream = take("a", Kind::Stream).unwrap();
+        let _other = take("b", Kind::Call).unwrap();
         drop(first);
-        assert!(limiter.take(&"a".into(), Kind::Call).is_some());
+        take("a", Kind::Call).unwrap();
+    }
+
+    #[test]
+    fn a_full_organisation_refuses_on_all_its_servers_and_others_are_not_concerned() {
+        let limiter = limiter(10, 2);
+        let take = |org: &str, server: &str, kind| limiter.take(&org.into(), &server.into(), kind);
+        let first = take("o", "a", Kind::Call).unwrap();
+        let _second = take("o", "b", Kind::Call).unwrap();
+        assert_eq!(take("o", "c", Kind::Call).unwrap_err(), LimitDenial::Organization);
+        let _stream = take("o", "c", Kind::Stream).unwrap();
+        let _other = take("p", "d", Kind::Call).unwrap();
+        drop(first);
+        take("o", "c", Kind::Call).unwrap();
+    }
+
+    #[test]
+    fn a_refusal_by_the_server_costs_the_organisation_nothing() {
+        let limiter = limiter(1, 2);
+        let take = |server: &str| limiter.take(&"o".into(), &server.into(), Kind::Call);
+        let _first = take("a").unwrap();
+        take("a").unwrap_err();
+        take("b").unwrap();
     }
 }

@@ -64,7 +64,7 @@ impl Pipeline {
         Self {
             doors: Doors::new(&config),
             verifier: Verifier::new(tokens, recorder.metrics.clone()),
-            limiter: Limiter::new(config.limits.in_flight_per_server),
+            limiter: Limiter::new(&config.limits),
             relay: relay::Settings::new(&config, live.clone(), recorder.metrics.clone(), upstreams.clone(), around),
             recorder,
             live,

@@ -225,6 +225,10 @@ impl LimitDenial {
             Self::InFlight => {
                 Wire::own(StatusCode::SERVICE_UNAVAILABLE, "limit.in_flight", "The server is busy; try again").retry_after(1)
             }
+            Self::Organization => {
+                let message = "Your organisation has too many calls in flight; try again";
+                Wire::own(StatusCode::SERVICE_UNAVAILABLE, "limit.organization", message).retry_after(1)
+            }
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use axum::body::Body;
 use http::Response;
+use http_body_util::BodyExt;
 use mcp_gateway::proto::config::v1::AuditFullAction;
 use mcp_gateway::proto::node::v1::{AuditClass, Outcome};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
+use crate::config::Limits;
 use crate::metrics::Metrics;
 
 use super::super::caught;
@@ -120,24 +122,36 @@ async fn a_full_spool_stops_audited_calls_where_the_organisation_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_with_too_many_calls_in_flight_is_busy() {
-    let (hold, held) = tokio::sync::watch::channel(());
-    let upstream = Upstream::start(move |_| {
-        let mut held = held.clone();
-        let body = async_stream(async move {
-            let _ = held.changed().await;
-        });
-        Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
-    })
-    .await;
-    let gateway = Gateway::with(Some(&Scope::at(upstream.address)), |config| config.limits.in_flight_per_server = 1).await;
-    let auth = [("authorization", &*bearer(ENGINEER))];
-    let first = gateway.send(gateway.modern(GITHUB, &auth, "tools/call", r#""name":"echo""#)).await;
-    assert_eq!(first.status(), 200);
-    let busy = call(&gateway).await;
-    assert_eq!((busy.status.as_u16(), busy.code(), busy.header("retry-after")), (503, -31503, Some("1")), "{busy:?}");
-    assert_eq!(upstream.seen().len(), 1);
-    drop(hold);
+async fn a_server_or_an_organisation_with_too_many_calls_in_flight_is_busy() {
+    let bounds: [(&str, fn(&mut Limits)); 2] = [
+        ("limit.in_flight", |limits| limits.in_flight_per_server = 1),
+        ("limit.organization", |limits| limits.in_flight_per_organization = 1),
+    ];
+    for (reason, bound) in bounds {
+        let (hold, held) = tokio::sync::watch::channel(());
+        let upstream = Upstream::start(move |_| {
+            let mut held = held.clone();
+            let body = async_stream(async move {
+                let _ = held.changed().await;
+            });
+            Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+        })
+        .await;
+        let gateway = Gateway::with(Some(&Scope::at(upstream.address)), |config| bound(&mut config.limits)).await;
+        let auth = [("authorization", &*bearer(ENGINEER))];
+        let first = gateway.send(gateway.modern(GITHUB, &auth, "tools/call", r#""name":"echo""#)).await;
+        assert_eq!(first.status(), 200);
+        let busy = call(&gateway).await;
+        assert_eq!((busy.status.as_u16(), busy.code(), busy.header("retry-after")), (503, -31503, Some("1")), "{busy:?}");
+        assert_eq!(gateway.record(busy.request_id()).0.reason, reason);
+        let elsewhere = gateway.send(gateway.modern(OPEN, &[], "tools/list", "")).await;
+        assert_eq!(elsewhere.status().as_u16(), if reason == "limit.organization" { 503 } else { 200 });
+        let listening = gateway.send(gateway.modern(GITHUB, &auth, "subscriptions/listen", r#""notifications":{}"#)).await;
+        assert_eq!(listening.status(), 200, "streams have room of their own");
+        drop(hold);
+        assert!(first.into_body().collect().await.is_ok());
+        assert_eq!(call(&gateway).await.status, 200, "there is room again");
+    }
 }
 
 /// A body that says nothing until `end`.

@@ -92,6 +92,31 @@ async fn refusals_of_the_server_pass_as_they_are_but_never_its_challenges_redire
 }
 
 #[tokio::test]
+async fn a_list_in_a_servers_refusal_is_filtered_like_any_other() {
+    let list = r#""result":{"tools":[{"name":"echo"},{"name":"delete_all"}]}"#;
+    let whole = format!(r#"{{"jsonrpc":"2.0","id":"q-1",{list}}}"#);
+    let doubled = format!(r#"{{"jsonrpc":"2.0","id":"q-1","id":"q-1",{list}}}"#);
+    for status in [400, 404, 422, 500, 503] {
+        for content_type in ["application/json", "text/event-stream", "text/plain"] {
+            for (body, passes) in [(&whole, true), (&doubled, false)] {
+                let text = body.clone();
+                let upstream = Upstream::start(move |_| {
+                    let answer = Response::builder().status(status).header("content-type", content_type);
+                    answer.body(Body::from(text.clone())).unwrap()
+                })
+                .await;
+                let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+                let answer = call(&gateway).await;
+                let case = format!("{status} {content_type}: {answer:?}");
+                assert!(!answer.body.contains("delete_all"), "{case}");
+                assert_eq!(answer.body.contains("echo"), passes, "{case}");
+                assert_eq!(answer.status.as_u16(), if passes { status } else { 502 }, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_panic_is_answered_and_counted() {
     let metrics = Metrics::default();
     let outcome = caught(async { panic!("on purpose") }, &metrics, Uuid::now_v7()).await;

@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "mcpgw/admin/v1/api_keys.proto",
     "mcpgw/admin/v1/auth.proto",
     "mcpgw/admin/v1/config_versions.proto",
+    "mcpgw/admin/v1/custody.proto",
     "mcpgw/admin/v1/join_tokens.proto",
     "mcpgw/admin/v1/logs.proto",
     "mcpgw/admin/v1/memberships.proto",

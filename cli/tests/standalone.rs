@@ -65,6 +65,7 @@ async fn every_noun_has_its_verbs() {
     nouns::servers(&gateway);
     nouns::policies(&gateway);
     nouns::nodes_and_tokens(&gateway);
+    nouns::custody(&gateway);
     nouns::versions_and_logs(&gateway);
     nouns::sign_out(&gateway);
 }
@@ -197,6 +198,15 @@ mod nouns {
         assert!(ids(&gateway.json(&["node", "join-token", "list"])).contains(&id.into()));
         gateway.ends(0, &["node", "join-token", "delete", id]);
         gateway.ends(3, &["node", "join-token", "get", id]);
+    }
+
+    pub fn custody(gateway: &Gateway) {
+        let keys = gateway.json(&["custody", "list", "--purpose", "session"]);
+        assert_eq!(keys.as_array().unwrap().len(), 2, "one is current, one is next");
+        gateway.ends(0, &["custody", "rotate", "session", "--validate-only"]);
+        let rotated = gateway.json(&["custody", "rotate", "session"]);
+        assert_eq!(rotated.as_array().unwrap().len(), 3);
+        gateway.ends(2, &["custody", "rotate", "sessions"]);
     }
 
     pub fn versions_and_logs(gateway: &Gateway) {

@@ -12,5 +12,6 @@ mod direct_peers;
 mod distribution;
 mod last_good;
 mod peers;
+mod rotation;
 mod stock_xds;
 mod versions;

@@ -4,6 +4,7 @@
 mod audit;
 mod call;
 mod config;
+mod custody;
 mod key;
 mod login;
 mod logout;
@@ -68,6 +69,8 @@ pub enum Remote {
     #[command(subcommand)]
     Config(config::Command),
     #[command(subcommand)]
+    Custody(custody::Command),
+    #[command(subcommand)]
     Audit(audit::Command),
     /// Tells the story of one MCP request: who, which rule, which configuration, where, what came of it
     Why(why::Args),
@@ -102,6 +105,7 @@ async fn remote(cx: &Context, command: Remote) -> anyhow::Result<()> {
         Remote::Policy(command) => policy::run(cx, command).await,
         Remote::Node(command) => node::run(cx, command).await,
         Remote::Config(command) => config::run(cx, command).await,
+        Remote::Custody(command) => custody::run(cx, command).await,
         Remote::Audit(command) => audit::run(cx, command).await,
         Remote::Why(args) => why::run(cx, args).await,
         Remote::Tools(args) => tools::run(cx, args).await,

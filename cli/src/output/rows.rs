@@ -3,7 +3,8 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
-    ApiKey, AuditLog, ConfigVersion, JoinToken, Membership, Node, Organization, Policy, RequestLog, Server, User,
+    ApiKey, AuditLog, ConfigVersion, CustodyKey, CustodyKeyState, JoinToken, Membership, Node, Organization, Policy, RequestLog,
+    Server, User,
 };
 use prost_types::Timestamp;
 
@@ -181,6 +182,25 @@ impl Tabular for JoinToken {
     const HEADER: &'static [&'static str] = &["TOKEN", "POOL", "EXPIRES", "USED", "NODE"];
     fn cells(&self) -> Vec<String> {
         vec![last(&self.name), self.pool.clone(), time(self.expire_time.as_ref()), time(self.use_time.as_ref()), last(&self.node)]
+    }
+}
+
+impl Tabular for CustodyKey {
+    const HEADER: &'static [&'static str] = &["KEY", "PURPOSE", "STATE", "CREATED", "RETIRED"];
+    fn cells(&self) -> Vec<String> {
+        let state = match self.state() {
+            CustodyKeyState::Unspecified => "",
+            CustodyKeyState::Next => "next",
+            CustodyKeyState::Current => "current",
+            CustodyKeyState::Retiring => "retiring",
+        };
+        vec![
+            last(&self.name),
+            self.purpose.clone(),
+            state.to_owned(),
+            time(self.create_time.as_ref()),
+            time(self.retire_time.as_ref()),
+        ]
     }
 }
 

@@ -234,6 +234,7 @@ mutations!(
     CreateMembershipRequest,
     UpdateMembershipRequest,
     DeleteMembershipRequest,
+    RotateCustodyKeyRequest,
     CreateApiKeyRequest,
     UpdateApiKeyRequest,
     DeleteApiKeyRequest,

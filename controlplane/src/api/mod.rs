@@ -6,6 +6,7 @@ mod api_keys;
 mod auth;
 pub mod caller;
 mod config_versions;
+mod custody;
 pub mod error;
 mod join_tokens;
 mod logs;
@@ -152,6 +153,7 @@ fn services(api: &Api) -> Routes {
     routes.add_service(admin::api_key_service_server::ApiKeyServiceServer::new(api.clone()));
     routes.add_service(admin::auth_service_server::AuthServiceServer::new(api.clone()));
     routes.add_service(admin::config_version_service_server::ConfigVersionServiceServer::new(api.clone()));
+    routes.add_service(admin::custody_service_server::CustodyServiceServer::new(api.clone()));
     routes.add_service(admin::join_token_service_server::JoinTokenServiceServer::new(api.clone()));
     routes.add_service(admin::log_service_server::LogServiceServer::new(api.clone()));
     routes.add_service(admin::membership_service_server::MembershipServiceServer::new(api.clone()));

@@ -80,6 +80,8 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.JoinTokenService/GetJoinToken", Who::Platform),
     ("/mcpgw.admin.v1.JoinTokenService/ListJoinTokens", Who::Platform),
     ("/mcpgw.admin.v1.JoinTokenService/DeleteJoinToken", Who::Platform),
+    ("/mcpgw.admin.v1.CustodyService/ListCustodyKeys", Who::Platform),
+    ("/mcpgw.admin.v1.CustodyService/RotateCustodyKey", Who::Platform),
     ("/grpc.health.v1.Health/Check", Who::Anyone),
     ("/grpc.health.v1.Health/Watch", Who::Anyone),
     ("/grpc.health.v1.Health/List", Who::Anyone),

@@ -2,14 +2,20 @@
 //!
 //! Owns loading, creating, sealing with and signing with them; never prints one. Called by `api`, `publish`, `nodes`.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
-use arc_swap::ArcSwapOption;
 use aws_lc_rs::{
     hmac,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
-use mcp_gateway::seal::PoolKey;
+use mcp_gateway::{seal::PoolKey, snapshot::Version};
+use sqlx::PgConnection;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use zeroize::Zeroizing;
@@ -20,10 +26,12 @@ use crate::{
 };
 
 mod node_ca;
+mod rotate;
 pub mod token;
 pub mod wrap;
 
 pub use node_ca::NodeCa;
+pub use rotate::{Rotation, stored_purpose, written_purpose};
 
 /// Why a key is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +111,12 @@ impl<T> Ring<T> {
     }
 }
 
-/// Every key as of the last load.
+/// Every key at one moment.
 pub struct Keys {
+    /// The configuration version of that moment: newer keys replace older ones, never the other way round.
+    pub as_of: Version,
+    /// Ids and states of all of them.
+    marks: Vec<(String, String)>,
     /// Sign access tokens.
     pub jwt: Ring<SigningKey>,
     /// Sign manifests.
@@ -119,6 +131,25 @@ pub struct Keys {
     pub pools: BTreeMap<String, Ring<PoolKey>>,
 }
 
+impl Keys {
+    /// As [`Custody::seal`].
+    pub fn seal(&self, context: &[&str], plain: &[u8]) -> Vec<u8> {
+        let key = self.credential.current();
+        let sealed = wrap::seal(key.material.as_bytes(), context, plain);
+        let id_len = u8::try_from(key.id.len()).expect("ids of keys are made here and short");
+        [&[id_len], key.id.as_bytes(), &sealed].concat()
+    }
+
+    /// As [`Custody::open`].
+    pub fn open(&self, context: &[&str], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let (id_len, rest) = sealed.split_first().ok_or(Error::Unreadable)?;
+        let (id, body) = rest.split_at_checked(usize::from(*id_len)).ok_or(Error::Unreadable)?;
+        let id = std::str::from_utf8(id).ok().ok_or(Error::Unreadable)?;
+        let key = self.credential.get(id).ok_or(Error::Unreadable)?;
+        wrap::open(key.material.as_bytes(), context, body).map_err(|wrap::Unreadable| Error::Unreadable)
+    }
+}
+
 /// How often the keys are read again.
 const LOOK: Duration = Duration::from_secs(30);
 const JWT: &str = "jwt";
@@ -127,6 +158,8 @@ const NODE_CA: &str = "node_ca";
 const SESSION: &str = "session";
 const CREDENTIAL: &str = "credential";
 const POOL: &str = "pool/";
+/// What every installation needs from the start.
+const NEEDED: [&str; 6] = [JWT, MANIFEST, NODE_CA, SESSION, CREDENTIAL, "pool/default"];
 
 /// The pool that organisations and nodes are in unless they say otherwise.
 pub const DEFAULT_POOL: &str = "default";
@@ -141,7 +174,7 @@ struct Inner {
     store: Store,
     master: Key32,
     trust_domain: String,
-    keys: ArcSwapOption<Keys>,
+    keys: watch::Sender<Option<Arc<Keys>>>,
 }
 
 impl fmt::Debug for Custody {
@@ -154,12 +187,12 @@ impl Custody {
     /// Holds nothing until [`Custody::load`].
     pub fn new(store: Store, master_key: [u8; 32], trust_domain: &str) -> Self {
         let master = Key32(Zeroizing::new(master_key));
-        Self { inner: Arc::new(Inner { store, master, trust_domain: trust_domain.into(), keys: ArcSwapOption::empty() }) }
+        Self { inner: Arc::new(Inner { store, master, trust_domain: trust_domain.into(), keys: watch::Sender::new(None) }) }
     }
 
-    /// Reads every key, creating the purposes that have none. Also how a replica learns of keys that another made.
+    /// Reads every key, creating what a purpose lacks. Also how a replica learns of keys that another made.
     pub async fn load(&self) -> Result<Arc<Keys>, Error> {
-        self.load_with(&[JWT, MANIFEST, NODE_CA, SESSION, CREDENTIAL, "pool/default"]).await
+        self.load_with(&NEEDED).await
     }
 
     /// Reads the keys now and then: another replica may have made or moved some.
@@ -177,7 +210,25 @@ impl Custody {
 
     /// The keys as last loaded.
     pub fn keys(&self) -> Result<Arc<Keys>, Error> {
-        self.inner.keys.load_full().ok_or(Error::NotLoaded)
+        self.inner.keys.borrow().clone().ok_or(Error::NotLoaded)
+    }
+
+    /// The keys as last loaded, and their changes.
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Keys>>> {
+        self.inner.keys.subscribe()
+    }
+
+    /// The keys in a view of one moment, at which the configuration had the version `as_of`: what is published of that version
+    /// holds these keys, on every replica. Creates nothing.
+    pub async fn read(&self, moment: &mut PgConnection, as_of: Version) -> Result<Arc<Keys>, Error> {
+        let rows = store::keys::all(moment).await?;
+        let held = self.inner.keys.borrow().clone();
+        if let Some(held) = held.filter(|held| held.marks == marks(&rows)) {
+            return Ok(held);
+        }
+        let keys = Arc::new(self.unwrap_all(&rows, as_of)?);
+        self.adopt(&keys);
+        Ok(keys)
     }
 
     /// The keys, with those of `pool` among them: created if this is their first need.
@@ -191,21 +242,12 @@ impl Custody {
 
     /// Seals a value for `context`; [`Custody::open`] with the same context gives it back.
     pub fn seal(&self, context: &[&str], plain: &[u8]) -> Result<Vec<u8>, Error> {
-        let keys = self.keys()?;
-        let key = keys.credential.current();
-        let sealed = wrap::seal(key.material.as_bytes(), context, plain);
-        let id_len = u8::try_from(key.id.len()).expect("ids of keys are made here and short");
-        Ok([&[id_len], key.id.as_bytes(), &sealed].concat())
+        Ok(self.keys()?.seal(context, plain))
     }
 
     /// Opens what [`Custody::seal`] made.
     pub fn open(&self, context: &[&str], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let keys = self.keys()?;
-        let (id_len, rest) = sealed.split_first().ok_or(Error::Unreadable)?;
-        let (id, body) = rest.split_at_checked(usize::from(*id_len)).ok_or(Error::Unreadable)?;
-        let id = std::str::from_utf8(id).ok().ok_or(Error::Unreadable)?;
-        let key = keys.credential.get(id).ok_or(Error::Unreadable)?;
-        wrap::open(key.material.as_bytes(), context, body).map_err(|wrap::Unreadable| Error::Unreadable)
+        self.keys()?.open(context, sealed)
     }
 
     /// A code over `message` that only this installation can make.
@@ -225,21 +267,37 @@ impl Custody {
 
     async fn load_with(&self, needed: &[&str]) -> Result<Arc<Keys>, Error> {
         let mut tx = self.inner.store.lock_keys().await?;
+        // Under the lock no rotation can commit between these two readings.
+        let as_of = store::publish::head(&mut tx).await?.version;
         let mut rows = store::keys::all(&mut tx).await?;
-        for purpose in needed {
-            if !rows.iter().any(|row| row.purpose == *purpose && row.state == "current") {
-                let row = self.create(purpose)?;
-                store::keys::insert(&mut tx, &row).await?;
-                rows.push(row);
+        let known: Vec<String> = rows.iter().map(|row| row.purpose.clone()).collect();
+        let purposes: BTreeSet<&str> = known.iter().map(String::as_str).chain(needed.iter().copied()).collect();
+        for purpose in purposes {
+            for state in ["current", "next"] {
+                if !rows.iter().any(|row| row.purpose == purpose && row.state == state) {
+                    let row = self.create(purpose, state)?;
+                    store::keys::insert(&mut tx, &row).await?;
+                    rows.push(row);
+                }
             }
         }
         tx.commit().await.map_err(store::Error::from)?;
-        let keys = Arc::new(self.unwrap_all(&rows)?);
-        self.inner.keys.store(Some(Arc::clone(&keys)));
+        let keys = Arc::new(self.unwrap_all(&rows, as_of)?);
+        self.adopt(&keys);
         Ok(keys)
     }
 
-    fn create(&self, purpose: &str) -> Result<store::keys::Row, Error> {
+    fn adopt(&self, keys: &Arc<Keys>) {
+        self.inner.keys.send_if_modified(|held| {
+            let newer = held.as_ref().is_none_or(|held| keys.as_of >= held.as_of);
+            if newer {
+                *held = Some(Arc::clone(keys));
+            }
+            newer
+        });
+    }
+
+    fn create(&self, purpose: &str, state: &str) -> Result<store::keys::Row, Error> {
         let id = format!("{}-{}", purpose.replace(['/', '_'], "-"), ids::public_id());
         let (secret, public) = if purpose == NODE_CA {
             NodeCa::generate(&id, &self.inner.trust_domain)?
@@ -252,13 +310,16 @@ impl Custody {
             (Zeroizing::new(secret.to_vec()), public)
         };
         let wrapped = wrap::seal(self.inner.master.as_bytes(), &[&id, purpose], &secret);
-        Ok(store::keys::Row { id, purpose: purpose.into(), state: "current".into(), wrapped, public })
+        let created_at = chrono::Utc::now();
+        Ok(store::keys::Row { id, purpose: purpose.into(), state: state.into(), wrapped, public, created_at, retired_at: None })
     }
 
-    fn unwrap_all(&self, rows: &[store::keys::Row]) -> Result<Keys, Error> {
+    fn unwrap_all(&self, rows: &[store::keys::Row], as_of: Version) -> Result<Keys, Error> {
         let pools = rows.iter().filter_map(|row| row.purpose.strip_prefix(POOL));
-        let pools: std::collections::BTreeSet<&str> = pools.collect();
+        let pools: BTreeSet<&str> = pools.collect();
         Ok(Keys {
+            as_of,
+            marks: marks(rows),
             jwt: self.ring(rows, JWT, |row, secret| signing(&row.id, &bytes32(row, secret)?))?,
             manifest: self.ring(rows, MANIFEST, |row, secret| signing(&row.id, &bytes32(row, secret)?))?,
             node_ca: self.ring(rows, NODE_CA, |row, secret| NodeCa::from_stored(&row.id, secret, &row.public))?,
@@ -298,6 +359,12 @@ impl Custody {
             Err(malformed(purpose, "no current key"))
         }
     }
+}
+
+fn marks(rows: &[store::keys::Row]) -> Vec<(String, String)> {
+    let mut marks: Vec<_> = rows.iter().map(|row| (row.id.clone(), row.state.clone())).collect();
+    marks.sort();
+    marks
 }
 
 fn mac_key(key: &Key<Key32>, purpose: &str) -> hmac::Key {

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Custody, Error, State};
+use super::{Custody, Error};
 
 /// The audience of tokens for the admin API.
 pub const ADMIN_AUDIENCE: &str = "mcpgw-admin";
@@ -70,8 +70,8 @@ impl Custody {
         }
         let Ok(header) = jsonwebtoken::decode_header(token) else { return Ok(None) };
         // The key decides the algorithm, never the token; `jku`, `jwk`, `x5u` and `x5c` are not looked at.
-        let key = header.kid.as_deref().and_then(|kid| keys.jwt.get(kid)).filter(|key| key.state != State::Next);
-        let Some(key) = key else { return Ok(None) };
+        // A next key counts: another replica may have made it the current one a moment ago.
+        let Some(key) = header.kid.as_deref().and_then(|kid| keys.jwt.get(kid)) else { return Ok(None) };
         let mut rules = Validation::new(Algorithm::EdDSA);
         rules.set_issuer(&[issuer]);
         rules.set_audience(&[audience]);

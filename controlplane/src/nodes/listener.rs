@@ -9,13 +9,13 @@ use rustls::{
     RootCertStore, ServerConfig,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tracing::error;
 
 use super::identity;
 use crate::{
     app::Core,
-    keys::Keys,
+    keys::{Keys, State},
     tasks::OnExit,
     tls::{self, Incoming},
 };
@@ -37,30 +37,40 @@ pub enum Error {
 /// Accepts connections until the app stops.
 pub fn accept(core: &Core, keys: &Keys, listener: TcpListener) -> Result<Incoming, Error> {
     let tls = Arc::new(ArcSwap::from_pointee(config(keys, &core.config.node_server_names)?));
-    core.tasks.spawn("node-certificate", OnExit::Ignore, renew(core.clone(), Arc::clone(&tls)));
+    core.tasks.spawn("node-certificate", OnExit::Ignore, renew(core.clone(), Arc::clone(&tls), authorities(keys)));
     Ok(tls::accept(&core.tasks, "node-accept", listener, tls))
 }
 
-/// Replaces the listener's own certificate at half of its life.
-async fn renew(core: Core, tls: Arc<ArcSwap<ServerConfig>>) {
+/// Replaces the listener's own certificate at half of its life, and when the authorities have moved on.
+async fn renew(core: Core, tls: Arc<ArcSwap<ServerConfig>>, mut served: Vec<(String, State)>) {
     let stop = core.tasks.stop_token();
+    let mut news = core.custody.watch();
+    let mut due = Instant::now() + identity::LISTENER_LIFETIME / 2;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(identity::LISTENER_LIFETIME / 2) => {}
+        let timed = tokio::select! {
+            () = tokio::time::sleep_until(due) => true,
+            Ok(()) = news.changed() => false,
             () = stop.cancelled() => return,
-        }
-        let keys = match core.custody.keys() {
-            Ok(keys) => keys,
-            Err(cause) => {
-                error!(%cause, "the node listener keeps its certificate");
-                continue;
-            }
         };
+        let Some(keys) = news.borrow_and_update().clone() else { continue };
+        let authorities = authorities(&keys);
+        if !timed && authorities == served {
+            continue;
+        }
         match config(&keys, &core.config.node_server_names) {
-            Ok(fresh) => tls.store(Arc::new(fresh)),
+            Ok(fresh) => {
+                tls.store(Arc::new(fresh));
+                served = authorities;
+            }
             Err(cause) => error!(%cause, "the node listener keeps its certificate"),
         }
+        due = Instant::now() + identity::LISTENER_LIFETIME / 2;
     }
+}
+
+/// What the listener's settings are made of, as far as it can change.
+fn authorities(keys: &Keys) -> Vec<(String, State)> {
+    keys.node_ca.iter().map(|ca| (ca.id.clone(), ca.state)).collect()
 }
 
 /// The chain carries the CA itself: a node that joins knows it by its pin only.

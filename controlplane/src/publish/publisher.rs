@@ -54,6 +54,8 @@ pub struct Publisher {
     metrics: Metrics,
     out: watch::Sender<Option<Arc<Published>>>,
     parts: Parts,
+    /// Of the same moment as `parts`.
+    keys: Option<Arc<Keys>>,
     /// The version that `parts` are of.
     read: Option<Version>,
     failing: bool,
@@ -64,7 +66,7 @@ type Scopes = BTreeMap<String, Arc<Scope>>;
 
 impl Publisher {
     pub fn new(core: Core, metrics: Metrics, out: watch::Sender<Option<Arc<Published>>>) -> Self {
-        Self { core, metrics, out, parts: BTreeMap::new(), read: None, failing: false }
+        Self { core, metrics, out, parts: BTreeMap::new(), keys: None, read: None, failing: false }
     }
 
     /// Publishes until the app stops.
@@ -144,6 +146,7 @@ impl Publisher {
     async fn read(&mut self) -> Result<Head, Error> {
         let mut tx = self.core.store.one_moment().await?;
         let head = store::publish::head(&mut tx).await?;
+        let custody = self.core.custody.read(&mut tx, head.version).await?;
         let changed = match self.read {
             Some(read) => store::publish::changed_orgs(&mut tx, read, head.version).await?,
             None => None,
@@ -158,17 +161,17 @@ impl Publisher {
                 continue;
             };
             let keys = store::publish::api_keys(&mut tx, id).await?;
-            let credentials = self.credentials(&mut rows)?;
+            let credentials = credentials(&custody, &mut rows)?;
             parts.insert(id, Arc::new(build::org_part(&rows, credentials, keys)));
         }
         tx.commit().await.map_err(store::Error::from)?;
-        self.parts = parts;
+        (self.parts, self.keys) = (parts, Some(custody));
         self.read = Some(head.version);
         Ok(head)
     }
 
     async fn scope(&self, pool: &str, head: Head) -> Result<Arc<Scope>, Error> {
-        let keys = self.core.custody.with_pool(pool).await?;
+        let keys = self.keys_with(pool, head).await?;
         let content = self.encode(pool, Arc::clone(&keys)).await?;
         let row = self.core.store.settle_scope(pool, head, &content.digest).await?;
         if row.digest != content.digest {
@@ -181,6 +184,18 @@ impl Publisher {
         }
         let row = store::publish::ScopeRow { digest: content.digest, ..row };
         Ok(Arc::new(build::scope(pool, content, &row, keys.manifest.current())))
+    }
+
+    /// The keys of the moment that was read, or newer ones if it was the first to need keys of this pool.
+    async fn keys_with(&self, pool: &str, head: Head) -> Result<Arc<Keys>, Error> {
+        if let Some(keys) = self.keys.as_ref().filter(|keys| keys.pools.contains_key(pool)) {
+            return Ok(Arc::clone(keys));
+        }
+        let keys = self.core.custody.with_pool(pool).await?;
+        if keys.as_of > head.version {
+            return Err(Error::Overtaken { pool: pool.into(), found: head.version, newer: keys.as_of });
+        }
+        Ok(keys)
     }
 
     /// Off the runtime's threads: a large pool is megabytes to encode and hash.
@@ -199,28 +214,28 @@ impl Publisher {
         });
         encoded.await.ok().flatten().ok_or(Error::CutOff)
     }
+}
 
-    /// The credentials of an organisation's servers. A server whose credential no key opens is switched off: it must not stop the others.
-    fn credentials(&self, rows: &mut OrgRows) -> Result<Vec<UpstreamCredential>, Error> {
-        let mut credentials = Vec::new();
-        for server in &mut rows.servers {
-            let Some(credential) = &server.credential else { continue };
-            let id = server.id.to_string();
-            let value = match self.core.custody.open(&credential_context(&id), &credential.wrapped) {
-                Ok(value) => String::from_utf8(value.to_vec()).ok(), // the error would show the value
-                Err(keys::Error::Unreadable) => None,
-                Err(error) => return Err(error.into()),
-            };
-            match value {
-                Some(value) => credentials.push(UpstreamCredential { id, header: credential.header.clone(), value }),
-                None => {
-                    error!(server.id = id, "server {id} is switched off: no key opens its credential; set it again");
-                    (server.credential, server.disabled) = (None, true);
-                }
+/// The credentials of an organisation's servers. A server whose credential no key opens is switched off: it must not stop the others.
+fn credentials(keys: &Keys, rows: &mut OrgRows) -> Result<Vec<UpstreamCredential>, Error> {
+    let mut credentials = Vec::new();
+    for server in &mut rows.servers {
+        let Some(credential) = &server.credential else { continue };
+        let id = server.id.to_string();
+        let value = match keys.open(&credential_context(&id), &credential.wrapped) {
+            Ok(value) => String::from_utf8(value.to_vec()).ok(), // the error would show the value
+            Err(keys::Error::Unreadable) => None,
+            Err(error) => return Err(error.into()),
+        };
+        match value {
+            Some(value) => credentials.push(UpstreamCredential { id, header: credential.header.clone(), value }),
+            None => {
+                error!(server.id = id, "server {id} is switched off: no key opens its credential; set it again");
+                (server.credential, server.disabled) = (None, true);
             }
         }
-        Ok(credentials)
     }
+    Ok(credentials)
 }
 
 /// What travels beside, per pool; the same allocation where nothing changed, so that streams see that.

@@ -70,6 +70,7 @@ pub enum Kind {
     Session,
     Node,
     JoinToken,
+    CustodyKey,
 }
 
 impl Kind {
@@ -84,6 +85,7 @@ impl Kind {
             Self::Session => "session",
             Self::Node => "node",
             Self::JoinToken => "join_token",
+            Self::CustodyKey => "custody_key",
         }
     }
 }

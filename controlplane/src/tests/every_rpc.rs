@@ -139,6 +139,11 @@ async fn fleet(running: &Running, client: &Client) {
     nodes.get_node(GetNodeRequest { name: format!("nodes/{id}") }).await.unwrap();
     nodes.list_nodes(ListNodesRequest::default()).await.unwrap();
     nodes.delete_node(DeleteNodeRequest { name: format!("nodes/{id}"), ..Default::default() }).await.unwrap();
+
+    let mut custody = custody_service_client::CustodyServiceClient::new(client.clone());
+    custody.list_custody_keys(ListCustodyKeysRequest::default()).await.unwrap();
+    let rotate = RotateCustodyKeyRequest { purpose: "jwt".into(), ..Default::default() };
+    custody.rotate_custody_key(rotate).await.unwrap();
 }
 
 async fn delete(client: &Client) {

@@ -6,6 +6,7 @@ mod api_keys;
 mod auth;
 mod away;
 mod changes;
+mod custody;
 mod every_rpc;
 mod fleet;
 mod logs;

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::units;
 
+/// A control plane keeps a retired session key this long and no longer.
+const LONGEST_SESSION: Duration = Duration::from_hours(30 * 24);
+
 /// Sizes and counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -182,6 +185,10 @@ impl Timeouts {
             if value.is_zero() {
                 problems.push(format!("timeouts.{key}: must be more than 0"));
             }
+        }
+        if self.session > LONGEST_SESSION {
+            problems
+                .push("timeouts.session: must be at most 30 days: a session key that was rotated away is kept no longer".into());
         }
     }
 }

@@ -69,7 +69,9 @@ impl Renewal {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.asked.notified() => {
-                    if last.is_some_and(|at| at.elapsed() < ASKED_GAP) {
+                    if let Some(left) = last.and_then(|at| ASKED_GAP.checked_sub(at.elapsed())) {
+                        // Not now, but not forgotten: whoever asked will not ask again.
+                        due = due.min(now() + i64::try_from(left.as_secs()).unwrap_or(0) + 1);
                         continue;
                     }
                 }

@@ -14,6 +14,9 @@ async fn a_call_is_governed_explained_and_refused_once_its_key_is_revoked() {
     let (key, address) = (demo["apiKey"].as_str().unwrap(), gateway.announcement["gateway"].as_str().unwrap());
     let call = ["call", "demo", "add", "a=2", "b=3", "--org", "demo", "--key", key, "--gateway", address];
 
+    let pasted = paste(demo["curl"].as_str().unwrap());
+    assert!(pasted.starts_with("HTTP/1.1 200") && pasted.contains(r#""text":"5""#), "{pasted}");
+
     for era in ["legacy", "modern", "auto"] {
         let ran = gateway.mcpgw(&[&call[..], &["--era", era]].concat());
         assert_eq!((ran.code, ran.stdout.trim()), (0, "5"), "{era}: {}", ran.stderr);
@@ -37,6 +40,15 @@ async fn a_call_is_governed_explained_and_refused_once_its_key_is_revoked() {
     gateway.ends(0, &["config", "wait", version]);
     let refused = gateway.mcpgw(&call);
     assert_eq!(refused.code, 4, "{}", refused.stderr);
+    let pasted = paste(demo["curl"].as_str().unwrap());
+    assert!(pasted.starts_with("HTTP/1.1 401") && !pasted.contains(key), "{pasted}");
+}
+
+/// Runs the printed call as somebody who pastes it into a shell.
+fn paste(command: &str) -> String {
+    let ran = std::process::Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

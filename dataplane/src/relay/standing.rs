@@ -28,6 +28,8 @@ pub struct Standing {
 pub enum Lost {
     #[error("the caller's credential was revoked")]
     Revoked,
+    #[error("the key that signed the caller's token was withdrawn")]
+    KeyGone,
     #[error("the server is not there any more")]
     ServerGone,
     #[error("no rule allows the caller anything on the server any more")]
@@ -79,8 +81,12 @@ impl Standing {
                     self.principal = Arc::new(now);
                 }
             }
+            Via::Jwt => {
+                let proof = self.principal.proof.as_ref().ok_or(Lost::KeyGone)?;
+                proof.issuer(Some(org), &config).ok_or(Lost::KeyGone)?;
+            }
             Via::Anonymous if !server.allow_anonymous => return Err(Lost::NothingGranted),
-            Via::Anonymous | Via::Jwt | Via::Certificate | Via::Unspecified => {}
+            Via::Anonymous | Via::Certificate | Via::Unspecified => {}
         }
         if !org.judge(server, &self.principal.subject(), Ask::Something).allowed {
             return Err(Lost::NothingGranted);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mcp_gateway::proto::node::v1::Via;
 use mcp_gateway::snapshot::{ApiKey, Subject};
 
+use super::token::Proof;
 use crate::live::Revocations;
 
 /// The subject of callers without a credential.
@@ -27,6 +28,8 @@ pub struct Principal {
     pub credential_id: String,
     /// The login session (`sid`) of a token.
     pub login_session: Option<String>,
+    /// The key that a token was signed with.
+    pub proof: Option<Arc<Proof>>,
     /// When a token was issued (`iat`), in seconds since the Unix epoch.
     pub issued_at: Option<i64>,
     /// When the proof stops holding, in seconds since the Unix epoch.
@@ -44,6 +47,7 @@ impl Principal {
             via: Via::Anonymous,
             credential_id: String::new(),
             login_session: None,
+            proof: None,
             issued_at: None,
             expires_at: None,
         }
@@ -59,6 +63,7 @@ impl Principal {
             via: Via::ApiKey,
             credential_id: key.key_id.clone(),
             login_session: None,
+            proof: None,
             issued_at: None,
             expires_at: key.expires_at,
         }

@@ -50,13 +50,33 @@ enum Source {
     Org(Arc<str>),
 }
 
-/// A token whose signature held, with what has to be looked at again.
-#[derive(Debug)]
-struct Verified {
+/// The key that a signature held under: what it proved holds as long as the configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
     source: Source,
     issuer: String,
     kid: String,
     public_key: Vec<u8>,
+}
+
+impl Proof {
+    /// The issuer that has the key now, among the gateway's and those of `org`; `None`: the key was withdrawn.
+    pub fn issuer<'c>(&self, org: Option<&'c Org>, config: &'c Snapshot) -> Option<&'c Issuer> {
+        let issuers: &[Issuer] = match (&self.source, org) {
+            (Source::Gateway, _) => config.issuers(),
+            (Source::Org(id), Some(org)) if *id == org.id => &org.issuers,
+            (Source::Org(_), _) => return None,
+        };
+        issuers.iter().find(|issuer| {
+            issuer.issuer == self.issuer && issuer.keys.get(&self.kid).is_some_and(|key| key.public_key == self.public_key)
+        })
+    }
+}
+
+/// A token whose signature held, with what has to be looked at again.
+#[derive(Debug)]
+struct Verified {
+    proof: Arc<Proof>,
     audiences: Vec<String>,
     not_before: Option<i64>,
     principal: Arc<Principal>,
@@ -128,17 +148,7 @@ impl Tokens {
     }
 
     fn check_again(&self, known: &Verified, org: Option<&Org>, config: &Snapshot, now: i64) -> Result<(), TokenError> {
-        let issuers: &[Issuer] = match (&known.source, org) {
-            (Source::Gateway, _) => config.issuers(),
-            (Source::Org(id), Some(org)) if *id == org.id => &org.issuers,
-            (Source::Org(_), _) => return Err(TokenError::UnknownKey),
-        };
-        let issuer = issuers
-            .iter()
-            .find(|issuer| {
-                issuer.issuer == known.issuer && issuer.keys.get(&known.kid).is_some_and(|key| key.public_key == known.public_key)
-            })
-            .ok_or(TokenError::UnknownKey)?;
+        let issuer = known.proof.issuer(org, config).ok_or(TokenError::UnknownKey)?;
         if !self.accepts(issuer, &known.audiences) {
             return Err(TokenError::WrongAudience);
         }
@@ -173,6 +183,8 @@ impl Tokens {
             Source::Gateway => claims.org.filter(|org| !org.is_empty()).ok_or(TokenError::BadClaims)?.into(),
             Source::Org(id) => id.clone(),
         };
+        let proof = Proof { source, issuer: issuer.issuer.clone(), kid, public_key: key.public_key.clone() };
+        let proof = Arc::new(proof);
         let principal = Principal {
             org_id,
             subject: claims.sub,
@@ -181,18 +193,11 @@ impl Tokens {
             via: Via::Jwt,
             credential_id: claims.jti.unwrap_or_default(),
             login_session: claims.sid,
+            proof: Some(proof.clone()),
             issued_at: claims.iat,
             expires_at: Some(claims.exp),
         };
-        Ok(Verified {
-            source,
-            issuer: issuer.issuer.clone(),
-            kid,
-            public_key: key.public_key.clone(),
-            audiences,
-            not_before: claims.nbf,
-            principal: Arc::new(principal),
-        })
+        Ok(Verified { proof, audiences, not_before: claims.nbf, principal: Arc::new(principal) })
     }
 
     /// Signature and issuer only: the times are checked with our own clock so that tests can hold it, the audience

@@ -254,6 +254,7 @@ impl RouteDenial {
             }
             Self::NoCredential => own_fault("route.no_credential"),
             Self::Lost(Lost::Revoked) => AuthenticateDenial::Revoked.wire(),
+            Self::Lost(Lost::KeyGone) => AuthenticateDenial::Token(TokenError::UnknownKey).wire(),
             Self::Lost(Lost::ServerGone) => AuthenticateDenial::UnknownServer.wire(),
             Self::Lost(Lost::NothingGranted) => AuthorizeDenial::Nothing { anonymous: false }.wire(),
         }

@@ -14,7 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::scope::{ENGINEER, GITHUB, Scope, bearer};
+use super::scope::{ACME_ISSUER, ENGINEER, GITHUB, Scope, bearer, signing_key};
+use super::tokens::{claims, header, sign, with};
 use super::world::{Gateway, Upstream};
 
 /// A server whose every answer is a stream that the test writes to.
@@ -89,6 +90,48 @@ async fn a_revoked_key_ends_an_open_stream_and_so_does_a_withdrawn_rule_or_role(
         assert_eq!(gateway.record(&request_id).1.outcome(), Outcome::Denied);
         let again = gateway.ask(gateway.modern(GITHUB, &auth, "tools/list", "")).await;
         assert_eq!(again.status.as_u16(), if revoke { 401 } else { 403 });
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawn_key_ends_the_streams_of_the_tokens_that_it_signed_and_no_others() {
+    type Change = fn(&mut Scope);
+    let own = sign(&signing_key(1), &header(), &claims());
+    let acme_header = with(header(), "kid", "acme-1".into());
+    let acme = sign(&signing_key(2), &acme_header, &with(claims(), "iss", ACME_ISSUER.into()));
+    let retire_own: Change = |scope| scope.global.issuers[0].keys[0].key_id = "gateway-2".into();
+    let replace_own: Change = |scope| scope.global.issuers[0].keys[0].public_key = vec![3; 32].into();
+    let retire_acme: Change = |scope| {
+        scope.orgs[0].organization.as_mut().unwrap().issuers[0].keys[0].key_id = "acme-2".into();
+    };
+    let drop_acme: Change = |scope| scope.orgs[0].organization.as_mut().unwrap().issuers.clear();
+    let cases = [
+        ("the gateway's key", &own, retire_own, retire_acme),
+        ("another key by the gateway's key id", &own, replace_own, drop_acme),
+        ("the organisation's key", &acme, retire_acme, retire_own),
+        ("the organisation's issuer", &acme, drop_acme, replace_own),
+    ];
+    for (case, token, withdraw, unrelated) in cases {
+        let (upstream, mut streams) = streaming().await;
+        let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+        let auth = [("authorization", &*format!("Bearer {token}"))];
+        let response = gateway.send(gateway.modern(GITHUB, &auth, "subscriptions/listen", r#""notifications":{}"#)).await;
+        let request_id = response.headers()["mcpgw-request-id"].to_str().unwrap().to_owned();
+        let mut body = response.into_body();
+        let say = streams.recv().await.unwrap();
+        let mut scope = Scope::at(upstream.address);
+        unrelated(&mut scope);
+        scope.version = 8;
+        gateway.swap(&scope);
+        say.send(EVENT.into()).unwrap();
+        assert_eq!(next(&mut body).await.as_deref(), Some(EVENT), "{case}: other keys do not matter");
+        let mut scope = Scope::at(upstream.address);
+        withdraw(&mut scope);
+        scope.version = 9;
+        gateway.swap(&scope);
+        assert_eq!(next(&mut body).await, None, "{case}: the stream ends");
+        say.closed().await;
+        assert_eq!(gateway.record(&request_id).1.outcome(), Outcome::Denied, "{case}");
     }
 }
 

@@ -11,18 +11,18 @@ use super::scope::{ACME, ACME_ISSUER, GITHUB, ISSUER, PUBLIC_URL, RIVAL, Scope, 
 use super::world::{Answer, Gateway, Upstream, result};
 use crate::pipeline::authenticate::seconds_since_epoch;
 
-fn sign(key: &Ed25519KeyPair, header: &Value, claims: &Value) -> String {
+pub fn sign(key: &Ed25519KeyPair, header: &Value, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(header), part(claims));
     let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()));
     format!("{signed}.{signature}")
 }
 
-fn header() -> Value {
+pub fn header() -> Value {
     json!({ "alg": "EdDSA", "typ": "JWT", "kid": "gateway-1" })
 }
 
-fn claims() -> Value {
+pub fn claims() -> Value {
     let now = seconds_since_epoch();
     json!({
         "iss": ISSUER, "aud": PUBLIC_URL, "sub": "user-1", "org": ACME, "sid": "login-1", "jti": "t-1",
@@ -30,7 +30,7 @@ fn claims() -> Value {
     })
 }
 
-fn with(mut value: Value, key: &str, to: Value) -> Value {
+pub fn with(mut value: Value, key: &str, to: Value) -> Value {
     value[key] = to;
     value
 }

@@ -160,6 +160,8 @@ pub enum RelayDenial {
     TooLarge { limit: u64 },
     #[error("the answer cannot be read strictly")]
     Unreadable,
+    #[error("the answer is to another request")]
+    AnotherAnswer,
     #[error("the answer broke off")]
     Broken,
     #[error("the answer to initialize cannot be used")]

@@ -10,7 +10,7 @@ use crate::lists::{self, Filtered};
 use crate::pipeline::authenticate::Principal;
 use crate::pipeline::denial::RelayDenial;
 use crate::pipeline::route::Routed;
-use crate::transport::scan::ScanError;
+use crate::transport::scan::{Message, ScanError};
 use crate::transport::server_message::{self, ServerMessage};
 
 use super::outcome;
@@ -20,6 +20,8 @@ pub struct Guard<'a> {
     pub org: &'a Org,
     pub server: &'a Server,
     pub principal: &'a Principal,
+    /// The id, as the caller wrote it, of the only request that may be answered; `None`: any.
+    pub request: Option<&'a str>,
 }
 
 /// What servers may ask of clients, in any version: the methods of [`Ask::ServerMethod`].
@@ -55,7 +57,14 @@ pub struct Forbidden {
 impl<'a> Guard<'a> {
     /// The sender of `call`.
     pub fn of(call: &'a Routed) -> Self {
-        Self { org: call.call().org(), server: call.server(), principal: call.call().principal() }
+        let request = call.call().call().message().filter(|message| message.is_request()).and_then(Message::id);
+        Self { org: call.call().org(), server: call.server(), principal: call.call().principal(), request }
+    }
+
+    /// As [`Guard::of`], for what a server says when it refuses: some do so before they have read the request's id, and
+    /// make one up.
+    pub fn of_refused(call: &'a Routed) -> Self {
+        Self { request: None, ..Self::of(call) }
     }
 
     /// Whether a rule denies the caller any of the servers' questions: then no answer may pass unread.
@@ -66,6 +75,10 @@ impl<'a> Guard<'a> {
     /// Judges a message; lists of more than `limit` bytes are an error.
     pub fn examine(&self, message: &Bytes, limit: u64) -> Result<Examined, RelayDenial> {
         let messages = server_message::read(message).map_err(|error| self.unreadable(&error))?;
+        if messages.iter().any(|message| !self.awaits(message)) {
+            tracing::warn!(server = %self.server.slug, "a server answered a request that was not sent to it here");
+            return Err(RelayDenial::AnotherAnswer);
+        }
         let answer = outcome::among(&messages);
         let denied = messages.iter().find_map(|message| {
             let method = message.asked().find(|method| !self.may(Ask::ServerMethod(method)))?;
@@ -94,6 +107,13 @@ impl<'a> Guard<'a> {
         Ok(Examined { passage, answer })
     }
 
+    /// Whether the message may come: it is no answer, or answers what was asked. Errors without an id are about what a
+    /// server could not read (JSON-RPC 2.0 section 5).
+    fn awaits(&self, message: &ServerMessage<'_>) -> bool {
+        let (ServerMessage::Result { id, .. } | ServerMessage::Error { id: Some(id), .. }) = message else { return true };
+        self.request.is_none_or(|request| same_id(request, id))
+    }
+
     fn filter(&self, message: &Bytes, limit: u64) -> Result<Passage, RelayDenial> {
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let filtered = lists::filter(message, most, |kind, name| match kind {
@@ -119,5 +139,40 @@ impl<'a> Guard<'a> {
     fn unreadable(&self, error: &ScanError) -> RelayDenial {
         tracing::warn!(%error, server = %self.server.slug, "a message of a server cannot be read");
         RelayDenial::Unreadable
+    }
+}
+
+/// Whether two ids, as written, mean the same. Servers may escape other characters than the client did, and some write
+/// numbers as strings, which the SDKs of clients put up with.
+fn same_id(request: &str, answer: &str) -> bool {
+    if request == answer {
+        return true;
+    }
+    let Ok(text) = serde_json::from_str::<String>(answer) else { return false };
+    serde_json::from_str::<String>(request).map_or_else(|_number| request == text, |request| request == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_id;
+
+    #[test]
+    fn ids_are_the_same_when_they_mean_the_same() {
+        let cases = [
+            ("1", "1", true),
+            ("1", "2", false),
+            ("1", "\"1\"", true),
+            ("1", "\"01\"", false),
+            ("1", "1.0", false),
+            ("\"1\"", "1", false),
+            ("\"a\"", "\"a\"", true),
+            ("\"a\"", "\"b\"", false),
+            ("\"a\"", "\"A\"", false),
+            ("\"é/\"", r#""\u00e9\/""#, true),
+            ("9007199254740993", "9007199254740992", false),
+        ];
+        for (request, answer, same) in cases {
+            assert_eq!(same_id(request, answer), same, "{request} {answer}");
+        }
     }
 }

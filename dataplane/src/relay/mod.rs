@@ -183,7 +183,7 @@ async fn refused_by_server(call: &Routed, head: &Parts, body: Incoming, settings
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
     let error_code = answer.map_or(0, |(_, code)| code);
-    let bytes = match Guard::of(call).examine(&bytes, settings.limits.error_bytes) {
+    let bytes = match Guard::of_refused(call).examine(&bytes, settings.limits.error_bytes) {
         Ok(Examined { passage: Passage::AsItIs, .. }) => bytes,
         Ok(Examined { passage: Passage::Changed(message), .. }) => message,
         // Not a message at all: words of a proxy or a framework, as long as nobody could take them for a list.

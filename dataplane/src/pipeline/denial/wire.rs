@@ -269,6 +269,7 @@ impl RelayDenial {
             Self::ContentType => bad_gateway("relay.content_type"),
             Self::TooLarge { .. } => bad_gateway("relay.too_large"),
             Self::Unreadable => bad_gateway("relay.unreadable"),
+            Self::AnotherAnswer => bad_gateway("relay.another_answer"),
             Self::Broken => bad_gateway("relay.broken"),
             Self::BadInitialize => bad_gateway("relay.bad_initialize"),
         }

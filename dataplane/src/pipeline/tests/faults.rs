@@ -117,6 +117,39 @@ async fn a_list_in_a_servers_refusal_is_filtered_like_any_other() {
 }
 
 #[tokio::test]
+async fn an_answer_to_another_request_is_not_passed_on_but_an_error_without_an_id_is() {
+    let secret = r#""result":{"content":[{"type":"text","text":"somebody else's"}]}"#;
+    let error = r#""error":{"code":-32700,"message":"somebody else's"}"#;
+    let cases = [
+        (200, r#""id":"q-1","#, secret, 200),
+        (200, r#""id":"q\u002d1","#, secret, 200),
+        (200, r#""id":"q-2","#, secret, 502),
+        (200, r#""id":1,"#, secret, 502),
+        (200, r#""id":"q-2","#, error, 502),
+        (200, r#""id":null,"#, error, 200),
+        (200, "", error, 200),
+        (400, r#""id":null,"#, error, 400),
+        (400, r#""id":"server-error","#, error, 400),
+    ];
+    for (status, id, said, expected) in cases {
+        let upstream = Upstream::start(move |_| {
+            let mut answer = json(format!(r#"{{"jsonrpc":"2.0",{id}{said}}}"#));
+            *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            answer
+        })
+        .await;
+        let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+        let answer = call(&gateway).await;
+        assert_eq!(answer.status.as_u16(), expected, "{id}{said}: {answer:?}");
+        assert_eq!(answer.body.contains("somebody else's"), expected != 502, "{answer:?}");
+        if expected == 502 {
+            assert_eq!((answer.code(), &answer.json()["id"]), (-32603, &"q-1".into()), "{answer:?}");
+            assert_eq!(gateway.record(answer.request_id()).1.outcome(), Outcome::UpstreamFailed);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_panic_is_answered_and_counted() {
     let metrics = Metrics::default();
     let outcome = caught(async { panic!("on purpose") }, &metrics, Uuid::now_v7()).await;

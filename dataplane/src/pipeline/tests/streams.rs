@@ -160,7 +160,8 @@ async fn a_list_on_an_open_stream_is_filtered_by_the_rules_of_the_moment() {
     let response = gateway.send(gateway.modern(GITHUB, &auth, "subscriptions/listen", r#""notifications":{}"#)).await;
     let mut body = response.into_body();
     let say = streams.recv().await.unwrap();
-    let list = "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\"name\":\"echo\"},{\"name\":\"search_x\"}]}}\n\n";
+    let list =
+        "data: {\"jsonrpc\":\"2.0\",\"id\":\"q-1\",\"result\":{\"tools\":[{\"name\":\"echo\"},{\"name\":\"search_x\"}]}}\n\n";
     say.send(list.into()).unwrap();
     assert!(next(&mut body).await.unwrap().contains("echo"));
     scope.version += 1;
@@ -169,6 +170,24 @@ async fn a_list_on_an_open_stream_is_filtered_by_the_rules_of_the_moment() {
     say.send(list.into()).unwrap();
     let event = next(&mut body).await.unwrap();
     assert!(event.contains("search_x") && !event.contains("echo"), "{event}");
+}
+
+#[tokio::test]
+async fn an_answer_to_another_request_ends_the_stream_unheard() {
+    let (upstream, mut streams) = streaming().await;
+    let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+    let auth = [("authorization", &*bearer(ENGINEER))];
+    let response = gateway.send(gateway.modern(GITHUB, &auth, "tools/call", r#""name":"echo""#)).await;
+    let request_id = response.headers()["mcpgw-request-id"].to_str().unwrap().to_owned();
+    let mut body = response.into_body();
+    let say = streams.recv().await.unwrap();
+    say.send(EVENT.into()).unwrap();
+    assert_eq!(next(&mut body).await.as_deref(), Some(EVENT));
+    say.send(RESULT.replace("q-1", "q-2")).unwrap();
+    let broken = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.expect("something happens");
+    assert!(broken.is_some_and(|frame| frame.is_err()), "the client notices");
+    say.closed().await;
+    assert_eq!(gateway.record(&request_id).1.outcome(), Outcome::UpstreamFailed);
 }
 
 #[tokio::test]

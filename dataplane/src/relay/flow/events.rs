@@ -47,6 +47,8 @@ pub(super) struct Events {
     upstream: Source,
     framer: Framer,
     standing: Standing,
+    /// The id of the request that the stream answers, as the client wrote it.
+    request: Option<Box<str>>,
     /// The largest list that is held to be filtered.
     list_bytes: u64,
     ready: Vec<Bytes>,
@@ -112,6 +114,7 @@ impl Events {
             upstream,
             framer: Framer::new(usize::try_from(settings.limits.sse_event_bytes).unwrap_or(usize::MAX)),
             standing,
+            request: Guard::of(call).request.map(Box::from),
             list_bytes: settings.limits.list_bytes,
             ready: Vec::new(),
             ready_bytes: 0,
@@ -200,7 +203,12 @@ impl Events {
             return Ok(());
         };
         let standing = &self.standing;
-        let guard = Guard { org: standing.org(), server: standing.server(), principal: standing.principal() };
+        let guard = Guard {
+            org: standing.org(),
+            server: standing.server(),
+            principal: standing.principal(),
+            request: self.request.as_deref(),
+        };
         // A message that may not leave as it is and an error have no place on a stream: it ends here.
         let Ok(Examined { passage, answer }) = guard.examine(&data, self.list_bytes) else { return Err(Unfit) };
         let raw = match passage {

@@ -181,7 +181,8 @@ async fn a_full_spool_stops_audited_calls_where_the_organisation_says_so() {
 
 #[tokio::test]
 async fn a_server_or_an_organisation_with_too_many_calls_in_flight_is_busy() {
-    let bounds: [(&str, fn(&mut Limits)); 2] = [
+    type Bound = fn(&mut Limits);
+    let bounds: [(&str, Bound); 2] = [
         ("limit.in_flight", |limits| limits.in_flight_per_server = 1),
         ("limit.organization", |limits| limits.in_flight_per_organization = 1),
     ];

@@ -3,6 +3,7 @@
 //! Generated protobuf types, resource type URLs, and [`snapshot`], the one place that says what a configuration means.
 //! No I/O and no async runtime: both planes link this crate, so what one accepts the other accepts.
 
+pub mod bundle;
 pub mod proto;
 pub mod seal;
 pub mod snapshot;

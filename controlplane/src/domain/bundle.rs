@@ -3,7 +3,6 @@
 //! `store::change` checks with it what a write would publish, `publish` encodes with it what is published.
 
 use mcp_gateway::snapshot::{Problem, check_org};
-use prost::Message;
 
 use super::{Organization, Policy, Server, Violation, config};
 
@@ -15,60 +14,20 @@ pub struct OrgRows {
     pub policies: Vec<Policy>,
 }
 
-/// Chunks are cut so that none reaches this many bytes; a node refuses more than 256 kB.
-const CHUNK_BYTES: usize = 192 * 1024;
-
-/// The bundles of an organisation, chunk 0 first. Servers before policies, each sorted by id.
+/// The bundles of an organisation, chunk 0 first.
 pub fn org_bundles(rows: &OrgRows) -> Vec<config::OrgBundle> {
-    let org_id = rows.organization.id.to_string();
-    let mut servers: Vec<_> = rows.servers.iter().map(server).collect();
-    servers.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut policies: Vec<_> = rows.policies.iter().map(policy).collect();
-    policies.sort_by(|a, b| a.id.cmp(&b.id));
-
-    let first =
-        config::OrgBundle { org_id: org_id.clone(), organization: Some(organization(&rows.organization)), ..Default::default() };
-    let mut chunks = vec![first];
-    let mut room = Room { left: CHUNK_BYTES, org_id };
-    for server in servers {
-        room.for_one(server.encoded_len(), &mut chunks).servers.push(server);
-    }
-    for policy in policies {
-        room.for_one(policy.encoded_len(), &mut chunks).policies.push(policy);
-    }
-    let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-    for (chunk, bundle) in (0..).zip(&mut chunks) {
-        bundle.chunk = chunk;
-        bundle.chunk_count = count;
-    }
-    chunks
-}
-
-/// The resource name of a bundle.
-pub fn bundle_name(bundle: &config::OrgBundle) -> String {
-    format!("org/{}/{}", bundle.org_id, bundle.chunk)
+    mcp_gateway::bundle::cut(config::OrgBundle {
+        org_id: rows.organization.id.to_string(),
+        organization: Some(organization(&rows.organization)),
+        servers: rows.servers.iter().map(server).collect(),
+        policies: rows.policies.iter().map(policy).collect(),
+        ..config::OrgBundle::default()
+    })
 }
 
 /// What a server's credential is sealed for.
 pub fn credential_context(server_id: &str) -> [&str; 2] {
     ["server", server_id]
-}
-
-struct Room {
-    left: usize,
-    org_id: String,
-}
-
-impl Room {
-    /// The chunk that the next element of `len` bytes goes to.
-    fn for_one<'a>(&mut self, len: usize, chunks: &'a mut Vec<config::OrgBundle>) -> &'a mut config::OrgBundle {
-        if len > self.left {
-            chunks.push(config::OrgBundle { org_id: self.org_id.clone(), ..Default::default() });
-            self.left = CHUNK_BYTES;
-        }
-        self.left = self.left.saturating_sub(len + 4);
-        chunks.last_mut().expect("chunk 0 was there from the start")
-    }
 }
 
 fn organization(row: &Organization) -> config::Organization {
@@ -168,6 +127,7 @@ fn violation(problem: Problem) -> Violation {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
+    use prost::Message as _;
     use uuid::Uuid;
 
     use super::*;

@@ -51,7 +51,7 @@ pub struct Content {
 
 /// Encodes an organisation.
 pub fn org_part(rows: &OrgRows, credentials: Vec<UpstreamCredential>, keys: Vec<ApiKey>) -> OrgPart {
-    let encode = |bundle| (bundle::bundle_name(&bundle).into(), Encoded::new(bundle.encode_to_vec()));
+    let encode = |bundle| (mcp_gateway::bundle::name(&bundle).into(), Encoded::new(bundle.encode_to_vec()));
     OrgPart {
         pool: rows.organization.pool.clone(),
         bundles: bundle::org_bundles(rows).into_iter().map(encode).collect(),

@@ -119,6 +119,21 @@ impl Mask {
     }
 }
 
+/// `key=value`; the value may be empty.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A change of one label: `key=value` sets it, `key-` takes it away.
+pub fn label_change(text: &str) -> Result<(String, Option<String>), String> {
+    match (label(text), text.strip_suffix('-')) {
+        (Ok((key, value)), _) => Ok((key, Some(value))),
+        (Err(_), Some(key)) => Ok((key.to_owned(), None)),
+        (Err(_), None) => Err("expected KEY=VALUE to set a label, or KEY- to take it away".into()),
+    }
+}
+
 /// `90`, `90s`, `15m`, `2h` or `7d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -196,6 +211,15 @@ mod tests {
         for (text, seconds) in table.into_iter().chain(wrong) {
             assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_label_is_set_or_taken_away() {
+        let set = |key: &str, value: &str| Ok((key.to_owned(), Some(value.to_owned())));
+        assert_eq!(label_change("zone=a-"), set("zone", "a-"));
+        assert_eq!(label_change("zone="), set("zone", ""));
+        assert_eq!(label_change("zone-"), Ok(("zone".to_owned(), None)));
+        assert!(label_change("zone").is_err());
     }
 
     #[test]

@@ -202,6 +202,10 @@ mod nouns {
         assert_eq!(nodes[0]["connected"], true);
         let id = &ids(&nodes)[0];
         assert_eq!(gateway.json(&["node", "get", id])["pool"], "default");
+        let named = gateway.json(&["node", "update", id, "--label", "ring=canary", "--label", "zone=a"]);
+        assert_eq!(named["labels"], json!({"ring": "canary", "zone": "a"}));
+        assert_eq!(gateway.json(&["node", "update", id, "--label", "zone-"])["labels"], json!({"ring": "canary"}));
+        assert_eq!(gateway.json(&["node", "list", "--label", "zone=a"]), json!([]));
         gateway.ends(0, &["node", "delete", id, "--validate-only"]);
         let made = gateway.json(&["node", "join-token", "create", "--ttl", "1h"]);
         assert!(made["secret"].as_str().unwrap().starts_with("mcpgwj_"));

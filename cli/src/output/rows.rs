@@ -1,6 +1,8 @@
 //! What a list of each resource shows as a table: its columns and how a field becomes a cell.
 //! Never decides what is fetched. Called by `output` only.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
     ApiKey, AuditLog, ConfigVersion, CustodyKey, CustodyKeyState, JoinToken, Membership, Node, Organization, Policy, RequestLog,
@@ -163,12 +165,14 @@ fn kinds(named: &[(&str, &Vec<String>)]) -> Vec<String> {
 }
 
 impl Tabular for Node {
-    const HEADER: &'static [&'static str] = &["NODE", "NAME", "POOL", "CONNECTED", "APPLIED", "BUILD", "LAST SEEN", "PROBLEMS"];
+    const HEADER: &'static [&'static str] =
+        &["NODE", "NAME", "POOL", "LABELS", "CONNECTED", "APPLIED", "BUILD", "LAST SEEN", "PROBLEMS"];
     fn cells(&self) -> Vec<String> {
         vec![
             last(&self.name),
             self.display_name.clone(),
             self.pool.clone(),
+            labels(&self.labels),
             yes(self.connected),
             version(self.applied_version),
             self.build.clone(),
@@ -178,10 +182,21 @@ impl Tabular for Node {
     }
 }
 
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
 impl Tabular for JoinToken {
-    const HEADER: &'static [&'static str] = &["TOKEN", "POOL", "EXPIRES", "USED", "NODE"];
+    const HEADER: &'static [&'static str] = &["TOKEN", "POOL", "LABELS", "EXPIRES", "USED", "NODE"];
     fn cells(&self) -> Vec<String> {
-        vec![last(&self.name), self.pool.clone(), time(self.expire_time.as_ref()), time(self.use_time.as_ref()), last(&self.node)]
+        vec![
+            last(&self.name),
+            self.pool.clone(),
+            labels(&self.labels),
+            time(self.expire_time.as_ref()),
+            time(self.use_time.as_ref()),
+            last(&self.node),
+        ]
     }
 }
 

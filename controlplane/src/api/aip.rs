@@ -246,6 +246,7 @@ mutations!(
     DeletePolicyRequest,
     CreateJoinTokenRequest,
     DeleteJoinTokenRequest,
+    UpdateNodeRequest,
     DeleteNodeRequest,
 );
 plain_mutations!(RevokeApiKeyRequest, SetPasswordRequest);

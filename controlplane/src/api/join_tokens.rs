@@ -19,11 +19,11 @@ use super::{
     error::Error,
 };
 use crate::{
-    domain::{SLUG_RULE, ids, is_slug},
+    domain::{SLUG_RULE, ids, is_slug, labels, rules::Rules},
     keys::DEFAULT_POOL,
     store::{
         change::{Kind, Operation, Row, Touched},
-        nodes::{self, JoinToken},
+        join_tokens::{self, JoinToken},
     },
 };
 
@@ -71,15 +71,26 @@ async fn create(api: &Api, request: Request<CreateJoinTokenRequest>) -> Result<C
         return Err(Error::invalid("join_token.pool", SLUG_RULE));
     }
     let ttl = ttl(given.ttl)?;
+    let mut rules = Rules::default();
+    labels::judge(&mut rules, "join_token.labels", &given.labels);
+    rules.check().map_err(Error::Invalid)?;
     let mut change = match api.begin(&caller, CREATE, &request).await? {
         Begun::Fresh(change) => change,
         Begun::Answered(answer) => return Ok(answer),
     };
     let (secret, now) = (ids::secret(), Utc::now());
-    let token = JoinToken { id: ids::public_id(), pool, expires_at: now + ttl, used_at: None, node_id: None, created_at: now };
-    nodes::insert_join_token(change.connection(), &token, &ids::sha256(&secret)).await?;
+    let token = JoinToken {
+        id: ids::public_id(),
+        pool,
+        labels: given.labels,
+        expires_at: now + ttl,
+        used_at: None,
+        node_id: None,
+        created_at: now,
+    };
+    join_tokens::insert(change.connection(), &token, &ids::sha256(&secret)).await?;
     change.touch(touched(&token.id, Operation::Create));
-    change.detail(json!({ "pool": token.pool, "expires_at": token.expires_at }));
+    change.detail(json!({ "pool": token.pool, "labels": token.labels, "expires_at": token.expires_at }));
     let pin = ContentHash::of(&api.core.custody.keys()?.node_ca.current().material.public_key_info());
     let shown = if request.validate_only { String::new() } else { format!("mcpgwj_{}_{}.{pin}", token.id, *secret) };
     let answer = CreateJoinTokenResponse { join_token: Some(wire(&token)), secret: shown };
@@ -102,7 +113,7 @@ async fn delete(api: &Api, request: Request<DeleteJoinTokenRequest>) -> Result<D
         Begun::Fresh(change) => change,
         Begun::Answered(answer) => return Ok(answer),
     };
-    if !nodes::delete_join_token(change.connection(), id).await? {
+    if !join_tokens::delete(change.connection(), id).await? {
         return Err(Error::NotFound(request.name));
     }
     change.touch(touched(id, Operation::Delete));
@@ -135,5 +146,6 @@ fn wire(token: &JoinToken) -> Wire {
         use_time: token.used_at.and_then(time),
         node: token.node_id.map(|id| format!("nodes/{id}")).unwrap_or_default(),
         create_time: time(token.created_at),
+        labels: token.labels.clone(),
     }
 }

@@ -3,7 +3,7 @@
 //! Only platform administrators come here. A removed node's certificate is void at once: its streams end within a second.
 
 use mcp_gateway::proto::admin::v1::{
-    DeleteNodeRequest, DeleteNodeResponse, GetNodeRequest, ListNodesRequest, ListNodesResponse, Node as Wire,
+    DeleteNodeRequest, DeleteNodeResponse, GetNodeRequest, ListNodesRequest, ListNodesResponse, Node as Wire, UpdateNodeRequest,
     node_service_server::NodeService,
 };
 use serde_json::json;
@@ -12,14 +12,19 @@ use uuid::Uuid;
 
 use super::{
     Api, Begun, admitted,
-    aip::{self, Pages},
+    aip::{self, Mask, Pages},
     error::Error,
 };
-use crate::store::{
-    change::{Kind, Operation, Row, Touched},
-    nodes::{self, Node},
+use crate::{
+    domain::{labels, rules::Rules},
+    store::{
+        change::{Kind, Operation, Row, Touched},
+        nodes::{self, Node},
+    },
 };
 
+const FIELDS: &[&str] = &["display_name", "labels"];
+const UPDATE: &str = "/mcpgw.admin.v1.NodeService/UpdateNode";
 const DELETE: &str = "/mcpgw.admin.v1.NodeService/DeleteNode";
 
 #[tonic::async_trait]
@@ -34,6 +39,10 @@ impl NodeService for Api {
         Ok(Response::new(list(self, request).await?))
     }
 
+    async fn update_node(&self, request: Request<UpdateNodeRequest>) -> Result<Response<Wire>, Status> {
+        Ok(Response::new(update(self, request).await?))
+    }
+
     async fn delete_node(&self, request: Request<DeleteNodeRequest>) -> Result<Response<DeleteNodeResponse>, Status> {
         Ok(Response::new(delete(self, request).await?))
     }
@@ -41,11 +50,49 @@ impl NodeService for Api {
 
 async fn list(api: &Api, request: Request<ListNodesRequest>) -> Result<ListNodesResponse, Error> {
     let (_, request) = admitted(request)?;
-    let pages = Pages::new(&api.core.custody, request.page_size, &["nodes", &request.pool])?;
+    let mut rules = Rules::default();
+    labels::judge(&mut rules, "labels", &request.labels);
+    rules.check().map_err(Error::Invalid)?;
+    let labels = format!("{:?}", request.labels);
+    let pages = Pages::new(&api.core.custody, request.page_size, &["nodes", &request.pool, &labels])?;
     let after: Option<Uuid> = pages.position(&request.page_token)?;
-    let mut found = api.core.store.nodes(&request.pool, after, pages.size + 1).await?;
+    let mut found = api.core.store.nodes(&request.pool, &request.labels, after, pages.size + 1).await?;
     let next_page_token = pages.cut(&mut found, |node| node.id)?;
     Ok(ListNodesResponse { nodes: found.iter().map(wire).collect(), next_page_token })
+}
+
+async fn update(api: &Api, request: Request<UpdateNodeRequest>) -> Result<Wire, Error> {
+    let (caller, request) = admitted(request)?;
+    let given = aip::present("node", request.node.clone())?;
+    let [uid] = aip::ids("node.name", &given.name, ["nodes"])?;
+    let id = aip::uuid(uid, &given.name)?;
+    let mask = Mask::read(request.update_mask.as_ref(), &given, FIELDS)?;
+    let mut rules = Rules::default();
+    if mask.has("display_name") {
+        rules.display_name("node.display_name", &given.display_name);
+    }
+    if mask.has("labels") {
+        labels::judge(&mut rules, "node.labels", &given.labels);
+    }
+    rules.check().map_err(Error::Invalid)?;
+    let mut change = match api.begin(&caller, UPDATE, &request).await? {
+        Begun::Fresh(change) => change,
+        Begun::Answered(answer) => return Ok(answer),
+    };
+    let found = nodes::lock(change.connection(), id).await?;
+    let mut node = found.ok_or_else(|| Error::NotFound(given.name.clone()))?;
+    aip::check_etag(&given.name, &given.etag, &node.id.to_string(), &node.meta)?;
+    if mask.has("display_name") {
+        node.display_name = given.display_name;
+    }
+    if mask.has("labels") {
+        node.labels = given.labels;
+    }
+    let node = nodes::update(change.connection(), node).await?;
+    let (resource, operation) = (given.name, Operation::Update);
+    change.touch(Touched { kind: Kind::Node, operation, resource, org: None, row: Row::None, reaches_nodes: false });
+    change.detail(json!({ "fields": mask.fields(), "display_name": node.display_name, "labels": node.labels }));
+    api.finish(change.seal().await?, wire(&node)).await
 }
 
 async fn delete(api: &Api, request: Request<DeleteNodeRequest>) -> Result<DeleteNodeResponse, Error> {
@@ -84,7 +131,9 @@ pub fn wire(node: &Node) -> Wire {
         certificate_expire_time: Some(aip::timestamp(node.certificate_expires_at)),
         problems: node.problems.clone(),
         uid: node.id.to_string(),
-        create_time: Some(aip::timestamp(node.created_at)),
+        create_time: Some(aip::timestamp(node.meta.created_at)),
+        labels: node.labels.clone(),
+        etag: aip::etag(&node.id.to_string(), &node.meta),
     }
 }
 

@@ -75,6 +75,7 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.ConfigVersionService/WaitConfigVersion", READ),
     ("/mcpgw.admin.v1.NodeService/GetNode", Who::Platform),
     ("/mcpgw.admin.v1.NodeService/ListNodes", Who::Platform),
+    ("/mcpgw.admin.v1.NodeService/UpdateNode", Who::Platform),
     ("/mcpgw.admin.v1.NodeService/DeleteNode", Who::Platform),
     ("/mcpgw.admin.v1.JoinTokenService/CreateJoinToken", Who::Platform),
     ("/mcpgw.admin.v1.JoinTokenService/GetJoinToken", Who::Platform),

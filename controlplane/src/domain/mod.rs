@@ -8,8 +8,10 @@ use uuid::Uuid;
 
 pub mod bundle;
 pub mod ids;
+pub mod labels;
 pub mod rules;
 
+pub use labels::Labels;
 pub use mcp_gateway::proto::{admin::v1::Role, config::v1 as config};
 
 /// One thing wrong with a request: which field, what is expected of it. The texts are shown to callers.

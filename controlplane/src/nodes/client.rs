@@ -36,7 +36,8 @@ use crate::{
     domain::ids,
     store::{
         change::{Kind, Operation, Row, Touched},
-        nodes::{JoinToken, Node as NodeRow, insert_join_token},
+        join_tokens::{self, JoinToken},
+        nodes::Node as NodeRow,
     },
     testing::Running,
 };
@@ -69,13 +70,14 @@ pub async fn token(running: &Running, pool: &str, ttl: i64) -> String {
     let token = JoinToken {
         id: id.clone(),
         pool: pool.into(),
+        labels: std::collections::BTreeMap::new(),
         expires_at: now + chrono::Duration::seconds(ttl),
         used_at: None,
         node_id: None,
         created_at: now,
     };
     let mut connection = running.core.store.connection().await.unwrap();
-    insert_join_token(&mut connection, &token, &ids::sha256(&secret)).await.unwrap();
+    join_tokens::insert(&mut connection, &token, &ids::sha256(&secret)).await.unwrap();
     format!("mcpgwj_{id}_{}", *secret)
 }
 

@@ -22,12 +22,13 @@ use super::{
 };
 use crate::{
     app::Core,
-    domain::ids,
+    domain::{Labels, ids},
     keys::{self, Keys},
     store::{
         self,
         audit::Entry,
         change::{Actor, Begun, Change, Kind, Operation, Origin, Row, Touched},
+        join_tokens,
         nodes::{self, Enrolled},
     },
 };
@@ -120,8 +121,8 @@ impl Enrolment {
         let actor = Actor { id: node_id.to_string(), name: format!("node:{node_id}"), address: address.to_owned() };
         let origin = Origin { actor, ..Origin::system(METHOD) };
         let Begun::Fresh(mut change) = self.core.store.begin(origin).await? else { return Err(Error::Token) };
-        let pool = nodes::consume_join_token(change.connection(), &token.id, &token.secret_sha256, node_id).await?;
-        let Some(pool) = pool else {
+        let used = join_tokens::consume(change.connection(), &token.id, &token.secret_sha256, node_id).await?;
+        let Some((pool, labels)) = used else {
             drop(change);
             self.refused(&resource, address).await;
             return Err(Error::Token);
@@ -130,12 +131,18 @@ impl Enrolment {
         let identity = Identity { node_id, pool };
         let (leaf, credentials) =
             credentials(&keys, &identity, &self.core.config.trust_domain, &request.csr, &request.hpke_public_key)?;
-        self.join(*change, &identity, &leaf, request).await?;
+        self.join(*change, &identity, &leaf, (request, &labels)).await?;
         info!(node.id = %node_id, pool = identity.pool, "node {node_id} joined pool {}", identity.pool);
         Ok(EnrollResponse { node_id: node_id.to_string(), pool: identity.pool, credentials: Some(credentials) })
     }
 
-    async fn join(&self, mut change: Change, identity: &Identity, leaf: &Leaf, request: &EnrollRequest) -> Result<(), Error> {
+    async fn join(
+        &self,
+        mut change: Change,
+        identity: &Identity,
+        leaf: &Leaf,
+        (request, labels): (&EnrollRequest, &Labels),
+    ) -> Result<(), Error> {
         let node = Enrolled {
             id: identity.node_id,
             display_name: &request.display_name,
@@ -144,7 +151,7 @@ impl Enrolment {
             hpke_public_key: &request.hpke_public_key,
             certificate_expires_at: leaf.expires_at,
         };
-        nodes::insert_node(change.connection(), &node).await?;
+        nodes::insert_node(change.connection(), &node, labels).await?;
         change.touch(Touched {
             kind: Kind::Node,
             operation: Operation::Create,
@@ -154,7 +161,7 @@ impl Enrolment {
             reaches_nodes: false,
         });
         change.action("node.enroll");
-        change.detail(json!({ "pool": identity.pool, "display_name": request.display_name }));
+        change.detail(json!({ "pool": identity.pool, "display_name": request.display_name, "labels": labels }));
         Ok(change.seal().await?.commit(&[]).await?)
     }
 

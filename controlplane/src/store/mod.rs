@@ -18,6 +18,7 @@ pub mod change;
 pub mod config_versions;
 mod error;
 pub mod ingest;
+pub mod join_tokens;
 pub mod keys;
 pub mod logs;
 pub mod maintenance;

@@ -1,12 +1,15 @@
-//! Nodes, what they run, and the tokens they join with.
+//! Nodes, and what they run.
 
 use chrono::{DateTime, Utc};
 use mcp_gateway::snapshot::Version;
-use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{Error, Store};
-use crate::ingest::record::{array_literal, number};
+use crate::{
+    domain::{Labels, Meta},
+    ingest::record::{array_literal, number},
+};
 
 /// A node with what it last reported.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,8 +17,9 @@ pub struct Node {
     pub id: Uuid,
     pub display_name: String,
     pub pool: String,
+    pub labels: Labels,
+    pub meta: Meta,
     pub certificate_expires_at: DateTime<Utc>,
-    pub created_at: DateTime<Utc>,
     /// Whether a discovery stream is open, on any replica.
     pub connected: bool,
     /// Zero: none yet.
@@ -23,17 +27,6 @@ pub struct Node {
     pub build: String,
     pub problems: Vec<String>,
     pub last_seen_at: Option<DateTime<Utc>>,
-}
-
-/// A one-time right to join.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
-pub struct JoinToken {
-    pub id: String,
-    pub pool: String,
-    pub expires_at: DateTime<Utc>,
-    pub used_at: Option<DateTime<Utc>>,
-    pub node_id: Option<Uuid>,
-    pub created_at: DateTime<Utc>,
 }
 
 /// A node as it joins or renews.
@@ -70,7 +63,7 @@ pub struct Report<'a> {
 /// A replica that has not confirmed a stream for this long does not hold it any more.
 const STALE: &str = "45 seconds";
 
-const NODE: &str = "SELECT n.id, n.display_name, n.pool, n.certificate_expires_at, n.created_at, \
+const NODE: &str = "SELECT n.id, n.display_name, n.pool, n.labels, n.revision, n.certificate_expires_at, n.created_at, \
     coalesce(s.connected AND s.last_seen_at > now() - interval '45 seconds', false) AS connected, \
     coalesce(s.epoch, 0) AS epoch, coalesce(s.version, 0) AS version, coalesce(s.build, '') AS build, \
     coalesce(s.problems, '{}') AS problems, s.last_seen_at FROM nodes n LEFT JOIN node_status s ON s.node_id = n.id \
@@ -83,8 +76,14 @@ impl FromRow<'_, PgRow> for Node {
             id: row.try_get("id")?,
             display_name: row.try_get("display_name")?,
             pool: row.try_get("pool")?,
+            labels: row.try_get::<Json<Labels>, _>("labels")?.0,
+            meta: Meta {
+                revision: row.try_get("revision")?,
+                config_version: 0,
+                created_at: row.try_get("created_at")?,
+                updated_at: row.try_get("created_at")?,
+            },
             certificate_expires_at: row.try_get("certificate_expires_at")?,
-            created_at: row.try_get("created_at")?,
             connected: row.try_get("connected")?,
             applied: Version { epoch: unsigned("epoch")?, version: unsigned("version")? },
             build: row.try_get("build")?,
@@ -101,12 +100,13 @@ impl Store {
         Ok(query.fetch_optional(&mut *self.connection().await?).await?)
     }
 
-    /// Nodes after `after`, by id; of one pool, or of all where it is empty.
-    pub async fn nodes(&self, pool: &str, after: Option<Uuid>, limit: i64) -> Result<Vec<Node>, Error> {
+    /// Nodes after `after`, by id, with all of these labels; of one pool, or of all where it is empty.
+    pub async fn nodes(&self, pool: &str, labels: &Labels, after: Option<Uuid>, limit: i64) -> Result<Vec<Node>, Error> {
         let query = sqlx::query_as(const_format_node(
-            "AND ($1 = '' OR n.pool = $1) AND ($2::uuid IS NULL OR n.id > $2) ORDER BY n.id LIMIT $3",
+            "AND ($1 = '' OR n.pool = $1) AND n.labels @> $2 AND ($3::uuid IS NULL OR n.id > $3) ORDER BY n.id LIMIT $4",
         ));
-        Ok(query.bind(pool).bind(after).bind(limit).fetch_all(&mut *self.connection().await?).await?)
+        let query = query.bind(pool).bind(Json(labels)).bind(after).bind(limit);
+        Ok(query.fetch_all(&mut *self.connection().await?).await?)
     }
 
     /// Every node with an open stream on any replica.
@@ -186,22 +186,6 @@ impl Store {
             sqlx::query("UPDATE node_status SET connected = false WHERE connected AND last_seen_at < now() - $1::interval");
         Ok(query.bind(STALE).execute(&mut *self.connection().await?).await?.rows_affected())
     }
-
-    /// One join token.
-    pub async fn join_token(&self, id: &str) -> Result<Option<JoinToken>, Error> {
-        let query =
-            sqlx::query_as("SELECT id, pool, expires_at, used_at, node_id, created_at FROM join_tokens WHERE id = $1").bind(id);
-        Ok(query.fetch_optional(&mut *self.connection().await?).await?)
-    }
-
-    /// Join tokens after `after`, by id.
-    pub async fn join_tokens(&self, after: &str, limit: i64) -> Result<Vec<JoinToken>, Error> {
-        let query = sqlx::query_as(
-            "SELECT id, pool, expires_at, used_at, node_id, created_at FROM join_tokens WHERE id COLLATE \"C\" > $1 \
-             ORDER BY id COLLATE \"C\" LIMIT $2",
-        );
-        Ok(query.bind(after).bind(limit).fetch_all(&mut *self.connection().await?).await?)
-    }
 }
 
 /// The node query with a condition: only ever literals of this file.
@@ -209,43 +193,26 @@ fn const_format_node(condition: &'static str) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(format!("{NODE} {condition}"))
 }
 
-/// Adds a join token.
-pub async fn insert_join_token(connection: &mut PgConnection, token: &JoinToken, secret_sha256: &[u8; 32]) -> Result<(), Error> {
-    sqlx::query("INSERT INTO join_tokens (id, secret_sha256, pool, expires_at, created_at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(&token.id)
-        .bind(secret_sha256.as_slice())
-        .bind(&token.pool)
-        .bind(token.expires_at)
-        .bind(token.created_at)
-        .execute(connection)
-        .await?;
-    Ok(())
+/// A node, locked until the transaction ends.
+pub async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Option<Node>, Error> {
+    let query = sqlx::query_as(const_format_node("AND n.id = $1 FOR UPDATE OF n")).bind(id);
+    Ok(query.fetch_optional(connection).await?)
 }
 
-/// Deletes a join token. False: there is none.
-pub async fn delete_join_token(connection: &mut PgConnection, id: &str) -> Result<bool, Error> {
-    Ok(sqlx::query("DELETE FROM join_tokens WHERE id = $1").bind(id).execute(connection).await?.rows_affected() == 1)
-}
-
-/// Uses a join token up for `node`: exactly one caller ever gets its pool.
-pub async fn consume_join_token(
-    connection: &mut PgConnection,
-    id: &str,
-    secret_sha256: &[u8; 32],
-    node: Uuid,
-) -> Result<Option<String>, Error> {
+/// Writes what may change of a node that the caller has locked; its new revision is in what comes back.
+pub async fn update(connection: &mut PgConnection, node: Node) -> Result<Node, Error> {
     let query = sqlx::query_scalar(
-        "UPDATE join_tokens SET used_at = now(), node_id = $3 \
-         WHERE id = $1 AND secret_sha256 = $2 AND used_at IS NULL AND expires_at > now() RETURNING pool",
+        "UPDATE nodes SET display_name = $2, labels = $3, revision = revision + 1 WHERE id = $1 RETURNING revision",
     );
-    Ok(query.bind(id).bind(secret_sha256.as_slice()).bind(node).fetch_optional(connection).await?)
+    let revision = query.bind(node.id).bind(&node.display_name).bind(Json(&node.labels)).fetch_one(connection).await?;
+    Ok(Node { meta: Meta { revision, ..node.meta }, ..node })
 }
 
 /// Adds a node.
-pub async fn insert_node(connection: &mut PgConnection, node: &Enrolled<'_>) -> Result<(), Error> {
+pub async fn insert_node(connection: &mut PgConnection, node: &Enrolled<'_>, labels: &Labels) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO nodes (id, display_name, pool, spki_sha256, hpke_public_key, certificate_expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO nodes (id, display_name, pool, spki_sha256, hpke_public_key, certificate_expires_at, labels) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(node.id)
     .bind(node.display_name)
@@ -253,6 +220,7 @@ pub async fn insert_node(connection: &mut PgConnection, node: &Enrolled<'_>) -> 
     .bind(node.spki_sha256.as_slice())
     .bind(node.hpke_public_key)
     .bind(node.certificate_expires_at)
+    .bind(Json(labels))
     .execute(connection)
     .await?;
     Ok(())

@@ -136,7 +136,9 @@ async fn fleet(running: &Running, client: &Client) {
                VALUES ($1, 'default', '', '', now() + interval '1 d')";
     sqlx::query(row).bind(id).execute(&mut running.sql().await).await.unwrap();
     let mut nodes = node_service_client::NodeServiceClient::new(client.clone());
-    nodes.get_node(GetNodeRequest { name: format!("nodes/{id}") }).await.unwrap();
+    let node = nodes.get_node(GetNodeRequest { name: format!("nodes/{id}") }).await.unwrap().into_inner();
+    let node = Some(Node { labels: [("ring".to_owned(), "canary".to_owned())].into(), ..node });
+    nodes.update_node(UpdateNodeRequest { node, ..Default::default() }).await.unwrap();
     nodes.list_nodes(ListNodesRequest::default()).await.unwrap();
     nodes.delete_node(DeleteNodeRequest { name: format!("nodes/{id}"), ..Default::default() }).await.unwrap();
 

@@ -4,9 +4,9 @@ use mcp_gateway::{
     proto::{
         admin::v1::{
             CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteJoinTokenRequest, DeleteNodeRequest, GetJoinTokenRequest,
-            GetNodeRequest, JoinToken, ListJoinTokensRequest, ListNodesRequest, Role, WaitConfigVersionRequest,
-            config_version_service_client::ConfigVersionServiceClient, join_token_service_client::JoinTokenServiceClient,
-            node_service_client::NodeServiceClient,
+            GetNodeRequest, JoinToken, ListJoinTokensRequest, ListNodesRequest, Node, Role, UpdateNodeRequest,
+            WaitConfigVersionRequest, config_version_service_client::ConfigVersionServiceClient,
+            join_token_service_client::JoinTokenServiceClient, node_service_client::NodeServiceClient,
         },
         envoy::service::discovery::v3::DeltaDiscoveryRequest,
         google::rpc::Status as Refusal,
@@ -139,6 +139,54 @@ async fn a_node_is_listed_and_once_removed_it_is_gone() {
     refused("no id", nodes(&person).get_node(GetNodeRequest { name: "nodes/x".into() }).await, Code::NotFound, &[]);
     let (_, action, resource, version, _) = admin.newest_audit().await;
     assert_eq!((action.as_str(), resource, version), ("node.delete", name, 0));
+}
+
+fn labels(given: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
+    given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_node_begins_with_the_labels_of_its_token_and_can_be_given_others() {
+    let mut admin = Admin::start().await;
+    let person = admin.platform_admin().await;
+    let of = |given: &[(&str, &str)]| {
+        let join_token = Some(JoinToken { labels: labels(given), ..Default::default() });
+        CreateJoinTokenRequest { join_token, ..Default::default() }
+    };
+    refused("key", create(&person, of(&[("a b", "")])).await, Code::InvalidArgument, &["join_token.labels"]);
+    let created = create(&person, of(&[("zone", "a"), ("ring", "canary")])).await.unwrap();
+    let joined = NodeClient::of(&admin.running).enrol(&created.secret).await.unwrap();
+    let (other, _stream) = connected(&admin, "default").await;
+    let list = async |given: &[(&str, &str)]| {
+        let request = ListNodesRequest { labels: labels(given), ..Default::default() };
+        let found = nodes(&person).list_nodes(request).await.unwrap().into_inner().nodes;
+        found.into_iter().map(|node| node.uid).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&[("ring", "canary")]).await, [joined.node_id.clone()]);
+    assert_eq!(list(&[("ring", "canary"), ("zone", "b")]).await, Vec::<String>::new());
+    assert_eq!(list(&[]).await.len(), 2);
+
+    let name = format!("nodes/{}", other.id());
+    let read = nodes(&person).get_node(GetNodeRequest { name: name.clone() }).await.unwrap().into_inner();
+    let change = |labels, etag: &str| UpdateNodeRequest {
+        node: Some(Node { name: name.clone(), labels, etag: etag.into(), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["labels".into()] }),
+        ..Default::default()
+    };
+    let before = admin.state().await;
+    let checked = UpdateNodeRequest { validate_only: true, ..change(labels(&[("zone", "b")]), &read.etag) };
+    nodes(&person).update_node(checked).await.unwrap();
+    let wrong = change(labels(&[("zone", "b/c")]), "");
+    refused("value", nodes(&person).update_node(wrong).await, Code::InvalidArgument, &["node.labels"]);
+    assert_eq!(admin.state().await, before);
+    let changed = nodes(&person).update_node(change(labels(&[("zone", "b")]), &read.etag)).await.unwrap().into_inner();
+    assert_eq!((changed.labels, changed.display_name), (labels(&[("zone", "b")]), read.display_name));
+    assert_eq!(list(&[("zone", "b")]).await, [other.id().to_string()]);
+    refused("stale", nodes(&person).update_node(change(labels(&[]), &read.etag)).await, Code::Aborted, &[]);
+    let (_, action, resource, version, _) = admin.newest_audit().await;
+    assert_eq!((action.as_str(), resource, version), ("node.update", name.clone(), 0), "labels alone make no version");
+    nodes(&person).update_node(change(labels(&[]), "")).await.unwrap();
+    assert_eq!(list(&[("zone", "b")]).await, Vec::<String>::new(), "a mask that names them empties them");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod delete;
 mod get;
 mod join_token;
 mod list;
+mod update;
 
 use clap::Subcommand;
 
@@ -16,6 +17,8 @@ pub enum Command {
     List(list::Args),
     /// Shows one node
     Get(get::Args),
+    /// Changes a node's labels or name
+    Update(update::Args),
     /// Removes a node for good: its certificate is refused from now on
     Delete(delete::Args),
     /// One-time tokens that let nodes join a pool
@@ -27,6 +30,7 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List(args) => list::run(cx, args).await,
         Command::Get(args) => get::run(cx, args).await,
+        Command::Update(args) => update::run(cx, args).await,
         Command::Delete(args) => delete::run(cx, args).await,
         Command::JoinToken(command) => join_token::run(cx, command).await,
     }

@@ -12,7 +12,7 @@ use crate::context::Context;
 /// Flags of `node join-token create`.
 #[derive(Debug, Flags)]
 #[command(
-    after_help = "Examples:\n  mcpgw node join-token create --pool default\n  mcpgw node join-token create --ttl 1h -o json | jq -r .secret"
+    after_help = "Examples:\n  mcpgw node join-token create --pool default\n  mcpgw node join-token create --label ring=canary --label zone=eu-1a\n  mcpgw node join-token create --ttl 1h -o json | jq -r .secret"
 )]
 pub struct Args {
     /// The pool to join
@@ -21,12 +21,20 @@ pub struct Args {
     /// How long it can be used, at most 7d
     #[arg(long, value_name = "DURATION", value_parser = args::duration, default_value = "15m")]
     ttl: Duration,
+    /// A label that the node begins with; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = args::label)]
+    label: Vec<(String, String)>,
     #[command(flatten)]
     change: Change,
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let token = JoinToken { pool: args.pool, ttl: Some(args::proto_duration(args.ttl)), ..JoinToken::default() };
+    let token = JoinToken {
+        pool: args.pool,
+        ttl: Some(args::proto_duration(args.ttl)),
+        labels: args.label.into_iter().collect(),
+        ..JoinToken::default()
+    };
     let request = CreateJoinTokenRequest {
         join_token: Some(token),
         validate_only: args.change.validate_only,

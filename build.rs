@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     "mcpgw/node/v1/node.proto",
     "mcpgw/admin/v1/api_keys.proto",
     "mcpgw/admin/v1/auth.proto",
+    "mcpgw/admin/v1/config_diff.proto",
     "mcpgw/admin/v1/config_versions.proto",
     "mcpgw/admin/v1/custody.proto",
     "mcpgw/admin/v1/join_tokens.proto",

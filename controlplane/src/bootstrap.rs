@@ -7,15 +7,15 @@ use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use crate::{
-    api::passwords::{self, Passwords},
+    api::{
+        memberships, organizations,
+        passwords::{self, Passwords},
+        users,
+    },
     app::{Core, Error, Owner},
     domain::{Membership, Meta, Organization, Role, User},
     keys::DEFAULT_POOL,
-    store::{
-        self,
-        change::{Change, Kind, Operation, Row, Touched},
-        memberships, organizations, users,
-    },
+    store::{self, change::Change},
 };
 
 /// Replicas that start together create one owner.
@@ -25,7 +25,7 @@ const LOCK: &str = "first start";
 pub async fn owner(core: &Core) -> Result<Option<Owner>, Error> {
     let mut change = core.store.begin_system(LOCK).await?;
     store::hold(change.connection(), LOCK).await?;
-    if users::any(change.connection()).await? {
+    if store::users::any(change.connection()).await? {
         return Ok(None);
     }
     let given = &core.config.owner_password;
@@ -73,16 +73,11 @@ async fn create(change: &mut Change, email: &str, hash: &str, slug: &str) -> Res
         groups: Vec::new(),
         meta: new,
     };
-    organizations::insert(change.connection(), &organization).await?;
-    users::insert(change.connection(), &user, hash).await?;
-    memberships::insert(change.connection(), &membership).await?;
-    let org = Some((organization.id, organization.slug.clone()));
-    let touched =
-        |kind, resource, row, org| Touched { kind, operation: Operation::Create, resource, org, row, reaches_nodes: true };
-    let (name, person) = (format!("organizations/{slug}"), format!("users/{}", user.id));
-    let place = format!("{name}/memberships/{}", user.id);
-    change.touch(touched(Kind::Organization, name, Row::Organization(organization.id), org.clone()));
-    change.touch(touched(Kind::User, person, Row::User(user.id), None));
-    change.touch(touched(Kind::Membership, place, Row::Membership(organization.id, user.id), org));
+    store::organizations::insert(change.connection(), &organization).await?;
+    store::users::insert(change.connection(), &user, hash).await?;
+    store::memberships::insert(change.connection(), &membership).await?;
+    change.touch(organizations::touched(None, Some(&organization)));
+    change.touch(users::touched((None, Some(&user)), true));
+    change.touch(memberships::touched(&organization, (None, Some(&membership)), true));
     Ok(())
 }

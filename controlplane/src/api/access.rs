@@ -21,6 +21,7 @@ use super::{
     caller::{Caller, Place},
     error::Error,
     roles::{self, Who},
+    said::{self, Said},
 };
 use crate::{
     app::Core,
@@ -70,7 +71,12 @@ where
         Box::pin(async move {
             let row = roles::of(request.uri().path());
             let response = match admit(&core, row, &mut request).await {
-                Ok(()) => inner.call(request).await?,
+                Ok(()) => {
+                    let dry_run = request.extensions().get::<Caller>().map(|caller| caller.said.dry_run.clone());
+                    let mut response = inner.call(request).await?;
+                    said::tell_dry_run(dry_run.as_ref(), response.headers_mut());
+                    response
+                }
                 Err(error) => Status::from(error).into_http(),
             };
             if let Some((method, _)) = row {
@@ -94,7 +100,8 @@ async fn admit(core: &Core, row: Option<(&'static str, Who)>, request: &mut Requ
         return Err(Error::Away);
     }
     let claims = claims(core, request)?;
-    let caller = caller(core, &claims, address.0.clone()).await?;
+    let mut caller = caller(core, &claims, address.0.clone()).await?;
+    caller.said = Said::of(request.headers())?;
     if let Err(refused) = permit(who, &caller) {
         record(core, &caller, path).await;
         return Err(refused);
@@ -141,7 +148,15 @@ async fn caller(core: &Core, claims: &Claims, address: String) -> Result<Caller,
         return Err(REFUSED);
     }
     let org = live.org_id.zip(live.org_slug).map(|(id, slug)| Place { id, slug, role });
-    Ok(Caller { user: live.user_id, email: live.email, session, platform_admin: live.platform_admin, org, address })
+    Ok(Caller {
+        user: live.user_id,
+        email: live.email,
+        session,
+        platform_admin: live.platform_admin,
+        org,
+        address,
+        said: Said::default(),
+    })
 }
 
 /// Puts on record that somebody who is signed in tried what its role does not permit. Strangers leave no rows: they could leave many.

@@ -17,14 +17,14 @@ use super::{
     error::Error,
 };
 use crate::{
-    domain::{self, Organization, Role, ids},
+    domain::{self, Organization, Role, document, ids},
     store::{
         self,
         change::{Change, Kind, Operation, Row, Touched},
     },
 };
 
-mod fields;
+pub(super) mod fields;
 
 const CREATE: &str = "/mcpgw.admin.v1.ApiKeyService/CreateApiKey";
 const LIST: &str = "/mcpgw.admin.v1.ApiKeyService/ListApiKeys";
@@ -81,7 +81,7 @@ async fn create(api: &Api, caller: &Caller, request: CreateApiKeyRequest) -> Res
         may_speak_for(caller, user, store::api_keys::role_of(change.connection(), org.id, user).await?)?;
     }
     let mut key = store::api_keys::insert(change.connection(), &key).await?;
-    touch(&mut change, &org, &key, Operation::Create);
+    touch(&mut change, &org, None, Some(&key));
     change.detail(fields::record(&key, &fields::ALL));
     let sealed = change.seal().await?;
     key.meta = sealed.stamp(key.meta);
@@ -120,12 +120,13 @@ async fn update(api: &Api, caller: &Caller, request: UpdateApiKeyRequest) -> Res
     };
     let org = caller.organization(change.connection(), slug, Hold::Change).await?;
     let found = store::api_keys::lock(change.connection(), org.id, key_id).await?;
-    let mut key = found.ok_or_else(|| Error::NotFound(given.name.clone()))?;
+    let before = found.ok_or_else(|| Error::NotFound(given.name.clone()))?;
+    let mut key = before.clone();
     aip::check_etag(&given.name, &given.etag, &key.uid.to_string(), &key.meta)?;
     fields::same_owner_and_end(&key, given)?;
     fields::apply(&mut key, given, mask.fields())?;
     let key = store::api_keys::update(change.connection(), &key).await?;
-    touch(&mut change, &org, &key, Operation::Update);
+    touch(&mut change, &org, Some(&before), Some(&key));
     change.detail(fields::record(&key, mask.fields()));
     finish(api, change, &org, key).await
 }
@@ -141,7 +142,7 @@ async fn delete(api: &Api, caller: &Caller, request: DeleteApiKeyRequest) -> Res
     let key = found.ok_or_else(|| Error::NotFound(request.name.clone()))?;
     aip::check_etag(&request.name, &request.etag, &key.uid.to_string(), &key.meta)?;
     store::api_keys::delete(change.connection(), &key.id).await?;
-    touch(&mut change, &org, &key, Operation::Delete);
+    touch(&mut change, &org, Some(&key), None);
     let sealed = change.seal().await?;
     let answer = DeleteApiKeyResponse { config_version: sealed.version() };
     api.finish(sealed, answer).await
@@ -160,8 +161,9 @@ async fn revoke(api: &Api, caller: &Caller, request: RevokeApiKeyRequest) -> Res
         return Ok(fields::message(&org.slug, &key)); // whatever the etag: what was wanted is so
     }
     aip::check_etag(&request.name, &request.etag, &key.uid.to_string(), &key.meta)?;
-    let key = store::api_keys::revoke(change.connection(), &key.id).await?;
-    touch(&mut change, &org, &key, Operation::Update);
+    let before = key;
+    let key = store::api_keys::revoke(change.connection(), &before.id).await?;
+    touch(&mut change, &org, Some(&before), Some(&key));
     change.action("api_key.revoke");
     finish(api, change, &org, key).await
 }
@@ -183,14 +185,21 @@ async fn finish(api: &Api, change: Box<Change>, org: &Organization, mut key: dom
     api.finish(sealed, fields::message(&org.slug, &key)).await
 }
 
-fn touch(change: &mut Change, org: &Organization, key: &domain::ApiKey, operation: Operation) {
-    let row = match operation {
-        Operation::Create | Operation::Update => Row::ApiKey(key.id.clone()),
-        Operation::Delete => Row::None,
-    };
-    let resource = fields::name(&org.slug, &key.id);
-    let org = Some((org.id, org.slug.clone()));
-    change.touch(Touched { kind: Kind::ApiKey, operation, resource, org, row, reaches_nodes: true });
+/// Says what became of a key: new without `before`, gone without `after`.
+pub(super) fn touch(change: &mut Change, org: &Organization, before: Option<&domain::ApiKey>, after: Option<&domain::ApiKey>) {
+    let Some(either) = after.or(before) else { return };
+    let document = |key| document::of(&fields::message(&org.slug, key));
+    change.touch(Touched {
+        kind: Kind::ApiKey,
+        operation: Operation::between(before, after),
+        resource: fields::name(&org.slug, &either.id),
+        org: Some((org.id, org.slug.clone())),
+        row: after.map_or(Row::None, |key| Row::ApiKey(key.id.clone())),
+        reaches_nodes: true,
+        before: before.map(document),
+        after: after.map(document),
+        credential: None,
+    });
 }
 
 fn parse<'a>(field: &str, name: &'a str) -> Result<[&'a str; 2], Error> {

@@ -18,7 +18,7 @@ use crate::{
     store::{
         self,
         audit::Entry,
-        change::{Actor, Change, Kind, Operation, Origin, Row, Touched},
+        change::{Actor, Change, Kind, Operation, Origin, Touched},
         memberships::{self, Place},
         sessions::{self, Session},
         users,
@@ -281,12 +281,9 @@ async fn place_of(change: &mut Change, session: &Session) -> Result<Option<Place
 /// Ended sessions reach the nodes; begun and rotated ones need not.
 fn touch(change: &mut Change, user: &User, place: Option<&Place>, operation: Operation) {
     change.touch(Touched {
-        kind: Kind::Session,
-        operation,
-        resource: format!("users/{}", user.id),
         org: place.map(|place| (place.org_id, place.org_slug.clone())),
-        row: Row::None,
         reaches_nodes: operation == Operation::Delete,
+        ..Touched::aside(Kind::Session, operation, format!("users/{}", user.id))
     });
 }
 

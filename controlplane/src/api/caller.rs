@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use tonic::Request;
 use uuid::Uuid;
 
-use super::error::Error;
+use super::{error::Error, said::Said};
 use crate::{
     domain::{Organization, Role},
     store::{self, change::Actor},
@@ -23,6 +23,8 @@ pub struct Caller {
     pub org: Option<Place>,
     /// Where the call came from.
     pub address: String,
+    /// What the call says beside its request.
+    pub said: Said,
 }
 
 /// A caller's place in an organisation.

@@ -93,6 +93,7 @@ fn versions(rows: Vec<ChangeRow>) -> Vec<Wire> {
                 actor: row.actor,
                 commit_time: Some(aip::timestamp(row.committed_at)),
                 changes: Vec::new(),
+                reason: row.reason,
             });
         }
         let organization = if row.org_slug.is_empty() { String::new() } else { format!("organizations/{}", row.org_slug) };

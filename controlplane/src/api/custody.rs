@@ -18,7 +18,7 @@ use super::{
 use crate::{
     keys::{self, Rotation},
     store::{
-        change::{Kind, Operation, Row, Touched},
+        change::{Kind, Operation, Touched},
         keys::Row as Key,
     },
 };
@@ -75,15 +75,7 @@ async fn rotate(api: &Api, request: Request<RotateCustodyKeyRequest>) -> Result<
     };
     let of = |state: &str| rows.iter().find(|row| row.state == state).map(|row| row.id.clone()).unwrap_or_default();
     let resource = format!("custodyKeys/{}", of("current"));
-    let touched = Touched {
-        kind: Kind::CustodyKey,
-        operation: Operation::Update,
-        resource,
-        org: None,
-        row: Row::None,
-        reaches_nodes: true,
-    };
-    change.touch(touched);
+    change.touch(Touched { reaches_nodes: true, ..Touched::aside(Kind::CustodyKey, Operation::Update, resource) });
     change.action("custody_key.rotate");
     change.detail(json!({ "purpose": request.purpose, "current": of("current"), "next": of("next") }));
     let sealed = change.seal().await?;

@@ -22,7 +22,7 @@ use crate::{
     domain::{SLUG_RULE, ids, is_slug, labels, rules::Rules},
     keys::DEFAULT_POOL,
     store::{
-        change::{Kind, Operation, Row, Touched},
+        change::{Kind, Operation, Touched},
         join_tokens::{self, JoinToken},
     },
 };
@@ -132,8 +132,7 @@ fn id(name: &str) -> Result<&str, Error> {
 }
 
 fn touched(id: &str, operation: Operation) -> Touched {
-    let resource = format!("joinTokens/{id}");
-    Touched { kind: Kind::JoinToken, operation, resource, org: None, row: Row::None, reaches_nodes: false }
+    Touched::aside(Kind::JoinToken, operation, format!("joinTokens/{id}"))
 }
 
 fn wire(token: &JoinToken) -> Wire {

@@ -16,7 +16,7 @@ use super::{
     error::Error,
 };
 use crate::{
-    domain::{Membership, Meta, Organization, Role, ids, role_name, rules, rules::Rules},
+    domain::{Membership, Meta, Organization, Role, document, ids, role_name, rules, rules::Rules},
     store::{
         change::{Change, Kind, Operation, Row, Touched},
         memberships, sessions, users,
@@ -79,7 +79,7 @@ impl Api {
         memberships::insert(change.connection(), &Membership { org_id: org.id, ..row.clone() }).await?;
         let row = stored(&mut change, &org, user_id).await?;
         // Nodes know of members only by tokens and keys, and there are none yet.
-        change.touch(touched(&org, &row, Operation::Create, false));
+        change.touch(touched(&org, (None, Some(&row)), false));
         change.detail(json!({ "email": row.email, "role": role_name(row.role) }));
         self.finish(change.seal().await?, wire(&org, &row)).await
     }
@@ -116,7 +116,7 @@ impl Api {
         memberships::update(change.connection(), &row).await?;
         sessions::revoke_of_user(change.connection(), row.user_id, Some(org.id)).await?;
         let mut row = stored(&mut change, &org, row.user_id).await?;
-        change.touch(touched(&org, &row, Operation::Update, true));
+        change.touch(touched(&org, (Some(&old), Some(&row)), true));
         change.detail(json!({ "fields": mask.fields(), "email": row.email, "role": role_name(row.role) }));
         let sealed = change.seal().await?;
         row.meta.config_version = sealed.version().cast_signed();
@@ -135,7 +135,7 @@ impl Api {
         keeps_an_owner(&caller, &mut change, &row).await?;
         memberships::delete(change.connection(), org.id, row.user_id).await?;
         sessions::revoke_of_user(change.connection(), row.user_id, Some(org.id)).await?;
-        change.touch(touched(&org, &row, Operation::Delete, true));
+        change.touch(touched(&org, (Some(&row), None), true));
         change.detail(json!({ "email": row.email, "role": role_name(row.role) }));
         let sealed = change.seal().await?;
         let answer = DeleteMembershipResponse { config_version: sealed.version() };
@@ -212,14 +212,19 @@ fn apply(mut row: Membership, given: &Wire, fields: &[&str]) -> Result<Membershi
     Ok(row)
 }
 
-fn touched(org: &Organization, row: &Membership, operation: Operation, reaches_nodes: bool) -> Touched {
+/// What became of a membership: new without the first, gone without the second. One of them is there.
+pub fn touched(org: &Organization, (before, after): (Option<&Membership>, Option<&Membership>), reaches_nodes: bool) -> Touched {
+    let user = after.or(before).map(|row| row.user_id).unwrap_or_default();
     Touched {
         kind: Kind::Membership,
-        operation,
-        resource: format!("organizations/{}/memberships/{}", org.slug, row.user_id),
+        operation: Operation::between(before, after),
+        resource: format!("organizations/{}/memberships/{user}", org.slug),
         org: Some((org.id, org.slug.clone())),
-        row: if operation == Operation::Delete { Row::None } else { Row::Membership(org.id, row.user_id) },
+        row: after.map_or(Row::None, |row| Row::Membership(org.id, row.user_id)),
         reaches_nodes,
+        before: before.map(|row| document::of(&wire(org, row))),
+        after: after.map(|row| document::of(&wire(org, row))),
+        credential: None,
     }
 }
 

@@ -10,15 +10,16 @@ mod custody;
 pub mod error;
 mod join_tokens;
 mod logs;
-mod memberships;
+pub mod memberships;
 mod nodes;
-mod organizations;
+pub mod organizations;
 pub mod passwords;
 mod policies;
 mod refresh;
 pub mod roles;
+mod said;
 mod servers;
-mod users;
+pub mod users;
 mod wait;
 
 use std::time::Duration;
@@ -75,7 +76,16 @@ impl Api {
             text => Some(Uuid::try_parse(text).ok().ok_or_else(|| Error::invalid("request_id", "expected a UUID"))?),
         };
         let request_sha256 = ids::sha256_of(&request.encode_to_vec());
-        let origin = Origin { actor: caller.actor(), method, request_id, request_sha256, validate_only: request.validate_only() };
+        let origin = Origin {
+            actor: caller.actor(),
+            method,
+            request_id,
+            request_sha256,
+            validate_only: request.validate_only(),
+            reason: caller.said.reason.clone(),
+            force: caller.said.force,
+            dry_run: caller.said.dry_run.clone(),
+        };
         let context = origin.clone();
         match self.core.store.begin(origin).await? {
             change::Begun::Fresh(change) => Ok(Begun::Fresh(change)),

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     domain::{labels, rules::Rules},
     store::{
-        change::{Kind, Operation, Row, Touched},
+        change::{Kind, Operation, Touched},
         nodes::{self, Node},
     },
 };
@@ -90,7 +90,7 @@ async fn update(api: &Api, request: Request<UpdateNodeRequest>) -> Result<Wire, 
     }
     let node = nodes::update(change.connection(), node).await?;
     let (resource, operation) = (given.name, Operation::Update);
-    change.touch(Touched { kind: Kind::Node, operation, resource, org: None, row: Row::None, reaches_nodes: false });
+    change.touch(Touched::aside(Kind::Node, operation, resource));
     change.detail(json!({ "fields": mask.fields(), "display_name": node.display_name, "labels": node.labels }));
     api.finish(change.seal().await?, wire(&node)).await
 }
@@ -105,9 +105,7 @@ async fn delete(api: &Api, request: Request<DeleteNodeRequest>) -> Result<Delete
     let Some(pool) = nodes::revoke_node(change.connection(), id).await? else {
         return Err(Error::NotFound(request.name));
     };
-    let resource = request.name.clone();
-    let operation = Operation::Delete;
-    change.touch(Touched { kind: Kind::Node, operation, resource, org: None, row: Row::None, reaches_nodes: false });
+    change.touch(Touched::aside(Kind::Node, Operation::Delete, request.name.clone()));
     change.detail(json!({ "pool": pool }));
     api.finish(change.seal().await?, DeleteNodeResponse {}).await
 }

@@ -19,7 +19,7 @@ use super::{
     error::Error,
 };
 use crate::{
-    domain::{Meta, Organization, is_slug, rules, rules::Rules},
+    domain::{Meta, Organization, document, is_slug, rules, rules::Rules},
     keys::DEFAULT_POOL,
     store::{
         change::{Kind, Operation, Row, Touched},
@@ -77,7 +77,7 @@ impl Api {
             Begun::Answered(answer) => return Ok(answer),
         };
         let mut row = organizations::insert(change.connection(), &row).await?;
-        change.touch(touched(&row, Operation::Create));
+        change.touch(touched(None, Some(&row)));
         let sealed = change.seal().await?;
         row.meta.config_version = sealed.version().cast_signed();
         self.finish(sealed, wire(&row)).await
@@ -109,13 +109,12 @@ impl Api {
         };
         let old = caller.organization(change.connection(), slug, Hold::Change).await?;
         aip::check_etag(&given.name, &given.etag, &old.id.to_string(), &old.meta)?;
-        let pool = old.pool.clone();
-        let row = apply(old, given, mask.fields())?;
-        if row.pool != pool && !caller.platform_admin {
+        let row = apply(old.clone(), given, mask.fields())?;
+        if row.pool != old.pool && !caller.platform_admin {
             return Err(Error::Denied("only platform administrators move an organisation to another pool".into()));
         }
         let mut row = organizations::update(change.connection(), &row).await?;
-        change.touch(touched(&row, Operation::Update));
+        change.touch(touched(Some(&old), Some(&row)));
         change.detail(json!({ "fields": mask.fields() }));
         let sealed = change.seal().await?;
         row.meta.config_version = sealed.version().cast_signed();
@@ -138,7 +137,7 @@ impl Api {
             return Err(Error::Precondition(format!("{} still has servers: delete them first", request.name)));
         }
         organizations::delete(change.connection(), row.id).await?;
-        change.touch(touched(&row, Operation::Delete));
+        change.touch(touched(Some(&row), None));
         let sealed = change.seal().await?;
         let answer = DeleteOrganizationResponse { config_version: sealed.version() };
         self.finish(sealed, answer).await
@@ -191,14 +190,19 @@ fn apply(mut row: Organization, given: Wire, fields: &[&str]) -> Result<Organiza
     Ok(row)
 }
 
-fn touched(row: &Organization, operation: Operation) -> Touched {
+/// What became of an organisation: new without `before`, gone without `after`. One of them is there.
+pub fn touched(before: Option<&Organization>, after: Option<&Organization>) -> Touched {
+    let either = after.or(before);
     Touched {
         kind: Kind::Organization,
-        operation,
-        resource: format!("organizations/{}", row.slug),
-        org: Some((row.id, row.slug.clone())),
-        row: if operation == Operation::Delete { Row::None } else { Row::Organization(row.id) },
+        operation: Operation::between(before, after),
+        resource: either.map(|row| format!("organizations/{}", row.slug)).unwrap_or_default(),
+        org: either.map(|row| (row.id, row.slug.clone())),
+        row: after.map_or(Row::None, |row| Row::Organization(row.id)),
         reaches_nodes: true,
+        before: before.map(|row| document::of(&wire(row))),
+        after: after.map(|row| document::of(&wire(row))),
+        credential: None,
     }
 }
 

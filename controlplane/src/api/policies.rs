@@ -16,14 +16,14 @@ use super::{
     error::Error,
 };
 use crate::{
-    domain::{self, Organization},
+    domain::{self, Organization, document},
     store::{
         self,
         change::{Change, Kind, Operation, Row, Touched},
     },
 };
 
-mod fields;
+pub(super) mod fields;
 
 const CREATE: &str = "/mcpgw.admin.v1.PolicyService/CreatePolicy";
 const LIST: &str = "/mcpgw.admin.v1.PolicyService/ListPolicies";
@@ -70,7 +70,7 @@ async fn create(api: &Api, caller: &Caller, request: CreatePolicyRequest) -> Res
     let mut policy = fields::new(org.id, &request.policy_id);
     fields::apply(&mut policy, given, &fields::ALL)?;
     let policy = store::policies::insert(change.connection(), &policy).await?;
-    finish(api, change, &org, policy, (Operation::Create, fields::ALL.as_slice())).await
+    finish(api, change, &org, (None, policy), &fields::ALL).await
 }
 
 async fn get(api: &Api, caller: &Caller, name: &str) -> Result<Policy, Error> {
@@ -103,11 +103,12 @@ async fn update(api: &Api, caller: &Caller, request: UpdatePolicyRequest) -> Res
     };
     let org = caller.organization(change.connection(), slug, Hold::Change).await?;
     let found = store::policies::lock(change.connection(), org.id, policy_name).await?;
-    let mut policy = found.ok_or_else(|| Error::NotFound(given.name.clone()))?;
+    let before = found.ok_or_else(|| Error::NotFound(given.name.clone()))?;
+    let mut policy = before.clone();
     aip::check_etag(&given.name, &given.etag, &policy.id.to_string(), &policy.meta)?;
     fields::apply(&mut policy, given, mask.fields())?;
     let policy = store::policies::update(change.connection(), &policy).await?;
-    finish(api, change, &org, policy, (Operation::Update, mask.fields())).await
+    finish(api, change, &org, (Some(before), policy), mask.fields()).await
 }
 
 async fn delete(api: &Api, caller: &Caller, request: DeletePolicyRequest) -> Result<DeletePolicyResponse, Error> {
@@ -121,7 +122,7 @@ async fn delete(api: &Api, caller: &Caller, request: DeletePolicyRequest) -> Res
     let policy = found.ok_or_else(|| Error::NotFound(request.name.clone()))?;
     aip::check_etag(&request.name, &request.etag, &policy.id.to_string(), &policy.meta)?;
     store::policies::delete(change.connection(), policy.id).await?;
-    touch(&mut change, &org, &policy, Operation::Delete);
+    touch(&mut change, &org, Some(&policy), None);
     let sealed = change.seal().await?;
     let answer = DeletePolicyResponse { config_version: sealed.version() };
     api.finish(sealed, answer).await
@@ -132,24 +133,31 @@ async fn finish(
     api: &Api,
     mut change: Box<Change>,
     org: &Organization,
-    mut policy: domain::Policy,
-    (operation, changed): (Operation, &[&str]),
+    (before, mut policy): (Option<domain::Policy>, domain::Policy),
+    changed: &[&str],
 ) -> Result<Policy, Error> {
-    touch(&mut change, org, &policy, operation);
+    touch(&mut change, org, before.as_ref(), Some(&policy));
     change.detail(json!({ "fields": changed, "rule": fields::rule(&policy) }));
     let sealed = change.seal().await?;
     policy.meta = sealed.stamp(policy.meta);
     api.finish(sealed, fields::message(&org.slug, &policy)).await
 }
 
-fn touch(change: &mut Change, org: &Organization, policy: &domain::Policy, operation: Operation) {
-    let row = match operation {
-        Operation::Create | Operation::Update => Row::Policy(policy.id),
-        Operation::Delete => Row::None,
-    };
-    let resource = fields::name(&org.slug, &policy.name);
-    let org = Some((org.id, org.slug.clone()));
-    change.touch(Touched { kind: Kind::Policy, operation, resource, org, row, reaches_nodes: true });
+/// Says what became of a policy: new without `before`, gone without `after`.
+pub(super) fn touch(change: &mut Change, org: &Organization, before: Option<&domain::Policy>, after: Option<&domain::Policy>) {
+    let Some(either) = after.or(before) else { return };
+    let document = |policy| document::of(&fields::message(&org.slug, policy));
+    change.touch(Touched {
+        kind: Kind::Policy,
+        operation: Operation::between(before, after),
+        resource: fields::name(&org.slug, &either.name),
+        org: Some((org.id, org.slug.clone())),
+        row: after.map_or(Row::None, |policy| Row::Policy(policy.id)),
+        reaches_nodes: true,
+        before: before.map(document),
+        after: after.map(document),
+        credential: None,
+    });
 }
 
 fn ids<'a>(field: &str, name: &'a str) -> Result<[&'a str; 2], Error> {

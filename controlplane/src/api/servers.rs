@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-mod fields;
+pub(super) mod fields;
 
 const CREATE: &str = "/mcpgw.admin.v1.ServerService/CreateServer";
 const LIST: &str = "/mcpgw.admin.v1.ServerService/ListServers";
@@ -70,7 +70,7 @@ async fn create(api: &Api, caller: &Caller, request: CreateServerRequest) -> Res
     let mut server = fields::new(org.id, &request.server_id);
     fields::apply(&mut server, given, &fields::ALL, &api.core.custody)?;
     let server = store::servers::insert(change.connection(), &server).await?;
-    finish(api, change, &org, server, (Operation::Create, fields::ALL.as_slice())).await
+    finish(api, change, &org, (None, server), &fields::ALL).await
 }
 
 async fn get(api: &Api, caller: &Caller, name: &str) -> Result<Server, Error> {
@@ -103,11 +103,12 @@ async fn update(api: &Api, caller: &Caller, request: UpdateServerRequest) -> Res
     };
     let org = caller.organization(change.connection(), slug, Hold::Change).await?;
     let found = store::servers::lock(change.connection(), org.id, server_slug).await?;
-    let mut server = found.ok_or_else(|| Error::NotFound(given.name.clone()))?;
+    let before = found.ok_or_else(|| Error::NotFound(given.name.clone()))?;
+    let mut server = before.clone();
     aip::check_etag(&given.name, &given.etag, &server.id.to_string(), &server.meta)?;
     fields::apply(&mut server, given, mask.fields(), &api.core.custody)?;
     let server = store::servers::update(change.connection(), &server).await?;
-    finish(api, change, &org, server, (Operation::Update, mask.fields())).await
+    finish(api, change, &org, (Some(before), server), mask.fields()).await
 }
 
 async fn delete(api: &Api, caller: &Caller, request: DeleteServerRequest) -> Result<DeleteServerResponse, Error> {
@@ -126,7 +127,7 @@ async fn delete(api: &Api, caller: &Caller, request: DeleteServerRequest) -> Res
         return Err(Error::InUse { what: request.name, by });
     }
     store::servers::delete(change.connection(), server.id).await?;
-    touch(&mut change, &org, &server, Operation::Delete);
+    touch(&mut change, &org, Some(&server), None);
     let sealed = change.seal().await?;
     let answer = DeleteServerResponse { config_version: sealed.version() };
     api.finish(sealed, answer).await
@@ -137,24 +138,31 @@ async fn finish(
     api: &Api,
     mut change: Box<Change>,
     org: &Organization,
-    mut server: domain::Server,
-    (operation, changed): (Operation, &[&str]),
+    (before, mut server): (Option<domain::Server>, domain::Server),
+    changed: &[&str],
 ) -> Result<Server, Error> {
-    touch(&mut change, org, &server, operation);
+    touch(&mut change, org, before.as_ref(), Some(&server));
     change.detail(json!({ "fields": changed })); // not the values: a URL may carry a secret
     let sealed = change.seal().await?;
     server.meta = sealed.stamp(server.meta);
     api.finish(sealed, fields::message(&org.slug, &server)).await
 }
 
-fn touch(change: &mut Change, org: &Organization, server: &domain::Server, operation: Operation) {
-    let row = match operation {
-        Operation::Create | Operation::Update => Row::Server(server.id),
-        Operation::Delete => Row::None,
-    };
-    let resource = fields::name(&org.slug, &server.slug);
-    let org = Some((org.id, org.slug.clone()));
-    change.touch(Touched { kind: Kind::Server, operation, resource, org, row, reaches_nodes: true });
+/// Says what became of a server: new without `before`, gone without `after`.
+pub(super) fn touch(change: &mut Change, org: &Organization, before: Option<&domain::Server>, after: Option<&domain::Server>) {
+    let Some(either) = after.or(before) else { return };
+    let gone = if after.is_none() { either.credential.as_ref() } else { None };
+    change.touch(Touched {
+        kind: Kind::Server,
+        operation: Operation::between(before, after),
+        resource: fields::name(&org.slug, &either.slug),
+        org: Some((org.id, org.slug.clone())),
+        row: after.map_or(Row::None, |server| Row::Server(server.id)),
+        reaches_nodes: true,
+        before: before.map(|server| fields::document(&org.slug, server)),
+        after: after.map(|server| fields::document(&org.slug, server)),
+        credential: gone.map(|credential| credential.wrapped.clone()),
+    });
 }
 
 fn ids<'a>(field: &str, name: &'a str) -> Result<[&'a str; 2], Error> {

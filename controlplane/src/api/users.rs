@@ -17,7 +17,7 @@ use super::{
     passwords,
 };
 use crate::{
-    domain::{Meta, User, rules::Rules},
+    domain::{Meta, User, document, rules::Rules},
     store::{
         change::{Change, Kind, Operation, Row, Touched},
         sessions, users,
@@ -81,7 +81,7 @@ impl Api {
             Begun::Answered(answer) => return Ok(answer),
         };
         let row = users::insert(change.connection(), &row, &hash).await?;
-        change.touch(touched(&row, Operation::Create, false));
+        change.touch(touched((None, Some(&row)), false));
         change.detail(json!({ "email": row.email, "platform_admin": row.platform_admin }));
         let shown = if made_up && !request.validate_only { password.expose_secret() } else { "" };
         let answer = Wire { initial_password: shown.to_owned(), ..wire(&row) };
@@ -119,7 +119,7 @@ impl Api {
             void(&mut change, &old).await?;
         }
         let mut row = users::update(change.connection(), &row).await?;
-        change.touch(touched(&row, Operation::Update, loses || old.disabled != row.disabled));
+        change.touch(touched((Some(&old), Some(&row)), loses || old.disabled != row.disabled));
         change.detail(json!({ "fields": mask.fields(), "disabled": row.disabled, "platform_admin": row.platform_admin }));
         let sealed = change.seal().await?;
         if sealed.version() > 0 {
@@ -140,7 +140,7 @@ impl Api {
         aip::check_etag(&request.name, &request.etag, &row.id.to_string(), &row.meta)?;
         void(&mut change, &row).await?;
         users::delete(change.connection(), id).await?;
-        change.touch(touched(&row, Operation::Delete, true));
+        change.touch(touched((Some(&row), None), true));
         change.detail(json!({ "email": row.email }));
         let sealed = change.seal().await?;
         let answer = DeleteUserResponse { config_version: sealed.version() };
@@ -172,7 +172,7 @@ impl Api {
         users::set_password(change.connection(), id, &hash).await?;
         sessions::revoke_of_user(change.connection(), id, None).await?;
         change.action("user.set_password");
-        change.touch(touched(&row, Operation::Update, true));
+        change.touch(touched((Some(&row), Some(&row)), true));
         self.finish(change.seal().await?, SetPasswordResponse {}).await?;
         Ok(())
     }
@@ -228,14 +228,18 @@ fn judge<'a>(rules: &'a mut Rules, row: &User) -> &'a mut Rules {
     rules.email("user.email", &row.email).display_name("user.display_name", &row.display_name)
 }
 
-fn touched(row: &User, operation: Operation, reaches_nodes: bool) -> Touched {
+/// What became of a user: new without the first, gone without the second. One of them is there.
+pub fn touched((before, after): (Option<&User>, Option<&User>), reaches_nodes: bool) -> Touched {
     Touched {
         kind: Kind::User,
-        operation,
-        resource: format!("users/{}", row.id),
+        operation: Operation::between(before, after),
+        resource: after.or(before).map(|row| format!("users/{}", row.id)).unwrap_or_default(),
         org: None,
-        row: if operation == Operation::Delete { Row::None } else { Row::User(row.id) },
+        row: after.map_or(Row::None, |row| Row::User(row.id)),
         reaches_nodes,
+        before: before.map(|row| document::of(&wire(row))),
+        after: after.map(|row| document::of(&wire(row))),
+        credential: None,
     }
 }
 

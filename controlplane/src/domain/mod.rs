@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub mod bundle;
+pub mod diff;
+pub mod document;
 pub mod ids;
 pub mod labels;
 pub mod rules;
@@ -123,6 +125,8 @@ pub struct Credential {
     pub header: String,
     /// The value, sealed by `keys::Custody::seal` for [`bundle::credential_context`] of the server's id.
     pub wrapped: Vec<u8>,
+    /// Since when the value is this one; the database says so. Sealing it again under another key is no change.
+    pub set_at: Option<DateTime<Utc>>,
 }
 
 /// Where a server listens. The form of `mcp_servers.endpoints`.

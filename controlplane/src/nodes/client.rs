@@ -209,6 +209,7 @@ pub async fn add_org(running: &Running, n: u128) -> u64 {
         org: Some((id, format!("org{n}"))),
         row: Row::Organization(id),
         reaches_nodes: true,
+        ..Touched::aside(Kind::Organization, Operation::Create, String::new())
     });
     let sealed = change.seal().await.unwrap();
     let version = sealed.version();

@@ -27,7 +27,7 @@ use crate::{
     store::{
         self,
         audit::Entry,
-        change::{Actor, Begun, Change, Kind, Operation, Origin, Row, Touched},
+        change::{Actor, Begun, Change, Kind, Operation, Origin, Touched},
         join_tokens,
         nodes::{self, Enrolled},
     },
@@ -152,14 +152,7 @@ impl Enrolment {
             certificate_expires_at: leaf.expires_at,
         };
         nodes::insert_node(change.connection(), &node, labels).await?;
-        change.touch(Touched {
-            kind: Kind::Node,
-            operation: Operation::Create,
-            resource: format!("nodes/{}", identity.node_id),
-            org: None,
-            row: Row::None,
-            reaches_nodes: false,
-        });
+        change.touch(Touched::aside(Kind::Node, Operation::Create, format!("nodes/{}", identity.node_id)));
         change.action("node.enroll");
         change.detail(json!({ "pool": identity.pool, "display_name": request.display_name, "labels": labels }));
         Ok(change.seal().await?.commit(&[]).await?)

@@ -13,7 +13,7 @@ use super::{publisher::Publisher, *};
 use crate::{
     app::App,
     store,
-    store::change::{Change, Kind, Operation, Row, Touched},
+    store::change::{Change, Kind, Operation, Touched},
     testing::{config, database},
 };
 
@@ -58,14 +58,8 @@ impl Replica {
 fn touched(org: Uuid) -> Touched {
     let slug = format!("org{}", org.as_u128());
     let resource = format!("organizations/{slug}");
-    Touched {
-        kind: Kind::Organization,
-        operation: Operation::Update,
-        resource,
-        org: Some((org, slug)),
-        row: Row::None,
-        reaches_nodes: true,
-    }
+    let aside = Touched::aside(Kind::Organization, Operation::Update, resource);
+    Touched { org: Some((org, slug)), reaches_nodes: true, ..aside }
 }
 
 const ORG: &str = "INSERT INTO organizations (id, slug) VALUES ($1, 'org' || right($1::text, 1))";

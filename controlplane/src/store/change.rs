@@ -3,13 +3,21 @@
 //! `api` begins a [`Change`], edits rows through the noun's functions, says what it touched, seals and commits it. Nothing else
 //! writes configuration. `config_head` is locked late and held to the commit: the version order is the commit order.
 
+use std::sync::{Arc, OnceLock};
+
 use chrono::{DateTime, Utc};
+use mcp_gateway::proto::admin::v1::ConfigDiff;
 use serde_json::json;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Error, Store, orgs};
-use crate::domain::{Meta, bundle};
+use crate::domain::{Meta, bundle, diff};
+
+mod touched;
+
+use touched::remember_version;
+pub use touched::{Kind, Operation, Row, Touched};
 
 /// Who changes something, for the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,12 +49,30 @@ pub struct Origin {
     pub request_sha256: [u8; 32],
     /// Run every check and change nothing.
     pub validate_only: bool,
+    /// Why, as the caller says; empty: not said.
+    pub reason: String,
+    /// Change it even where that removes most of an organisation.
+    pub force: bool,
+    /// Where a dry run leaves what it would change.
+    pub dry_run: DryRun,
 }
+
+/// What a dry run would change; for whoever answers the request.
+pub type DryRun = Arc<OnceLock<ConfigDiff>>;
 
 impl Origin {
     /// A change that this process makes on its own.
     pub fn system(method: &'static str) -> Self {
-        Self { actor: Actor::system(), method, request_id: None, request_sha256: [0; 32], validate_only: false }
+        Self {
+            actor: Actor::system(),
+            method,
+            request_id: None,
+            request_sha256: [0; 32],
+            validate_only: false,
+            reason: String::new(),
+            force: false,
+            dry_run: DryRun::default(),
+        }
     }
 }
 
@@ -56,83 +82,6 @@ pub enum Begun {
     Fresh(Box<Change>),
     /// This request was answered before: the answer as it was stored.
     Answered(Vec<u8>),
-}
-
-/// The kind of a touched resource, as records name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Organization,
-    User,
-    Membership,
-    ApiKey,
-    Server,
-    Policy,
-    Session,
-    Node,
-    JoinToken,
-    CustodyKey,
-}
-
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Organization => "organization",
-            Self::User => "user",
-            Self::Membership => "membership",
-            Self::ApiKey => "api_key",
-            Self::Server => "server",
-            Self::Policy => "policy",
-            Self::Session => "session",
-            Self::Node => "node",
-            Self::JoinToken => "join_token",
-            Self::CustodyKey => "custody_key",
-        }
-    }
-}
-
-/// What was done to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    Create,
-    Update,
-    Delete,
-}
-
-impl Operation {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Delete => "delete",
-        }
-    }
-}
-
-/// The row that remembers the version of its last change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Row {
-    Organization(Uuid),
-    User(Uuid),
-    Membership(Uuid, Uuid),
-    ApiKey(String),
-    Server(Uuid),
-    Policy(Uuid),
-    /// Deleted, or of a kind that does not remember.
-    None,
-}
-
-/// One resource that a change touched.
-#[derive(Debug, Clone)]
-pub struct Touched {
-    pub kind: Kind,
-    pub operation: Operation,
-    /// The resource's name.
-    pub resource: String,
-    /// Id and slug of its organisation.
-    pub org: Option<(Uuid, String)>,
-    pub row: Row,
-    /// Whether nodes must learn of it: then the change makes a version.
-    pub reaches_nodes: bool,
 }
 
 /// An open change. Dropped without [`Sealed::commit`], it never was.
@@ -228,6 +177,11 @@ impl Change {
         self.touched.push(touched);
     }
 
+    /// What everything touched so far amounts to.
+    pub fn diff(&self) -> ConfigDiff {
+        diff::diff(&diff::fold(self.touched.iter().map(Touched::step)))
+    }
+
     /// Names the audit entry otherwise than after the first touched resource, such as `api_key.revoke`.
     pub fn action(&mut self, action: &'static str) {
         self.action = Some(action);
@@ -246,6 +200,9 @@ impl Change {
     /// Checks the whole, takes the version, writes the records. After this only [`Sealed::commit`] is left.
     pub async fn seal(mut self) -> Result<Sealed, Error> {
         self.check().await?;
+        if self.origin.validate_only {
+            let _ = self.origin.dry_run.set(self.diff()); // a second change of one request says nothing new
+        }
         let mut version = 0;
         if self.touched.iter().any(|t| t.reaches_nodes) {
             let (epoch, next, at) = take_version(&mut self.tx).await?;
@@ -279,8 +236,8 @@ impl Change {
         for (seq, touched) in (0i32..).zip(reaching) {
             let (org_id, org_slug) = touched.org.clone().unzip();
             sqlx::query(
-                "INSERT INTO config_change (epoch, version, seq, org_id, org_slug, kind, resource, operation, actor, committed_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                "INSERT INTO config_change (epoch, version, seq, org_id, org_slug, kind, resource, operation, actor, committed_at, \
+                 before, after, reason, credential_wrapped) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             )
             .bind(epoch)
             .bind(version)
@@ -292,6 +249,10 @@ impl Change {
             .bind(touched.operation.as_str())
             .bind(&self.origin.actor.name)
             .bind(at)
+            .bind(&touched.before)
+            .bind(&touched.after)
+            .bind(&self.origin.reason)
+            .bind(&touched.credential)
             .execute(&mut *self.tx)
             .await?;
             remember_version(&mut self.tx, &touched.row, version).await?;
@@ -305,6 +266,10 @@ impl Change {
         };
         let named = format!("{}.{}", first.kind.as_str(), first.operation.as_str());
         let (org_id, org_slug) = first.org.clone().unzip();
+        let mut detail = self.detail.clone();
+        if let (false, Some(detail)) = (self.origin.reason.is_empty(), detail.as_object_mut()) {
+            detail.insert("change_reason".into(), self.origin.reason.clone().into());
+        }
         let entry = super::audit::Entry {
             org_id,
             org_slug: org_slug.unwrap_or_default(),
@@ -313,7 +278,7 @@ impl Change {
             resource: &first.resource,
             outcome: self.outcome,
             config_version: version,
-            detail: &self.detail,
+            detail: &detail,
         };
         super::audit::insert(&mut self.tx, &entry).await
     }
@@ -364,25 +329,4 @@ async fn take_version(tx: &mut PgConnection) -> Result<(i64, i64, DateTime<Utc>)
     let taken =
         "UPDATE config_head SET version = version + 1, committed_at = clock_timestamp() RETURNING epoch, version, committed_at";
     Ok(sqlx::query_as(taken).fetch_one(tx).await?)
-}
-
-async fn remember_version(tx: &mut PgConnection, row: &Row, version: i64) -> Result<(), Error> {
-    let query = match row {
-        Row::Organization(id) => {
-            sqlx::query("UPDATE organizations SET config_version = $1 WHERE id = $2").bind(version).bind(*id)
-        }
-        Row::User(id) => sqlx::query("UPDATE users SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
-        Row::Membership(org, user) => {
-            sqlx::query("UPDATE memberships SET config_version = $1 WHERE org_id = $2 AND user_id = $3")
-                .bind(version)
-                .bind(*org)
-                .bind(*user)
-        }
-        Row::ApiKey(id) => sqlx::query("UPDATE api_keys SET config_version = $1 WHERE id = $2").bind(version).bind(id.clone()),
-        Row::Server(id) => sqlx::query("UPDATE mcp_servers SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
-        Row::Policy(id) => sqlx::query("UPDATE policies SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
-        Row::None => return Ok(()),
-    };
-    query.execute(tx).await?;
-    Ok(())
 }

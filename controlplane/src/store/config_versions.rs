@@ -16,6 +16,7 @@ pub struct ChangeRow {
     pub resource: String,
     pub operation: String,
     pub actor: String,
+    pub reason: String,
     pub committed_at: DateTime<Utc>,
 }
 
@@ -37,7 +38,7 @@ pub async fn list(
 ) -> Result<Vec<ChangeRow>, Error> {
     let (epoch, version) = before.unwrap_or((i64::MAX, i64::MAX));
     let found = sqlx::query_as(
-        "SELECT c.epoch, c.version, c.org_slug, c.kind, c.resource, c.operation, c.actor, c.committed_at \
+        "SELECT c.epoch, c.version, c.org_slug, c.kind, c.resource, c.operation, c.actor, c.reason, c.committed_at \
          FROM (SELECT DISTINCT epoch, version FROM config_change \
                WHERE (epoch, version) < ($1, $2) AND ($3::uuid IS NULL OR org_id = $3) AND ($4::text IS NULL OR org_slug = $4) \
                ORDER BY epoch DESC, version DESC LIMIT $5) v \
@@ -52,7 +53,7 @@ pub async fn list(
 /// The changes of a version in the newest epoch that has it.
 pub async fn get(connection: &mut PgConnection, version: i64, org_id: Option<Uuid>) -> Result<Vec<ChangeRow>, Error> {
     let found = sqlx::query_as(
-        "SELECT epoch, version, org_slug, kind, resource, operation, actor, committed_at FROM config_change c \
+        "SELECT epoch, version, org_slug, kind, resource, operation, actor, reason, committed_at FROM config_change c \
          WHERE version = $1 AND ($2::uuid IS NULL OR org_id = $2) \
          AND epoch = (SELECT max(epoch) FROM config_change WHERE version = $1) ORDER BY seq",
     );

@@ -89,6 +89,7 @@ impl FromRow<'_, PgRow> for Server {
     fn from_row(row: &PgRow) -> Read<Self> {
         let header: Option<String> = row.try_get("credential_header")?;
         let wrapped: Option<Vec<u8>> = row.try_get("credential_wrapped")?;
+        let set_at = row.try_get("credential_set_at")?;
         Ok(Self {
             id: row.try_get("id")?,
             org_id: row.try_get("org_id")?,
@@ -99,7 +100,7 @@ impl FromRow<'_, PgRow> for Server {
             endpoints: row.try_get::<Json<_>, _>("endpoints")?.0,
             allow_anonymous: row.try_get("allow_anonymous")?,
             disabled: row.try_get("disabled")?,
-            credential: header.zip(wrapped).map(|(header, wrapped)| Credential { header, wrapped }),
+            credential: header.zip(wrapped).map(|(header, wrapped)| Credential { header, wrapped, set_at }),
             call_timeout_ms: row.try_get("call_timeout_ms")?,
             max_body_bytes: row.try_get("max_body_bytes")?,
             meta: meta(row)?,

@@ -30,8 +30,9 @@ pub async fn page(connection: &mut PgConnection, org: Uuid, after: &str, limit: 
 pub async fn insert(connection: &mut PgConnection, server: &Server) -> Result<Server, Error> {
     sqlx::query_as(
         "INSERT INTO mcp_servers (id, org_id, slug, display_name, transport, era, endpoints, allow_anonymous, disabled, \
-         credential_header, credential_wrapped, call_timeout_ms, max_body_bytes) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING *",
+         credential_header, credential_wrapped, call_timeout_ms, max_body_bytes, credential_set_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $11::bytea IS NOT NULL THEN now() END) \
+         RETURNING *",
     )
     .bind(server.id)
     .bind(server.org_id)
@@ -55,7 +56,9 @@ pub async fn insert(connection: &mut PgConnection, server: &Server) -> Result<Se
 pub async fn update(connection: &mut PgConnection, server: &Server) -> Result<Server, Error> {
     let query = sqlx::query_as(
         "UPDATE mcp_servers SET display_name = $2, transport = $3, era = $4, endpoints = $5, allow_anonymous = $6, disabled = $7, \
-         credential_header = $8, credential_wrapped = $9, call_timeout_ms = $10, max_body_bytes = $11, \
+         credential_header = $8, credential_wrapped = $9, \
+         credential_set_at = CASE WHEN $9::bytea IS NULL THEN NULL WHEN $9 IS DISTINCT FROM credential_wrapped THEN now() \
+         ELSE credential_set_at END, call_timeout_ms = $10, max_body_bytes = $11, \
          revision = revision + 1, updated_at = now() WHERE id = $1 RETURNING *",
     )
     .bind(server.id)

@@ -9,6 +9,7 @@ mod changes;
 mod custody;
 mod every_rpc;
 mod fleet;
+mod history;
 mod logs;
 mod memberships;
 mod organizations;

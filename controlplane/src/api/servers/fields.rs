@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::{aip, error::Error};
 use crate::{
-    domain::{Credential, Endpoint, Meta, Server, bundle, rules::Rules},
+    domain::{Credential, Endpoint, Meta, Server, bundle, document, rules::Rules},
     keys::Custody,
 };
 
@@ -107,6 +107,16 @@ pub fn message(org: &str, server: &Server) -> admin::Server {
     }
 }
 
+/// The server as history keeps it. In place of its credential's value stands since when it is this one.
+pub fn document(org: &str, server: &Server) -> serde_json::Value {
+    let mut message = message(org, server);
+    let set_at = server.credential.as_ref().and_then(|credential| credential.set_at);
+    if let (Some(shown), Some(at)) = (&mut message.upstream_credential, set_at) {
+        shown.value = format!("set {}", at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+    }
+    document::of(&message)
+}
+
 /// Takes the named fields over from a request.
 pub fn apply(server: &mut Server, given: &admin::Server, fields: &[&str], custody: &Custody) -> Result<(), Error> {
     let mut rules = Rules::default();
@@ -176,7 +186,7 @@ fn credential(
     let expected = format!("expected at most {LONGEST_VALUE} printable ASCII characters without spaces around them");
     rules.expect(printable && given.value.len() <= LONGEST_VALUE, FIELD, expected); // never what was found
     let wrapped = custody.seal(&bundle::credential_context(&server.to_string()), given.value.as_bytes())?;
-    Ok(Some(Credential { header, wrapped }))
+    Ok(Some(Credential { header, wrapped, set_at: None }))
 }
 
 /// The header's name in lower case.

@@ -1,7 +1,10 @@
 //! Rows and keys to the encoded resources of a pool, and their manifest. Pure: the same rows and keys give the same bytes on every
 //! replica, whatever order they were read in. Called by [`super::publisher`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mcp_gateway::{
     proto::config::v1::{
@@ -9,10 +12,11 @@ use mcp_gateway::{
         UpstreamCredential, VerificationKey,
     },
     seal::{PoolKey, seal_secrets},
-    snapshot::{ContentHash, Digest, digest, shard_of, sign_manifest},
+    snapshot::{Digest, digest, shard_of, sign_manifest},
     type_url,
 };
 use prost::Message;
+use uuid::Uuid;
 
 use super::scope::{Beside, Encoded, Resources, Scope};
 use crate::{
@@ -37,53 +41,136 @@ pub struct OrgPart {
     pub bundles: Vec<(Arc<str>, Encoded)>,
     /// Sorted by server.
     pub credentials: Vec<UpstreamCredential>,
-    /// Sorted by id.
-    pub keys: Vec<ApiKey>,
+    /// By shard, each sorted by id.
+    pub keys: BTreeMap<u32, Vec<ApiKey>>,
+}
+
+/// The organisations of a pool. One that did not change is the same allocation from version to version.
+pub type Orgs = BTreeMap<Uuid, Arc<OrgPart>>;
+
+/// What the content of a pool is made of.
+#[derive(Clone)]
+pub struct Ingredients {
+    pub orgs: Orgs,
+    pub keys: Arc<Keys>,
 }
 
 /// The covered resources of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    pub types: BTreeMap<&'static str, Resources>,
+    pub types: BTreeMap<&'static str, Arc<Resources>>,
     pub digest: Digest,
     pub count: u32,
+}
+
+impl Ingredients {
+    /// Whether these are the very same: nothing was read anew.
+    pub fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.keys, &other.keys)
+            && self.orgs.len() == other.orgs.len()
+            && self.orgs.iter().zip(&other.orgs).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(one.1, other.1))
+    }
 }
 
 /// Encodes an organisation.
 pub fn org_part(rows: &OrgRows, credentials: Vec<UpstreamCredential>, keys: Vec<ApiKey>) -> OrgPart {
     let encode = |bundle| (mcp_gateway::bundle::name(&bundle).into(), Encoded::new(bundle.encode_to_vec()));
+    let mut shards: BTreeMap<u32, Vec<ApiKey>> = BTreeMap::new();
+    for key in keys {
+        shards.entry(shard_of(&key.key_id).into()).or_default().push(key);
+    }
     OrgPart {
         pool: rows.organization.pool.clone(),
         bundles: bundle::org_bundles(rows).into_iter().map(encode).collect(),
         credentials,
-        keys,
+        keys: shards,
     }
 }
 
-/// Encodes what is covered by a pool's manifest. `ring` are the pool's own keys.
-pub fn content<'a>(
-    pool: &str,
-    orgs: impl Iterator<Item = &'a OrgPart> + Clone,
-    keys: &Keys,
-    ring: &Ring<PoolKey>,
-    settings: &Settings,
-) -> Content {
-    let mut types = BTreeMap::from([
-        (type_url::GLOBAL, one(format!("global/{pool}"), &global(pool, keys, settings))),
-        (type_url::SECRET_ENVELOPE, secrets(pool, orgs.clone(), keys, ring)),
+/// Encodes what is covered by a pool's manifest. Whatever `before` was made of alike is taken from there: what it is costs what
+/// changed, and the result is the same without it. None: the pool has no keys.
+pub fn content(pool: &str, now: &Ingredients, settings: &Settings, before: Option<(&Ingredients, &Content)>) -> Option<Content> {
+    let ring = now.keys.pools.get(pool)?;
+    let none = Orgs::new();
+    let changed = differing(before.map_or(&none, |(before, _)| &before.orgs), &now.orgs);
+    let held = |type_url| before.and_then(|(_, content)| content.types.get(type_url)).cloned().unwrap_or_default();
+    let same_keys = before.is_some_and(|(before, _)| Arc::ptr_eq(&before.keys, &now.keys));
+    let same_credentials = changed.iter().all(|(was, is)| credentials_of(*was) == credentials_of(*is));
+    let secrets = if same_keys && same_credentials {
+        held(type_url::SECRET_ENVELOPE)
+    } else {
+        secrets(pool, now.orgs.values(), &now.keys, ring)
+    };
+    let types = BTreeMap::from([
+        (type_url::GLOBAL, one(format!("global/{pool}"), &global(pool, &now.keys, settings))),
+        (type_url::SECRET_ENVELOPE, secrets),
+        (type_url::ORG_BUNDLE, bundles(held(type_url::ORG_BUNDLE), &changed)),
+        (type_url::CREDENTIAL_SHARD, shards(pool, held(type_url::CREDENTIAL_SHARD), &changed, &now.orgs)),
     ]);
-    types.insert(type_url::ORG_BUNDLE, orgs.clone().flat_map(|org| org.bundles.iter().cloned()).collect());
-    types.insert(type_url::CREDENTIAL_SHARD, shards(pool, orgs));
-    let hashes = types.iter().flat_map(|(type_url, resources)| {
-        resources.iter().map(|(name, encoded)| (*type_url, &**name, ContentHash::of(&encoded.body)))
-    });
+    let hashes =
+        types.iter().flat_map(|(type_url, resources)| resources.iter().map(|(name, encoded)| (*type_url, &**name, encoded.hash)));
     let digest = digest(hashes);
-    let count = types.values().map(BTreeMap::len).sum::<usize>();
-    Content { types, digest, count: u32::try_from(count).unwrap_or(u32::MAX) }
+    let count = types.values().map(|resources| resources.len()).sum::<usize>();
+    Some(Content { types, digest, count: u32::try_from(count).unwrap_or(u32::MAX) })
+}
+
+/// An organisation as it was and as it is.
+type Changed<'a> = (Option<&'a OrgPart>, Option<&'a OrgPart>);
+
+fn differing<'a>(before: &'a Orgs, now: &'a Orgs) -> Vec<Changed<'a>> {
+    let gone = before.iter().filter(|(id, _)| !now.contains_key(id)).map(|(_, was)| (Some(&**was), None));
+    let come = now.iter().filter_map(|(id, is)| match before.get(id) {
+        Some(was) if Arc::ptr_eq(was, is) => None,
+        was => Some((was.map(|was| &**was), Some(&**is))),
+    });
+    gone.chain(come).collect()
+}
+
+fn credentials_of(part: Option<&OrgPart>) -> &[UpstreamCredential] {
+    part.map_or(&[], |part| &part.credentials)
+}
+
+fn bundles(held: Arc<Resources>, changed: &[Changed<'_>]) -> Arc<Resources> {
+    let of = |part: Option<&'_ OrgPart>| part.map_or(&[][..], |part| &part.bundles).to_vec();
+    let (was, is): (Vec<_>, Vec<_>) = changed.iter().map(|(was, is)| (of(*was), of(*is))).unzip();
+    if was == is {
+        return held;
+    }
+    let mut resources = Arc::unwrap_or_clone(held);
+    for (name, _) in was.iter().flatten() {
+        resources.remove(name);
+    }
+    resources.extend(is.into_iter().flatten());
+    Arc::new(resources)
+}
+
+/// Only shards with a key in them exist.
+fn shards(pool: &str, held: Arc<Resources>, changed: &[Changed<'_>], orgs: &Orgs) -> Arc<Resources> {
+    let none = BTreeMap::new();
+    let mut touched = BTreeSet::new();
+    for (was, is) in changed {
+        let (was, is) = (was.map_or(&none, |part| &part.keys), is.map_or(&none, |part| &part.keys));
+        touched.extend(was.keys().chain(is.keys()).copied().filter(|shard| was.get(shard) != is.get(shard)));
+    }
+    if touched.is_empty() {
+        return held;
+    }
+    let mut resources = Arc::unwrap_or_clone(held);
+    for shard in touched {
+        let name = format!("credentials/{pool}/{shard}");
+        let mut keys: Vec<ApiKey> = orgs.values().filter_map(|org| org.keys.get(&shard)).flatten().cloned().collect();
+        if keys.is_empty() {
+            resources.remove(&*name);
+            continue;
+        }
+        keys.sort_by(|a, b| a.key_id.cmp(&b.key_id));
+        resources.insert(name.into(), Encoded::new(CredentialShard { shard, keys }.encode_to_vec()));
+    }
+    Arc::new(resources)
 }
 
 /// Adds the signed manifest: `row` says since when the pool has this content.
-pub fn scope(pool: &str, content: Content, row: &ScopeRow, signer: &Key<SigningKey>) -> Scope {
+pub fn scope(pool: &str, content: &Content, row: &ScopeRow, signer: &Key<SigningKey>) -> Scope {
     let mut manifest = Manifest {
         epoch: row.version.epoch,
         version: row.version.version,
@@ -94,9 +181,9 @@ pub fn scope(pool: &str, content: Content, row: &ScopeRow, signer: &Key<SigningK
         ..Manifest::default()
     };
     sign_manifest(&mut manifest, &signer.id, signer.material.pair());
-    let Content { mut types, digest, .. } = content;
+    let mut types = content.types.clone();
     types.insert(type_url::MANIFEST, one(format!("manifest/{pool}"), &manifest));
-    Scope { version: row.version, digest, types }
+    Scope { version: row.version, digest: content.digest, types }
 }
 
 /// Encodes what travels beside the manifest. No addresses of nodes are known in this version.
@@ -114,8 +201,8 @@ pub fn beside(pool: &str, voids: &Voids) -> Beside {
     }
 }
 
-fn one(name: String, message: &impl Message) -> Resources {
-    Resources::from([(name.into(), Encoded::new(message.encode_to_vec()))])
+fn one(name: String, message: &impl Message) -> Arc<Resources> {
+    Arc::new(Resources::from([(name.into(), Encoded::new(message.encode_to_vec()))]))
 }
 
 fn global(pool: &str, keys: &Keys, settings: &Settings) -> Global {
@@ -131,7 +218,7 @@ fn global(pool: &str, keys: &Keys, settings: &Settings) -> Global {
     Global { pool: pool.to_owned(), issuers: vec![issuer], allowed_origins: settings.allowed_origins.clone() }
 }
 
-fn secrets<'a>(pool: &str, orgs: impl Iterator<Item = &'a OrgPart>, keys: &Keys, ring: &Ring<PoolKey>) -> Resources {
+fn secrets<'a>(pool: &str, orgs: impl Iterator<Item = &'a Arc<OrgPart>>, keys: &Keys, ring: &Ring<PoolKey>) -> Arc<Resources> {
     let current = &keys.session.current().id;
     let session_key = |key: &Key<crate::keys::Key32>| SessionKey {
         key_id: key.id.clone(),
@@ -146,18 +233,4 @@ fn secrets<'a>(pool: &str, orgs: impl Iterator<Item = &'a OrgPart>, keys: &Keys,
     let sealing = ring.current();
     let envelope = seal_secrets(&sealing.id, &sealing.material, &name, &Secrets { session_keys, credentials });
     one(name, &envelope)
-}
-
-/// Only shards with a key in them exist.
-fn shards<'a>(pool: &str, orgs: impl Iterator<Item = &'a OrgPart>) -> Resources {
-    let mut shards: BTreeMap<u32, Vec<ApiKey>> = BTreeMap::new();
-    for key in orgs.flat_map(|org| &org.keys) {
-        shards.entry(shard_of(&key.key_id).into()).or_default().push(key.clone());
-    }
-    let encode = |(shard, mut keys): (u32, Vec<ApiKey>)| {
-        keys.sort_by(|a, b| a.key_id.cmp(&b.key_id));
-        let body = CredentialShard { shard, keys }.encode_to_vec();
-        (format!("credentials/{pool}/{shard}").into(), Encoded::new(body))
-    };
-    shards.into_iter().map(encode).collect()
 }

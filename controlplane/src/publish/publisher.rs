@@ -9,14 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mcp_gateway::{proto::config::v1::UpstreamCredential, snapshot::Version};
+use mcp_gateway::{
+    proto::config::v1::{ApiKey, UpstreamCredential},
+    snapshot::Version,
+};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::{
     Published,
-    build::{self, OrgPart, Settings},
+    build::{self, Content, Ingredients, Orgs, Settings},
     metrics::Metrics,
     scope::{Beside, Scope},
 };
@@ -32,6 +35,8 @@ use crate::{
 
 /// How often the head is looked at when nobody calls, give or take a fifth.
 const POLL: Duration = Duration::from_secs(1);
+/// Organisations that are read and encoded at a time: a first load does not hold all rows at once.
+const BATCH: usize = 50;
 /// How often an overtaken reading is repeated before the next wake-up.
 const REPEATS: usize = 5;
 
@@ -53,20 +58,29 @@ pub struct Publisher {
     core: Core,
     metrics: Metrics,
     out: watch::Sender<Option<Arc<Published>>>,
-    parts: Parts,
+    /// Of every pool.
+    parts: Orgs,
     /// Of the same moment as `parts`.
     keys: Option<Arc<Keys>>,
     /// The version that `parts` are of.
     read: Option<Version>,
+    /// What was published last, by pool, and what it was made of: the next version costs what changed.
+    pools: BTreeMap<String, Arc<Pool>>,
     failing: bool,
 }
 
-type Parts = BTreeMap<Uuid, Arc<OrgPart>>;
+/// A published pool.
+struct Pool {
+    made_of: Ingredients,
+    content: Content,
+    scope: Arc<Scope>,
+}
+
 type Scopes = BTreeMap<String, Arc<Scope>>;
 
 impl Publisher {
     pub fn new(core: Core, metrics: Metrics, out: watch::Sender<Option<Arc<Published>>>) -> Self {
-        Self { core, metrics, out, parts: BTreeMap::new(), keys: None, read: None, failing: false }
+        Self { core, metrics, out, parts: Orgs::new(), keys: None, read: None, pools: BTreeMap::new(), failing: false }
     }
 
     /// Publishes until the app stops.
@@ -133,9 +147,15 @@ impl Publisher {
     async fn rebuild(&mut self, pools: &BTreeSet<String>) -> Result<(Head, Scopes), Error> {
         let started = Instant::now();
         let head = self.read().await?;
+        let mut orgs: BTreeMap<String, Orgs> = BTreeMap::new();
+        for (id, part) in &self.parts {
+            orgs.entry(part.pool.clone()).or_default().insert(*id, Arc::clone(part));
+        }
         let mut scopes = Scopes::new();
+        self.pools.retain(|pool, _| pools.contains(pool));
         for pool in pools {
-            scopes.insert(pool.clone(), self.scope(pool, head).await?);
+            let orgs = orgs.remove(pool).unwrap_or_default();
+            scopes.insert(pool.clone(), self.scope(pool, orgs, head).await?);
         }
         self.metrics.build_seconds.observe(started.elapsed().as_secs_f64());
         debug!(version = %head.version, "read version {} in {:?}", head.version, started.elapsed());
@@ -153,16 +173,22 @@ impl Publisher {
         };
         let (mut parts, ids) = match changed {
             Some(ids) => (self.parts.clone(), ids),
-            None => (Parts::new(), store::publish::all_orgs(&mut tx).await?),
+            None => {
+                self.pools.clear(); // another history: nothing published before says anything about it
+                (Orgs::new(), store::publish::all_orgs(&mut tx).await?)
+            }
         };
-        for id in ids {
-            let Some(mut rows) = orgs::rows(&mut tx, id).await? else {
-                parts.remove(&id);
-                continue;
-            };
-            let keys = store::publish::api_keys(&mut tx, id).await?;
-            let credentials = credentials(&custody, &mut rows)?;
-            parts.insert(id, Arc::new(build::org_part(&rows, credentials, keys)));
+        let ids: Vec<Uuid> = ids.into_iter().collect();
+        for ids in ids.chunks(BATCH) {
+            let rows = orgs::rows_of(&mut tx, ids).await?;
+            let keys = store::publish::api_keys_of(&mut tx, ids).await?;
+            let mut fresh = encode_orgs(Arc::clone(&custody), rows, keys).await?;
+            for id in ids {
+                match fresh.remove(id) {
+                    Some(part) => parts.insert(*id, part),
+                    None => parts.remove(id),
+                };
+            }
         }
         tx.commit().await.map_err(store::Error::from)?;
         (self.parts, self.keys) = (parts, Some(custody));
@@ -170,9 +196,13 @@ impl Publisher {
         Ok(head)
     }
 
-    async fn scope(&self, pool: &str, head: Head) -> Result<Arc<Scope>, Error> {
-        let keys = self.keys_with(pool, head).await?;
-        let content = self.encode(pool, Arc::clone(&keys)).await?;
+    async fn scope(&mut self, pool: &str, orgs: Orgs, head: Head) -> Result<Arc<Scope>, Error> {
+        let made_of = Ingredients { orgs, keys: self.keys_with(pool, head).await? };
+        let before = self.pools.get(pool).cloned();
+        if let Some(same) = before.as_ref().filter(|before| before.made_of.are(&made_of)) {
+            return Ok(Arc::clone(&same.scope));
+        }
+        let (made_of, content) = self.encode(pool, made_of, before).await?;
         let row = self.core.store.settle_scope(pool, head, &content.digest).await?;
         if row.digest != content.digest {
             if row.version > head.version {
@@ -183,7 +213,9 @@ impl Publisher {
             warn!(pool, version = %row.version, "pool {pool}: version {} has another content on another replica", row.version);
         }
         let row = store::publish::ScopeRow { digest: content.digest, ..row };
-        Ok(Arc::new(build::scope(pool, content, &row, keys.manifest.current())))
+        let scope = Arc::new(build::scope(pool, &content, &row, made_of.keys.manifest.current()));
+        self.pools.insert(pool.to_owned(), Arc::new(Pool { made_of, content, scope: Arc::clone(&scope) }));
+        Ok(scope)
     }
 
     /// The keys of the moment that was read, or newer ones if it was the first to need keys of this pool.
@@ -198,22 +230,36 @@ impl Publisher {
         Ok(keys)
     }
 
-    /// Off the runtime's threads: a large pool is megabytes to encode and hash.
-    async fn encode(&self, pool: &str, keys: Arc<Keys>) -> Result<build::Content, Error> {
+    /// Off the runtime's threads: a large pool is megabytes to encode and hash at first.
+    async fn encode(&self, pool: &str, now: Ingredients, before: Option<Arc<Pool>>) -> Result<(Ingredients, Content), Error> {
         let config = &self.core.config;
         let settings = Settings {
             issuer: config.issuer.clone(),
             gateway_public_url: config.gateway_public_url.clone(),
             allowed_origins: config.allowed_origins.clone(),
         };
-        let (pool, parts) = (pool.to_owned(), self.parts.clone());
+        let pool = pool.to_owned();
         let encoded = tokio::task::spawn_blocking(move || {
-            let orgs = parts.values().map(|part| &**part).filter(|part| part.pool == pool);
-            let ring = keys.pools.get(&pool)?;
-            Some(build::content(&pool, orgs, &keys, ring, &settings))
+            let before = before.as_ref().map(|before| (&before.made_of, &before.content));
+            let content = build::content(&pool, &now, &settings, before)?;
+            Some((now, content))
         });
         encoded.await.ok().flatten().ok_or(Error::CutOff)
     }
+}
+
+/// Encodes organisations, off the runtime's threads.
+async fn encode_orgs(keys: Arc<Keys>, rows: Vec<OrgRows>, mut api_keys: BTreeMap<Uuid, Vec<ApiKey>>) -> Result<Orgs, Error> {
+    let encoded = tokio::task::spawn_blocking(move || {
+        let mut parts = Orgs::new();
+        for mut rows in rows {
+            let id = rows.organization.id;
+            let credentials = credentials(&keys, &mut rows)?;
+            parts.insert(id, Arc::new(build::org_part(&rows, credentials, api_keys.remove(&id).unwrap_or_default())));
+        }
+        Ok(parts)
+    });
+    encoded.await.unwrap_or(Err(Error::CutOff))
 }
 
 /// The credentials of an organisation's servers. A server whose credential no key opens is switched off: it must not stop the others.

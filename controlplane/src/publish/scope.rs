@@ -6,9 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use mcp_gateway::snapshot::{ContentHash, Digest, Version};
 
-/// One encoded resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One encoded resource. Two with the same hash are the same.
+#[derive(Clone, Debug)]
 pub struct Encoded {
+    pub hash: ContentHash,
     /// The lower-case hex content hash: the resource's xDS version.
     pub version: Arc<str>,
     /// The encoded message.
@@ -17,10 +18,18 @@ pub struct Encoded {
 
 impl Encoded {
     pub fn new(body: Vec<u8>) -> Self {
-        let body = Bytes::from(body);
-        Self { version: ContentHash::of(&body).to_string().into(), body }
+        let hash = ContentHash::of(&body);
+        Self { hash, version: hash.to_string().into(), body: Bytes::from(body) }
     }
 }
+
+impl PartialEq for Encoded {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Encoded {}
 
 /// Resources of one type by name.
 pub type Resources = BTreeMap<Arc<str>, Encoded>;
@@ -32,12 +41,12 @@ pub struct Scope {
     pub version: Version,
     /// Over the covered resources.
     pub digest: Digest,
-    /// By type URL: the covered types and the manifest.
-    pub types: BTreeMap<&'static str, Resources>,
+    /// By type URL: the covered types and the manifest. A type that did not change since the version before is the same allocation.
+    pub types: BTreeMap<&'static str, Arc<Resources>>,
 }
 
 /// What travels beside the manifest, by type URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
-    pub types: BTreeMap<&'static str, Resources>,
+    pub types: BTreeMap<&'static str, Arc<Resources>>,
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use mcp_gateway::{
-    proto::config::v1::{CredentialShard, Manifest, Revocation},
+    proto::config::v1::{ApiKey, CredentialShard, Manifest, Revocation, UpstreamCredential},
     snapshot::{Snapshot, Staged, Version, compile, verify_manifest},
     type_url,
 };
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{publisher::Publisher, *};
 use crate::{
     app::App,
+    domain::{Meta, Organization, bundle::OrgRows},
     store,
     store::change::{Change, Kind, Operation, Touched},
     testing::{config, database},
@@ -84,7 +85,7 @@ fn compiled(replica: &Replica, scope: &Scope) -> Snapshot {
     verify_manifest(&manifest, &manifest_keys).unwrap();
     let mut staged = Staged::new();
     for covered in type_url::COVERED {
-        for (name, encoded) in &scope.types[covered] {
+        for (name, encoded) in &*scope.types[covered] {
             staged.put(covered, name, encoded.body.clone()).unwrap();
         }
     }
@@ -132,14 +133,92 @@ async fn replicas_send_the_same_bytes_whichever_way_they_came_to_a_version() {
 async fn a_manifest_changes_only_with_the_content_of_its_pool() {
     let mut replica = Replica::on(&database().await).await;
     replica.change(org(1), ORG).await;
-    let version = replica.change(org(2), ORG_ELSEWHERE).await;
+    replica.change(org(2), ORG_ELSEWHERE).await;
+    replica.refresh().await; // makes the keys of the new pool
+    let version = replica.change(org(2), RENAME).await;
     let first = replica.refresh().await;
     let head = replica.change(org(2), RENAME).await;
     let second = replica.refresh().await;
     assert_eq!((second.head.version.version, version + 1), (head, head));
-    assert_eq!(second.scopes["default"], first.scopes["default"]);
+    assert!(Arc::ptr_eq(&second.scopes["default"], &first.scopes["default"]), "and costs nothing otherwise");
     assert_eq!(second.scopes["edge"].version, Version { epoch: 1, version: head });
     assert_eq!(manifest(&second.scopes["edge"]).version, head);
+}
+
+#[tokio::test]
+async fn a_change_of_one_organisation_leaves_the_rest_as_it_was() {
+    let mut replica = Replica::on(&database().await).await;
+    for (id, sql) in [(1, ORG), (2, ORG), (1, KEY), (1, SERVER)] {
+        replica.change(org(id), sql).await;
+    }
+    let before = replica.refresh().await;
+    replica.change(org(2), RENAME).await;
+    let after = replica.refresh().await;
+    let (before, after) = (&before.scopes["default"].types, &after.scopes["default"].types);
+    assert!(Arc::ptr_eq(&before[type_url::CREDENTIAL_SHARD], &after[type_url::CREDENTIAL_SHARD]));
+    assert!(Arc::ptr_eq(&before[type_url::SECRET_ENVELOPE], &after[type_url::SECRET_ENVELOPE]));
+    let changed = after[type_url::ORG_BUNDLE].iter().filter(|(name, is)| before[type_url::ORG_BUNDLE].get(*name) != Some(is));
+    assert_eq!(changed.map(|(name, _)| &**name).collect::<Vec<_>>(), [format!("org/{}/0", org(2))]);
+}
+
+/// A random organisation: some servers, credentials and keys.
+fn some_part(random: &mut impl rand::RngExt, id: u128) -> build::OrgPart {
+    let number = |random: &mut _, most: u128| rand::RngExt::random_range(random, 0..=most);
+    let organization = sample_organization(id, ["default", "edge"][random.random_range(0..2)], &number(random, 3).to_string());
+    let keys = (0..number(random, 4)).map(|_| {
+        let key_id = format!("{id:014}{:02}", number(random, 30));
+        ApiKey { key_id, org_id: org(id).to_string(), subject: number(random, 2).to_string(), ..ApiKey::default() }
+    });
+    let mut keys: Vec<ApiKey> = keys.collect();
+    keys.sort_by(|a, b| a.key_id.cmp(&b.key_id));
+    keys.dedup_by(|a, b| a.key_id == b.key_id);
+    let credential = |n: u128| UpstreamCredential { id: org(id * 100 + n).to_string(), header: "x".into(), value: "y".into() };
+    let credentials = (0..number(random, 2)).map(credential).collect();
+    build::org_part(&OrgRows { organization, servers: Vec::new(), policies: Vec::new() }, credentials, keys)
+}
+
+fn sample_organization(id: u128, pool: &str, display_name: &str) -> Organization {
+    let at = chrono::DateTime::UNIX_EPOCH;
+    Organization {
+        id: org(id),
+        slug: format!("org{id}"),
+        display_name: display_name.into(),
+        allowed_origins: Vec::new(),
+        audit_full: 1,
+        pool: pool.into(),
+        request_log_retention_days: 90,
+        meta: Meta { revision: 1, config_version: 0, created_at: at, updated_at: at },
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_of_changes_is_what_is_made_of_everything() {
+    use rand::{RngExt as _, SeedableRng as _};
+    let replica = Replica::on(&database().await).await;
+    let settings = build::Settings { issuer: "i".into(), gateway_public_url: "g".into(), allowed_origins: Vec::new() };
+    let fewer = replica.core.custody.with_pool("edge").await.unwrap();
+    let rings = [fewer, replica.core.custody.load().await.unwrap()];
+    for seed in 0..200 {
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let mut orgs = build::Orgs::new();
+        let mut made: BTreeMap<&str, (build::Ingredients, build::Content)> = BTreeMap::new();
+        for _ in 0..30 {
+            let id = random.random_range(1..8);
+            match random.random_range(0..6) {
+                0 => drop(orgs.remove(&org(id))),
+                _ => drop(orgs.insert(org(id), Arc::new(some_part(&mut random, id)))),
+            }
+            let keys = &rings[usize::from(random.random_range(0..10) == 0)];
+            for pool in ["default", "edge"] {
+                let orgs = orgs.iter().filter(|(_, part)| part.pool == pool).map(|(id, part)| (*id, Arc::clone(part))).collect();
+                let now = build::Ingredients { orgs, keys: Arc::clone(keys) };
+                let before = made.get(pool).map(|(before, content)| (before, content));
+                let content = build::content(pool, &now, &settings, before).unwrap();
+                assert_eq!(Some(&content), build::content(pool, &now, &settings, None).as_ref(), "seed {seed}");
+                made.insert(pool, (now, content));
+            }
+        }
+    }
 }
 
 #[tokio::test]

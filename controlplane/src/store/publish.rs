@@ -1,6 +1,6 @@
 //! What publishers read and the one row per pool that they write: which version last changed what a pool's nodes get.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use mcp_gateway::{
@@ -182,18 +182,28 @@ pub async fn all_orgs(connection: &mut PgConnection) -> Result<BTreeSet<Uuid>, E
 
 /// The API keys of an organisation that work, as nodes need them, sorted by id. The keys of a user who left or is disabled do not.
 pub async fn api_keys(connection: &mut PgConnection, org: Uuid) -> Result<Vec<ApiKey>, Error> {
+    Ok(api_keys_of(connection, &[org]).await?.remove(&org).unwrap_or_default())
+}
+
+/// The same of several organisations.
+pub async fn api_keys_of(connection: &mut PgConnection, orgs: &[Uuid]) -> Result<BTreeMap<Uuid, Vec<ApiKey>>, Error> {
     let rows = sqlx::query(
-        "SELECT k.id, k.user_id, k.secret_sha256, k.policy_roles, k.groups, k.expires_at, \
+        "SELECT k.id, k.org_id, k.user_id, k.secret_sha256, k.policy_roles, k.groups, k.expires_at, \
          m.role AS member_role, m.policy_roles AS member_roles, m.groups AS member_groups \
          FROM api_keys k LEFT JOIN users u ON u.id = k.user_id \
          LEFT JOIN memberships m ON m.org_id = k.org_id AND m.user_id = k.user_id \
-         WHERE k.org_id = $1 AND k.revoked_at IS NULL AND (k.user_id IS NULL OR (m.user_id IS NOT NULL AND NOT u.disabled)) \
+         WHERE k.org_id = ANY($1) AND k.revoked_at IS NULL AND (k.user_id IS NULL OR (m.user_id IS NOT NULL AND NOT u.disabled)) \
          ORDER BY k.id COLLATE \"C\"",
     )
-    .bind(org)
+    .bind(orgs)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| api_key(row, org).map_err(Error::from)).collect()
+    let mut keys: BTreeMap<Uuid, Vec<ApiKey>> = BTreeMap::new();
+    for row in &rows {
+        let org = row.try_get("org_id")?;
+        keys.entry(org).or_default().push(api_key(row, org)?);
+    }
+    Ok(keys)
 }
 
 fn api_key(row: &PgRow, org: Uuid) -> Result<ApiKey, sqlx::Error> {

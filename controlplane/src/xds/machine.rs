@@ -206,7 +206,7 @@ impl Machine {
             return Subscription::first(change, []);
         }
         if self.known && request.initial_resource_versions.is_empty() && is_covered(&request.type_url) {
-            return Subscription::complete(change, self.resources(&request.type_url));
+            return Subscription::complete(change, self.resources(&request.type_url).map(|current| &**current));
         }
         Subscription::first(change, stated)
     }
@@ -286,14 +286,14 @@ impl Machine {
         }
     }
 
-    fn resources(&self, type_url: &str) -> Option<&Resources> {
+    fn resources(&self, type_url: &str) -> Option<&Arc<Resources>> {
         self.serving.types.get(type_url).or_else(|| self.beside.types.get(type_url))
     }
 
     fn respond(&mut self, type_url: &str) -> Option<DeltaDiscoveryResponse> {
         // Not through resources(): the subscription is borrowed from the same self.
         let current = self.serving.types.get(type_url).or_else(|| self.beside.types.get(type_url));
-        let none = Resources::new();
+        let none = Arc::default();
         let delta = self.subscriptions.get_mut(type_url)?.next(current.unwrap_or(&none), RESPONSE_BYTES)?;
         if !is_chained(type_url) {
             // A newer response of a type beside the chain replaces the older one, answered or not.

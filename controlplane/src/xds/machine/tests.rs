@@ -22,13 +22,13 @@ const BASE: Content<'_> = &[
 ];
 
 fn scope(version: u64, content: Content<'_>) -> Arc<Scope> {
-    let mut types: BTreeMap<&'static str, Resources> = COVERED.iter().map(|covered| (*covered, Resources::new())).collect();
+    let mut types: BTreeMap<&'static str, Arc<Resources>> = COVERED.iter().map(|covered| (*covered, Arc::default())).collect();
     for (type_url, name, body) in content {
-        types.entry(type_url).or_default().insert((*name).into(), Encoded::new(body.as_bytes().to_vec()));
+        Arc::make_mut(types.entry(type_url).or_default()).insert((*name).into(), Encoded::new(body.as_bytes().to_vec()));
     }
     let digest = digest(content.iter().map(|(type_url, name, body)| (*type_url, *name, ContentHash::of(body.as_bytes()))));
     let manifest = Encoded::new(format!("m{version}").into_bytes());
-    types.insert(MANIFEST, BTreeMap::from([("manifest/p".into(), manifest)]));
+    types.insert(MANIFEST, Arc::new(BTreeMap::from([("manifest/p".into(), manifest)])));
     Arc::new(Scope { version: Version { epoch: 1, version }, digest, types })
 }
 
@@ -42,7 +42,7 @@ fn with(version: u64, type_url: &'static str, name: &'static str, body: &str) ->
 }
 
 fn beside(revocation: &str) -> Arc<Beside> {
-    let one = |name: &str, body: &str| BTreeMap::from([(name.into(), Encoded::new(body.as_bytes().to_vec()))]);
+    let one = |name: &str, body: &str| Arc::new(Resources::from([(name.into(), Encoded::new(body.as_bytes().to_vec()))]));
     Arc::new(Beside { types: BTreeMap::from([(REVOCATION, one("revocation/p", revocation)), (PEERS, one("peers/p", "x"))]) })
 }
 

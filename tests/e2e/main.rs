@@ -9,6 +9,7 @@ mod bad_input;
 mod configs;
 mod conformance;
 mod direct_peers;
+mod discovery;
 mod distribution;
 mod last_good;
 mod peers;

@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod demo;
 pub mod fleet;
 pub mod foreign;
+pub mod frames;
 pub mod peers;
 pub mod reference;
 pub mod serve;

@@ -1,6 +1,8 @@
-//! A node as the tests of this crate see one: a real client over real TLS.
+//! A node as tests see one: a real client over real TLS that knows nothing but the protocol. Compiled for tests and under the feature
+//! `testing`; never part of a release.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // a test that cannot go on says where by panicking
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use mcp_gateway::{
     proto::{
@@ -12,6 +14,7 @@ use mcp_gateway::{
                 aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
             },
         },
+        google::rpc::Status as GoogleStatus,
         node::v1::{
             EnrollRequest, EnrollResponse, enrollment_service_client::EnrollmentServiceClient,
             node_service_client::NodeServiceClient,
@@ -26,7 +29,7 @@ use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Status, Streaming,
+    Code, Status, Streaming,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
@@ -35,7 +38,7 @@ use uuid::Uuid;
 use crate::{
     domain::ids,
     store::{
-        change::{Kind, Operation, Row, Touched},
+        change::{Change, Kind, Operation, Row, Sealed, Touched},
         join_tokens::{self, JoinToken},
         nodes::Node as NodeRow,
     },
@@ -56,6 +59,9 @@ pub struct Joined {
     pub client: Client,
     pub response: EnrollResponse,
 }
+
+/// A type that no control plane of ours has resources of.
+const FOREIGN: &str = "type.googleapis.com/test.Foreign";
 
 /// An open discovery stream.
 pub struct Discovering {
@@ -155,17 +161,48 @@ impl Joined {
 
     /// Opens a stream with these requests; once the publisher has loaded.
     pub async fn discover(&self, first: Vec<DeltaDiscoveryRequest>) -> Result<Discovering, Status> {
-        let (say, requests) = mpsc::channel(64);
-        for request in first {
-            say.send(request).await.unwrap();
-        }
-        let mut client = AggregatedDiscoveryServiceClient::new(self.channel().await);
-        let hear = client.delta_aggregated_resources(ReceiverStream::new(requests)).await?.into_inner();
-        Ok(Discovering { say, hear })
+        Discovering::on(self.channel().await, first).await
+    }
+
+    /// The same node with another replica.
+    #[must_use]
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.client.address = format!("https://localhost:{}", address.port());
+        self
     }
 }
 
 impl Discovering {
+    /// Opens a stream with these requests on a connection.
+    pub async fn on(channel: Channel, first: Vec<DeltaDiscoveryRequest>) -> Result<Self, Status> {
+        let (say, requests) = mpsc::channel(64);
+        for request in first {
+            say.send(request).await.unwrap();
+        }
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
+        let hear = client.delta_aggregated_resources(ReceiverStream::new(requests)).await?.into_inner();
+        Ok(Self { say, hear })
+    }
+
+    /// Says something.
+    pub async fn say(&self, request: DeltaDiscoveryRequest) {
+        self.say.send(request).await.unwrap();
+    }
+
+    /// Refuses a response.
+    pub async fn nack(&self, response: &DeltaDiscoveryResponse, code: Code, message: &str) {
+        let status = GoogleStatus { code: code.into(), message: message.into(), ..Default::default() };
+        let answer = DeltaDiscoveryRequest { error_detail: Some(status), ..answer(response) };
+        self.say(answer).await;
+    }
+
+    /// Returns once it is certain that the control plane has nothing else to say: a type that is not ours is answered last.
+    pub async fn quiet(&mut self) {
+        self.say(all(FOREIGN)).await;
+        let next = self.next().await;
+        assert_eq!(next.type_url, FOREIGN, "nothing was due: {next:?}");
+    }
+
     /// The next response; panics where the stream ended.
     pub async fn next(&mut self) -> DeltaDiscoveryResponse {
         self.hear.message().await.unwrap().expect("the stream goes on")
@@ -174,8 +211,7 @@ impl Discovering {
     /// The next response, acknowledged.
     pub async fn ack(&mut self) -> DeltaDiscoveryResponse {
         let response = self.next().await;
-        let (type_url, response_nonce) = (response.type_url.clone(), response.nonce.clone());
-        self.say.send(DeltaDiscoveryRequest { type_url, response_nonce, ..Default::default() }).await.unwrap();
+        self.say(answer(&response)).await;
         response
     }
 
@@ -191,6 +227,12 @@ impl Discovering {
     }
 }
 
+/// The acknowledgement of a response.
+pub fn answer(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+    let (type_url, response_nonce) = (response.type_url.clone(), response.nonce.clone());
+    DeltaDiscoveryRequest { type_url, response_nonce, ..Default::default() }
+}
+
 /// Asks for everything of a type.
 pub fn all(type_url: &str) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest { type_url: type_url.into(), resource_names_subscribe: vec!["*".into()], ..Default::default() }
@@ -198,10 +240,28 @@ pub fn all(type_url: &str) -> DeltaDiscoveryRequest {
 
 /// A new version that adds an organisation.
 pub async fn add_org(running: &Running, n: u128) -> u64 {
+    commit(begin_org(running, n).await, n).await
+}
+
+/// A transaction that has written an organisation, and has no version yet.
+pub async fn begin_org(running: &Running, n: u128) -> Change {
     let mut change = running.core.store.begin_system("test").await.unwrap();
+    let insert = sqlx::query("INSERT INTO organizations (id, slug) VALUES ($1, $2)");
+    insert.bind(Uuid::from_u128(n)).bind(format!("org{n}")).execute(change.connection()).await.unwrap();
+    change
+}
+
+/// Takes a version for what was done to an organisation, and commits it.
+pub async fn commit(change: Change, n: u128) -> u64 {
+    let sealed = seal(change, n).await;
+    let version = sealed.version();
+    sealed.commit(&[]).await.unwrap();
+    version
+}
+
+/// Takes the version, and does not commit yet.
+pub async fn seal(mut change: Change, n: u128) -> Sealed {
     let id = Uuid::from_u128(n);
-    let insert = sqlx::query("INSERT INTO organizations (id, slug) VALUES ($1, $2)").bind(id).bind(format!("org{n}"));
-    insert.execute(change.connection()).await.unwrap();
     change.touch(Touched {
         kind: Kind::Organization,
         operation: Operation::Create,
@@ -211,10 +271,7 @@ pub async fn add_org(running: &Running, n: u128) -> u64 {
         reaches_nodes: true,
         ..Touched::aside(Kind::Organization, Operation::Create, String::new())
     });
-    let sealed = change.seal().await.unwrap();
-    let version = sealed.version();
-    sealed.commit(&[]).await.unwrap();
-    version
+    change.seal().await.unwrap()
 }
 
 /// Waits until everything committed so far is published.

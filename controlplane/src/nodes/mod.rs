@@ -2,7 +2,7 @@
 //!
 //! Never decides what a configuration is, nor what of it is sent. Called by `app`; the machine of a stream is in [`crate::xds`].
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod client;
 pub mod enrol;
 pub mod fleet;

@@ -8,7 +8,7 @@ mod node;
 mod witness;
 
 pub use admin::{Admin, Rule};
-pub use control::{Control, OWNER_EMAIL, OWNER_PASSWORD};
+pub use control::{Control, OWNER_EMAIL, OWNER_PASSWORD, install_crypto};
 pub use mcp::{Answer, Call, Http};
 pub use node::Node;
 pub use witness::Witness;

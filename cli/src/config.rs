@@ -12,6 +12,11 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// A variable that somebody else named.
+pub fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// `$MCPGW_CONFIG_DIR`, else `mcpgw` in the XDG configuration directory.
 pub fn config_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = variable("MCPGW_CONFIG_DIR") {

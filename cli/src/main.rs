@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod config;
 mod context;
+mod document;
 mod failure;
 mod mcp;
 mod names;

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::admin;
 use crate::audit::{self, Spool};
 use crate::config::{Config, Listen};
+use crate::files::{self, Files};
 use crate::listener::tls::{Certificates, TlsError};
 use crate::listener::{Listener, Shared};
 use crate::live::Live;
@@ -48,6 +49,8 @@ pub enum BuildError {
     Spool(#[from] audit::OpenError),
     #[error("starting a thread: {0}")]
     Thread(io::Error),
+    #[error(transparent)]
+    Files(#[from] files::LoadError),
 }
 
 /// Why the data plane stopped although nobody asked it to.
@@ -77,10 +80,20 @@ pub struct App {
     admin: TcpListener,
     addresses: Addresses,
     control: Option<Control>,
+    files: Option<Files>,
     tasks: Tasks,
     /// Connections only: they end after everybody was told to drain and before everything else stops.
     connections: Tasks,
     draining: CancellationToken,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Copy)]
+enum From {
+    ControlPlane,
+    Files,
+    /// Whoever built the app swaps it.
+    Caller,
 }
 
 /// The client-facing side.
@@ -91,7 +104,7 @@ struct Front {
 
 impl App {
     /// A node of a fleet: begins with the last good configuration on disk, before it binds; [`App::run`] joins the control plane and
-    /// follows its configuration.
+    /// follows its configuration. Or, with `static_files`, a lone node: begins with these, and follows them.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         Self::build_on(config, Handle::current()).await
     }
@@ -99,22 +112,28 @@ impl App {
     /// As [`App::build`], with what is not about requests on a runtime of its own.
     pub async fn build_on(config: Config, background: Handle) -> Result<Self, BuildError> {
         let live = Arc::new(Live::new().map_err(BuildError::Thread)?);
-        Self::assemble(config, live, background, true).await
+        let from = if config.static_files.is_empty() { From::ControlPlane } else { From::Files };
+        Self::assemble(config, live, background, from).await
     }
 
     /// Serves what `live` holds, without any control plane.
     pub async fn alone(config: Config, live: Arc<Live>) -> Result<Self, BuildError> {
-        Self::assemble(config, live, Handle::current(), false).await
+        Self::assemble(config, live, Handle::current(), From::Caller).await
     }
 
-    async fn assemble(config: Config, live: Arc<Live>, background: Handle, joins: bool) -> Result<Self, BuildError> {
+    async fn assemble(config: Config, live: Arc<Live>, background: Handle, from: From) -> Result<Self, BuildError> {
         let config = Arc::new(config);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let (tasks, connections) = (Tasks::new(background.clone()), Tasks::new(Handle::current()));
         let draining = CancellationToken::new();
         let spool = Arc::new(open_spool(&config)?);
         let metrics = Arc::new(Metrics::default());
-        let restored = if joins { Some(restore(&config, &live, &metrics, &background).await?) } else { None };
+        let (mut restored, mut files) = (None, None);
+        match from {
+            From::ControlPlane => restored = Some(restore(&config, &live, &metrics, &background).await?),
+            From::Files => files = Some(Files::load(&config, &live, &metrics, &background).await?),
+            From::Caller => {}
+        }
         let upstreams = Upstreams::new(config.timeouts.connect, &provider);
         let recorder = Recorder { spool: spool.clone(), metrics: metrics.clone() };
         let surroundings = crate::relay::Surroundings { tasks: connections.clone(), draining: draining.clone() };
@@ -132,7 +151,7 @@ impl App {
             metrics,
             tasks: tasks.clone(),
         });
-        Ok(Self { config, live, pipeline, front, admin, addresses, control, tasks, connections, draining })
+        Ok(Self { config, live, pipeline, front, admin, addresses, control, files, tasks, connections, draining })
     }
 
     /// Where it is bound.
@@ -154,9 +173,13 @@ impl App {
     /// Serves until `stop`, then drains: readiness fails first, calls finish, and after the configured deadline whatever
     /// is left is dropped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let Self { config, live, pipeline, front, admin, addresses, control, tasks, connections, draining } = self;
+        let Self { config, live, pipeline, front, admin, addresses, control, files, tasks, connections, draining } = self;
         let handler = Shared::new(pipeline.clone(), &config.limits, &config.timeouts, connections.clone(), draining.clone());
         front.serve(&Arc::new(handler), &tasks, &connections);
+        if let Some(files) = files {
+            tasks.spawn("audit-retention", OnExit::Report, files.keep_room(pipeline.spool(), tasks.stopping()));
+            tasks.spawn("static-files", OnExit::Report, files.follow(tasks.stopping()));
+        }
         let pages = admin::serve(admin, live, pipeline, draining.clone(), tasks.stopping());
         tasks.spawn("admin-listener", OnExit::Report, pages);
         tracing::info!(listen = ?addresses.listen, admin = %addresses.admin, "serving");

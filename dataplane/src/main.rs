@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use mcpgw_dataplane::app::App;
 use mcpgw_dataplane::config::{self, Config, Log, LogFormat, Overrides};
+use mcpgw_dataplane::files;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,10 @@ struct Arguments {
     /// Where identity, configuration and audit spool lie, in place of `state_dir`.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Check the configuration and exit.
+    /// Serve the organisation of a document (YAML, as `mcpgw export` writes it), without any control plane; watched, may be repeated.
+    #[arg(long = "static", value_name = "FILE")]
+    static_files: Vec<PathBuf>,
+    /// Check the configuration, and the documents of --static, and exit.
     #[arg(long)]
     check: bool,
 }
@@ -54,9 +58,11 @@ fn main() -> anyhow::Result<()> {
         public_url: arguments.public_url,
         admin_listen: arguments.admin_listen,
         state_dir: arguments.state_dir,
+        static_files: arguments.static_files,
     };
     let config = config::load(arguments.config.as_deref(), flags)?;
     if arguments.check {
+        files::check(&config.static_files)?;
         return Ok(());
     }
     log(&config.log)?;

@@ -43,6 +43,12 @@ struct Verification {
     how: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Load {
+    /// `applied` or `refused`.
+    outcome: &'static str,
+}
+
 /// All counters of a data plane.
 pub struct Metrics {
     registry: Registry,
@@ -62,6 +68,9 @@ pub struct Metrics {
     pub panics: Counter,
     /// Records that could not be written although their call went on.
     pub records_lost: Counter,
+    /// Records given up to make room on a node that has nobody to ship them to.
+    pub records_retired: Counter,
+    static_loads: Family<Load, Counter>,
     sampled: Sampled,
 }
 
@@ -101,6 +110,8 @@ impl Default for Metrics {
             streams_revoked: Counter::default(),
             panics: Counter::default(),
             records_lost: Counter::default(),
+            records_retired: Counter::default(),
+            static_loads: Family::default(),
             sampled: Sampled::default(),
             registry: Registry::default(),
         };
@@ -112,6 +123,12 @@ impl Default for Metrics {
         registry.register("streams_revoked", "Streams ended by revocation or policy", metrics.streams_revoked.clone());
         registry.register("panics", "Requests that panicked", metrics.panics.clone());
         registry.register("records_lost", "Records that could not be written", metrics.records_lost.clone());
+        registry.register(
+            "records_retired",
+            "Records given up to make room without a control plane",
+            metrics.records_retired.clone(),
+        );
+        registry.register("static_loads", "Loads of the documents of --static, by outcome", metrics.static_loads.clone());
         metrics.sampled.register(&mut registry);
         Self { registry, ..metrics }
     }
@@ -150,6 +167,12 @@ impl Metrics {
     /// A request was refused.
     pub fn refused(&self, reason: &str) {
         self.refusals.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+    }
+
+    /// The documents of `--static` were read.
+    pub fn static_load(&self, applied: bool) {
+        let outcome = if applied { "applied" } else { "refused" };
+        self.static_loads.get_or_create(&Load { outcome }).inc();
     }
 
     /// A token was recognised.

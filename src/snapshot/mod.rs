@@ -14,6 +14,7 @@ mod staged;
 mod validate;
 
 pub use compile::compile;
+pub(crate) use hash::sha256;
 pub use hash::{ContentHash, Digest, Version, digest};
 pub use manifest::{ManifestError, sign_manifest, verify_manifest};
 pub use model::{ApiKey, Endpoint, Issuer, Org, Server, SessionKey, SessionKeys, Snapshot, VerificationKey};

@@ -1,7 +1,6 @@
 //! Data on stdout as table, JSON or YAML; field names are the JSON names of the protos.
 //! Owns stdout; talk goes to stderr and never through here. Called by every verb.
 
-mod document;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -17,7 +16,6 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMe
 use serde::Serialize;
 use serde_json::Value;
 
-pub use document::Document;
 pub use rows::{Tabular, time};
 
 /// How data is written.

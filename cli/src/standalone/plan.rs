@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args as Flags;
 use figment::value::{Dict, Value};
 use mcpgw_controlplane::config::Config as ControlPlane;
@@ -88,8 +88,10 @@ impl Plan {
             public_url: Some(self.public_url.clone()),
             admin_listen: Some(self.settings.health_listen),
             state_dir: Some(home.private_dir(NODE)?),
+            ..Overrides::default()
         };
         let mut config = mcpgw_dataplane::config::load(self.settings.config.as_deref(), flags)?;
+        ensure!(config.static_files.is_empty(), "static_files: expected none, the node of standalone follows its control plane");
         config.control_plane.endpoints = vec![format!("https://{}", reachable(node))];
         "localhost".clone_into(&mut config.control_plane.server_name);
         Ok(config)

@@ -14,6 +14,7 @@ pub mod labels;
 pub mod rules;
 
 pub use labels::Labels;
+pub use mcp_gateway::document::{principal_roles, role_name};
 pub use mcp_gateway::proto::{admin::v1::Role, config::v1 as config};
 
 /// One thing wrong with a request: which field, what is expected of it. The texts are shown to callers.
@@ -192,26 +193,4 @@ pub fn is_dns_name(text: &str) -> bool {
         (1..=63).contains(&l.len()) && l.bytes().all(allowed) && !l.starts_with('-') && !l.ends_with('-')
     };
     text.len() <= 253 && text.split('.').all(label)
-}
-
-/// The name of a role in tokens, policies and messages.
-pub fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Unspecified => "none",
-        Role::Owner => "owner",
-        Role::Admin => "admin",
-        Role::Operator => "operator",
-        Role::Auditor => "auditor",
-        Role::Member => "member",
-        Role::ServiceAccount => "service_account",
-    }
-}
-
-/// The role names of a member's principal: the membership's role, then those that policies made up. Sorted, each once.
-pub fn principal_roles(role: Role, policy_roles: &[String]) -> Vec<String> {
-    let mut roles: Vec<String> = policy_roles.to_vec();
-    roles.push(role_name(role).to_owned());
-    roles.sort();
-    roles.dedup();
-    roles
 }

@@ -4,6 +4,7 @@
 mod lane;
 mod read;
 mod recover;
+mod retire;
 mod salvage;
 
 use std::cell::Cell;

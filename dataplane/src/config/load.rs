@@ -23,6 +23,8 @@ pub struct Overrides {
     pub admin_listen: Option<SocketAddr>,
     /// Replaces `state_dir`.
     pub state_dir: Option<PathBuf>,
+    /// Replaces `static_files`, unless empty.
+    pub static_files: Vec<PathBuf>,
 }
 
 /// Everything that is wrong with a configuration.
@@ -59,6 +61,12 @@ pub(super) fn section(file: &Figment) -> Result<Dict, Problems> {
         _ => problems.push("dataplane: expected a mapping of settings".into()),
     }
     Err(Problems(problems))
+}
+
+/// A variable that a document names.
+#[allow(clippy::disallowed_methods)] // the configuration is where the environment is read
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// The variables that are ours. `MCPGW_LOG` alone is a filter, as it is for the control plane.
@@ -162,6 +170,9 @@ fn apply(config: &mut Config, flags: Overrides) {
     }
     if let Some(dir) = flags.state_dir {
         config.state_dir = dir;
+    }
+    if !flags.static_files.is_empty() {
+        config.static_files = flags.static_files;
     }
 }
 

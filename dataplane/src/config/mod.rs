@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub use limits::{Limits, Timeouts};
+pub(crate) use load::variable;
 pub use load::{Overrides, Problems, load};
 
 /// Configuration of one data-plane process.
@@ -37,6 +38,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where identity, last good configuration and audit spool lie.
     pub state_dir: PathBuf,
+    /// Documents of organisations to serve, in place of what a control plane says; watched. Empty: a control plane is joined.
+    pub static_files: Vec<PathBuf>,
     /// Where the configuration comes from.
     pub control_plane: ControlPlane,
     /// The audit spool.
@@ -129,6 +132,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             state_dir: PathBuf::from("/var/lib/mcpgw/dataplane"),
+            static_files: Vec::new(),
             control_plane: ControlPlane::default(),
             audit: Audit::default(),
             limits: Limits::default(),

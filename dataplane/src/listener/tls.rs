@@ -105,13 +105,15 @@ impl Loaded {
 }
 
 /// What tells one content of a file from the next; `None` while there is no file.
-type Stamp = Option<(SystemTime, u64, u64)>;
+pub(crate) type Stamp = Option<(SystemTime, u64, u64)>;
+
+/// The stamp of a file as it is now.
+pub(crate) fn stamp(path: &Path) -> Stamp {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.modified().ok()?, meta.len(), meta.ino()))
+}
 
 fn stamps(files: &[Certificate]) -> Vec<Stamp> {
-    let stamp = |path: &Path| {
-        let meta = fs::metadata(path).ok()?;
-        Some((meta.modified().ok()?, meta.len(), meta.ino()))
-    };
     files.iter().flat_map(|file| [stamp(&file.chain), stamp(&file.key)]).collect()
 }
 

@@ -103,7 +103,7 @@ impl Pipeline {
         self.recorder.metrics.page(&self.live, &self.recorder.spool, self.verifier.remembered())
     }
 
-    #[cfg(test)]
+    /// Where records are written.
     pub(crate) fn spool(&self) -> Arc<crate::audit::Spool> {
         self.recorder.spool.clone()
     }

@@ -78,12 +78,12 @@ impl Stats {
     }
 
     /// A manifest was acknowledged: it is in force.
-    pub(super) fn confirmed(&self) {
+    pub(crate) fn confirmed(&self) {
         self.confirmed.store(true, Relaxed);
     }
 
     /// A manifest was refused, or there is no stream: what is in force may not be what should be.
-    pub(super) fn unconfirmed(&self) {
+    pub(crate) fn unconfirmed(&self) {
         if self.confirmed.swap(false, Relaxed) {
             self.confirmed_ms.store(self.elapsed_ms(), Relaxed);
         }
@@ -100,7 +100,7 @@ impl Stats {
         self.unconfirmed();
     }
 
-    pub(super) fn swapped(&self, version: Version) {
+    pub(crate) fn swapped(&self, version: Version) {
         self.swaps.fetch_add(1, Relaxed);
         self.epoch.store(version.epoch, Relaxed);
         self.version.store(version.version, Relaxed);

@@ -9,8 +9,7 @@ use mcp_gateway::proto::admin::v1::{CreatePolicyRequest, Policy};
 use super::Fields;
 use crate::args::{Change, Mask};
 use crate::context::Context;
-use crate::output::Document;
-use crate::prompt;
+use crate::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +41,7 @@ pub struct Args {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let mut policy = match &args.file {
-        Some(path) => Document::<Policy>::parse(&prompt::document(path)?)?.resource,
+        Some(path) => document::read::<Policy>(path)?.resource,
         None => Policy::default(),
     };
     args.fields.apply(cx, &mut policy, &mut Mask::default()).await?;

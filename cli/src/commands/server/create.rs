@@ -9,8 +9,7 @@ use mcp_gateway::proto::admin::v1::{CreateServerRequest, Server};
 use super::Fields;
 use crate::args::{Change, Mask};
 use crate::context::Context;
-use crate::output::Document;
-use crate::prompt;
+use crate::document;
 
 /// Flags of `server create`.
 #[derive(Debug, Flags)]
@@ -32,7 +31,7 @@ pub struct Args {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let mut server = match &args.file {
-        Some(path) => Document::<Server>::parse(&prompt::document(path)?)?.resource,
+        Some(path) => document::read::<Server>(path)?.resource,
         None => Server::default(),
     };
     args.fields.apply(&mut server, &mut Mask::default())?;

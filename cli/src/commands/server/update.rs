@@ -9,8 +9,7 @@ use mcp_gateway::proto::admin::v1::{GetServerRequest, Server, UpdateServerReques
 use super::Fields;
 use crate::args::{Change, Mask};
 use crate::context::Context;
-use crate::output::Document;
-use crate::{names, prompt};
+use crate::{document, names};
 
 /// Flags of `server update`.
 #[derive(Debug, Flags)]
@@ -61,7 +60,7 @@ pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
 }
 
 fn from_file(path: &std::path::Path, read: &Server, mask: &mut Mask) -> anyhow::Result<Server> {
-    let Document { mut resource, fields } = Document::<Server>::parse(&prompt::document(path)?)?;
+    let document::Document { mut resource, fields } = document::read::<Server>(path)?;
     fields.iter().for_each(|field| mask.touch(field));
     resource.name.clone_from(&read.name);
     if resource.etag.is_empty() {

@@ -1,6 +1,6 @@
 //! A server as the admin API writes it, to and from the row; what is expected of each field, all violations at once.
 
-use http::HeaderName;
+use mcp_gateway::document::credential_header;
 use mcp_gateway::proto::{
     admin::v1 as admin,
     config::v1::{self as config, Era, Transport},
@@ -30,29 +30,8 @@ const MOST_ENDPOINTS: usize = 64;
 const LONGEST_URL: usize = 2048;
 /// As large as the headers that a server may be expected to read.
 const LONGEST_VALUE: usize = 8192;
-const LONGEST_HEADER: usize = 200;
 const LONGEST_CALL_MS: i64 = 3_600_000;
 const LARGEST_BODY: u32 = 64 << 20;
-
-/// Headers that are the connection's or the protocol's, not a credential's. Beside these: `content-*`, `mcp-*` and `mcpgw-*`.
-const RESERVED: [&str; 16] = [
-    "accept",
-    "accept-encoding",
-    "connection",
-    "expect",
-    "host",
-    "keep-alive",
-    "last-event-id",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// A server of which nothing is said yet.
 pub fn new(org_id: Uuid, slug: &str) -> Server {
@@ -191,16 +170,13 @@ fn credential(
 
 /// The header's name in lower case.
 fn header(given: &str, rules: &mut Rules) -> String {
-    const FIELD: &str = "server.upstream_credential.header";
-    let Ok(name) = HeaderName::try_from(given) else {
-        rules.expect(false, FIELD, "expected the name of a header, such as authorization");
-        return String::new();
-    };
-    let name = name.as_str();
-    let reserved = RESERVED.contains(&name) || ["content-", "mcp-", "mcpgw-"].iter().any(|prefix| name.starts_with(prefix));
-    let expected = format!("{name:?} cannot carry a credential; expected a header such as authorization");
-    rules.expect(!reserved && name.len() <= LONGEST_HEADER, FIELD, expected);
-    name.to_owned()
+    match credential_header(given) {
+        Ok(name) => name,
+        Err(expected) => {
+            rules.expect(false, "server.upstream_credential.header", expected);
+            String::new()
+        }
+    }
 }
 
 fn call_timeout(given: Option<&prost_types::Duration>, rules: &mut Rules) -> i32 {

@@ -106,6 +106,17 @@ impl Lane {
         locked(&self.segments).values().cloned().collect()
     }
 
+    /// The last sequence number of the oldest segment, if no writer will extend it any more.
+    pub fn end_of_oldest_segment(&self) -> Option<u64> {
+        let segments = locked(&self.segments);
+        let mut firsts = segments.keys();
+        firsts.next()?;
+        match firsts.next() {
+            Some(next) => Some(next - 1),
+            None => (!self.is_live()).then(|| self.written()),
+        }
+    }
+
     /// No writer will extend the lane any more.
     pub fn close(&self) {
         self.live.store(false, Release);

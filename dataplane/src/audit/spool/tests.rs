@@ -325,3 +325,24 @@ fn threads_append_to_lanes_of_their_own_and_none_is_lost() {
     assert_eq!(all, (0..600).collect::<Vec<_>>());
     lanes.iter().for_each(|lane| assert_chained(&read(lane).unwrap()));
 }
+
+#[tokio::test]
+async fn where_nobody_ships_the_oldest_records_make_room_and_no_call_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { max_bytes: 40_000, ..LIMITS };
+    let spool = Spool::open(dir.path(), Uuid::now_v7(), 1, limits).unwrap();
+    append(&spool, 0..50);
+    drop(spool);
+    let spool = Spool::open(dir.path(), Uuid::now_v7(), 1, limits).unwrap();
+    let mut retired = 0;
+    for id in 50..2_000 {
+        append(&spool, id..id + 1);
+        if spool.percent_full() >= 75 {
+            retired += spool.retired().await;
+        }
+    }
+    let kept: Vec<u64> = spool.lanes().iter().flat_map(|lane| ids(&read(lane).unwrap())).collect();
+    assert_eq!(retired + kept.len() as u64, 2_000);
+    assert!(kept.is_sorted() && kept.last() == Some(&1_999) && kept.len() > 50, "{} kept", kept.len());
+    assert!(spool.backlog().bytes <= 40_000 / 100 * 80);
+}

@@ -248,5 +248,6 @@ mutations!(
     DeleteJoinTokenRequest,
     UpdateNodeRequest,
     DeleteNodeRequest,
+    RollbackConfigRequest,
 );
 plain_mutations!(RevokeApiKeyRequest, SetPasswordRequest);

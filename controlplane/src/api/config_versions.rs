@@ -1,11 +1,13 @@
-//! The history of the configuration: which version changed what. Read only.
+//! The history of the configuration: which version changed what, and what versions differ in. Read only; going back is in `rollback`.
 //!
 //! Members of an organisation see what touched it and nothing else. Waiting for the fleet is in `wait`.
 
 use mcp_gateway::proto::admin::v1::{
-    ConfigChange, ConfigVersion as Wire, GetConfigVersionRequest, ListConfigVersionsRequest, ListConfigVersionsResponse,
+    ConfigChange, ConfigVersion as Wire, DiffConfigVersionsRequest, DiffConfigVersionsResponse, GetConfigVersionRequest,
+    ListConfigVersionsRequest, ListConfigVersionsResponse, RollbackConfigRequest, RollbackConfigResponse,
     WaitConfigVersionRequest, WaitConfigVersionResponse, config_version_service_server::ConfigVersionService,
 };
+use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -14,9 +16,15 @@ use super::{
     aip::{self, Pages},
     caller::Caller,
     error::Error,
-    wait,
+    rollback, wait,
 };
-use crate::store::config_versions::{self, ChangeRow, Filter};
+use crate::{
+    domain::diff::{self, Step},
+    store::{
+        self,
+        config_versions::{self, ChangeRow, Filter},
+    },
+};
 
 #[tonic::async_trait]
 impl ConfigVersionService for Api {
@@ -38,6 +46,19 @@ impl ConfigVersionService for Api {
         let (caller, request) = admitted(request)?;
         wait::for_version(&self.core, &caller, request).await.map(Response::new)
     }
+
+    async fn diff_config_versions(
+        &self,
+        request: Request<DiffConfigVersionsRequest>,
+    ) -> Result<Response<DiffConfigVersionsResponse>, Status> {
+        let (caller, request) = admitted(request)?;
+        Ok(Response::new(difference(self, &caller, &request).await?))
+    }
+
+    async fn rollback_config(&self, request: Request<RollbackConfigRequest>) -> Result<Response<RollbackConfigResponse>, Status> {
+        let (caller, request) = admitted(request)?;
+        Ok(Response::new(rollback::to_version(self, &caller, request).await?))
+    }
 }
 
 impl Api {
@@ -55,14 +76,7 @@ impl Api {
         request: Request<ListConfigVersionsRequest>,
     ) -> Result<ListConfigVersionsResponse, Error> {
         let (caller, request) = admitted(request)?;
-        let org_slug = match request.organization.as_str() {
-            "" => None,
-            name => Some(aip::organization("organization", name)?.to_owned()),
-        };
-        if let Some(slug) = &org_slug {
-            caller.reaches(slug)?;
-        }
-        let filter = Filter { org_id: only(&caller), org_slug };
+        let filter = filter(&caller, &request.organization)?;
         let whose = filter.org_id.map(|id| id.to_string()).unwrap_or_default();
         let binding = ["configVersions", &whose, &request.organization];
         let pages = Pages::new(&self.core.custody, request.page_size, &binding)?;
@@ -73,6 +87,45 @@ impl Api {
         let next_page_token = pages.cut(&mut found, |v| (v.epoch.cast_signed(), v.version.cast_signed()))?;
         Ok(ListConfigVersionsResponse { config_versions: found, next_page_token })
     }
+}
+
+async fn difference(
+    api: &Api,
+    caller: &Caller,
+    request: &DiffConfigVersionsRequest,
+) -> Result<DiffConfigVersionsResponse, Error> {
+    let filter = filter(caller, &request.organization)?;
+    let mut connection = api.core.store.connection().await?;
+    let head = store::publish::head(&mut connection).await?.version.version;
+    let (from, to) = (known(request.from, head)?, if request.to == 0 { head } else { known(request.to, head)? });
+    let folded = folded(&mut connection, &filter, from.min(to), from.max(to)).await?;
+    let folded: Vec<Step> = if from <= to { folded } else { folded.into_iter().map(Step::inverse).collect() };
+    Ok(DiffConfigVersionsResponse { from, to, diff: Some(diff::diff(&folded)) })
+}
+
+/// A version, if it has been made.
+pub fn known(version: u64, head: u64) -> Result<u64, Error> {
+    if version <= head { Ok(version) } else { Err(Error::NotFound(format!("configVersions/{version}"))) }
+}
+
+/// What changed after version `from` up to version `to`.
+pub async fn folded(connection: &mut PgConnection, filter: &Filter, from: u64, to: u64) -> Result<Vec<Step>, Error> {
+    let steps = config_versions::steps(connection, filter, from.cast_signed(), to.cast_signed()).await?;
+    let steps = steps
+        .ok_or_else(|| Error::Precondition(format!("the history does not reach back to version {from}: name a newer version")))?;
+    Ok(diff::fold(steps))
+}
+
+/// What a caller asks for, within what it may see.
+fn filter(caller: &Caller, organization: &str) -> Result<Filter, Error> {
+    let org_slug = match organization {
+        "" => None,
+        name => Some(aip::organization("organization", name)?.to_owned()),
+    };
+    if let Some(slug) = &org_slug {
+        caller.reaches(slug)?;
+    }
+    Ok(Filter { org_id: only(caller), org_slug })
 }
 
 /// The organisation whose changes the caller may see; none: every one's.

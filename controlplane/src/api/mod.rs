@@ -17,6 +17,7 @@ pub mod passwords;
 mod policies;
 mod refresh;
 pub mod roles;
+mod rollback;
 mod said;
 mod servers;
 pub mod users;

@@ -17,11 +17,13 @@ use super::{
     aip::{self, Mask, Pages},
     caller::Hold,
     error::Error,
+    policies,
 };
 use crate::{
     domain::{Meta, Organization, document, is_slug, rules, rules::Rules},
     keys::DEFAULT_POOL,
     store::{
+        self,
         change::{Kind, Operation, Row, Touched},
         organizations,
     },
@@ -30,7 +32,7 @@ use crate::{
 const CREATE: &str = "/mcpgw.admin.v1.OrganizationService/CreateOrganization";
 const UPDATE: &str = "/mcpgw.admin.v1.OrganizationService/UpdateOrganization";
 const DELETE: &str = "/mcpgw.admin.v1.OrganizationService/DeleteOrganization";
-const FIELDS: &[&str] = &["display_name", "allowed_origins", "audit_full", "pool", "request_log_retention_days"];
+pub(super) const FIELDS: &[&str] = &["display_name", "allowed_origins", "audit_full", "pool", "request_log_retention_days"];
 const RETENTION_DAYS: i32 = 90;
 const MOST_ORIGINS: usize = 100;
 
@@ -136,8 +138,10 @@ impl Api {
         if organizations::has_servers(change.connection(), row.id).await? {
             return Err(Error::Precondition(format!("{} still has servers: delete them first", request.name)));
         }
+        let within = store::orgs::rows(change.connection(), row.id).await?.map(|rows| rows.policies).unwrap_or_default();
         organizations::delete(change.connection(), row.id).await?;
         change.touch(touched(Some(&row), None));
+        within.iter().for_each(|policy| policies::touch(&mut change, &row, Some(policy), None));
         let sealed = change.seal().await?;
         let answer = DeleteOrganizationResponse { config_version: sealed.version() };
         self.finish(sealed, answer).await
@@ -159,7 +163,7 @@ fn blank() -> Organization {
 }
 
 /// The row with the given fields taken over, if they are as expected.
-fn apply(mut row: Organization, given: Wire, fields: &[&str]) -> Result<Organization, Error> {
+pub(super) fn apply(mut row: Organization, given: Wire, fields: &[&str]) -> Result<Organization, Error> {
     for field in fields {
         match *field {
             "display_name" => row.display_name.clone_from(&given.display_name),

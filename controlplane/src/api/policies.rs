@@ -160,6 +160,6 @@ pub(super) fn touch(change: &mut Change, org: &Organization, before: Option<&dom
     });
 }
 
-fn ids<'a>(field: &str, name: &'a str) -> Result<[&'a str; 2], Error> {
+pub(super) fn ids<'a>(field: &str, name: &'a str) -> Result<[&'a str; 2], Error> {
     aip::ids(field, name, ["organizations", "policies"])
 }

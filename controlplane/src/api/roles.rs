@@ -73,6 +73,8 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.ConfigVersionService/GetConfigVersion", READ),
     ("/mcpgw.admin.v1.ConfigVersionService/ListConfigVersions", READ),
     ("/mcpgw.admin.v1.ConfigVersionService/WaitConfigVersion", READ),
+    ("/mcpgw.admin.v1.ConfigVersionService/DiffConfigVersions", READ),
+    ("/mcpgw.admin.v1.ConfigVersionService/RollbackConfig", WRITE),
     ("/mcpgw.admin.v1.NodeService/GetNode", Who::Platform),
     ("/mcpgw.admin.v1.NodeService/ListNodes", Who::Platform),
     ("/mcpgw.admin.v1.NodeService/UpdateNode", Who::Platform),

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Error, Store, orgs};
 use crate::domain::{Meta, bundle, diff};
 
+mod guard;
 mod touched;
 
 use touched::remember_version;
@@ -177,6 +178,11 @@ impl Change {
         self.touched.push(touched);
     }
 
+    /// Whether nothing was touched yet: there is nothing to seal.
+    pub fn is_empty(&self) -> bool {
+        self.touched.is_empty()
+    }
+
     /// What everything touched so far amounts to.
     pub fn diff(&self) -> ConfigDiff {
         diff::diff(&diff::fold(self.touched.iter().map(Touched::step)))
@@ -200,6 +206,9 @@ impl Change {
     /// Checks the whole, takes the version, writes the records. After this only [`Sealed::commit`] is left.
     pub async fn seal(mut self) -> Result<Sealed, Error> {
         self.check().await?;
+        if !self.origin.force {
+            guard::keeps_most(&mut self.tx, &self.touched).await?;
+        }
         if self.origin.validate_only {
             let _ = self.origin.dry_run.set(self.diff()); // a second change of one request says nothing new
         }

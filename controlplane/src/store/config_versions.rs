@@ -1,10 +1,12 @@
 //! Rows of `config_change`, read as versions: what each changed, by whom.
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Error;
+use crate::domain::diff::Step;
 
 /// One changed resource of a version.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -58,4 +60,57 @@ pub async fn get(connection: &mut PgConnection, version: i64, org_id: Option<Uui
          AND epoch = (SELECT max(epoch) FROM config_change WHERE version = $1) ORDER BY seq",
     );
     Ok(found.bind(version).bind(org_id).fetch_all(connection).await?)
+}
+
+/// What changed after version `from` up to version `to`, oldest first. None: the history does not reach back, because rows are
+/// missing or are from before documents were kept.
+pub async fn steps(connection: &mut PgConnection, filter: &Filter, from: i64, to: i64) -> Result<Option<Vec<Step>>, Error> {
+    let whole: bool =
+        sqlx::query_scalar("SELECT count(DISTINCT version) = $2 - $1 FROM config_change WHERE version > $1 AND version <= $2")
+            .bind(from)
+            .bind(to)
+            .fetch_one(&mut *connection)
+            .await?;
+    let found: Vec<StepRow> = sqlx::query_as(
+        "SELECT org_slug, kind, resource, operation, before, after FROM config_change c \
+         WHERE version > $1 AND version <= $2 AND ($3::uuid IS NULL OR org_id = $3) AND ($4::text IS NULL OR org_slug = $4) \
+         AND epoch = (SELECT max(epoch) FROM config_change WHERE version = c.version) ORDER BY version, seq",
+    )
+    .bind(from)
+    .bind(to)
+    .bind(filter.org_id)
+    .bind(&filter.org_slug)
+    .fetch_all(connection)
+    .await?;
+    let kept = |row: &StepRow| row.before.is_some() || row.after.is_some() || !DOCUMENTED.contains(&row.kind.as_str());
+    Ok((whole && found.iter().all(kept)).then(|| found.into_iter().map(Step::from).collect()))
+}
+
+/// The kinds of which every change keeps documents.
+const DOCUMENTED: [&str; 6] = ["organization", "user", "membership", "api_key", "server", "policy"];
+
+#[derive(sqlx::FromRow)]
+struct StepRow {
+    org_slug: String,
+    kind: String,
+    resource: String,
+    operation: String,
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+impl From<StepRow> for Step {
+    fn from(row: StepRow) -> Self {
+        let StepRow { org_slug, kind, resource, operation, before, after } = row;
+        Self { org_slug, kind, resource, operation, before, after }
+    }
+}
+
+/// The document of a server as it was deleted last, and its sealed credential then.
+pub async fn last_of_server(connection: &mut PgConnection, uid: Uuid) -> Result<Option<(Value, Option<Vec<u8>>)>, Error> {
+    let found = sqlx::query_as(
+        "SELECT before, credential_wrapped FROM config_change \
+         WHERE kind = 'server' AND operation = 'delete' AND before ->> 'uid' = $1 ORDER BY epoch DESC, version DESC, seq DESC LIMIT 1",
+    );
+    Ok(found.bind(uid.to_string()).fetch_optional(connection).await?)
 }

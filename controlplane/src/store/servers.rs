@@ -31,7 +31,8 @@ pub async fn insert(connection: &mut PgConnection, server: &Server) -> Result<Se
     sqlx::query_as(
         "INSERT INTO mcp_servers (id, org_id, slug, display_name, transport, era, endpoints, allow_anonymous, disabled, \
          credential_header, credential_wrapped, call_timeout_ms, max_body_bytes, credential_set_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $11::bytea IS NOT NULL THEN now() END) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+         CASE WHEN $11::bytea IS NOT NULL THEN coalesce($14, now()) END) \
          RETURNING *",
     )
     .bind(server.id)
@@ -47,6 +48,7 @@ pub async fn insert(connection: &mut PgConnection, server: &Server) -> Result<Se
     .bind(server.credential.as_ref().map(|credential| &credential.wrapped))
     .bind(server.call_timeout_ms)
     .bind(server.max_body_bytes)
+    .bind(server.credential.as_ref().and_then(|credential| credential.set_at))
     .fetch_one(connection)
     .await
     .on_constraint("mcp_servers_slug_key", || Error::Taken(format!("the server {:?}", server.slug)))

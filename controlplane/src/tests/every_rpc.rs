@@ -46,6 +46,11 @@ async fn history(client: &Client) {
     let name = format!("configVersions/{}", made.config_version);
     versions.get_config_version(GetConfigVersionRequest { name }).await.unwrap();
     versions.list_config_versions(ListConfigVersionsRequest::default()).await.unwrap();
+    let compare = DiffConfigVersionsRequest { from: made.config_version, ..Default::default() };
+    let differ = versions.diff_config_versions(compare).await.unwrap().into_inner().diff.unwrap();
+    assert_eq!(differ.resources[0].fields[0].field, "displayName");
+    let back = RollbackConfigRequest { organization: ACME.into(), version: made.config_version, ..Default::default() };
+    assert_eq!(versions.rollback_config(back).await.unwrap().into_inner().diff.unwrap().resources.len(), 1);
     let wait = WaitConfigVersionRequest { version: made.config_version, timeout: None };
     assert_eq!(versions.wait_config_version(wait).await.unwrap().into_inner().nodes, []);
 }

@@ -1,10 +1,10 @@
 //! Every role × RPC pair of the role table, tried over the wire; and what one organisation learns of another: nothing.
 
 use mcp_gateway::proto::admin::v1::{
-    DeleteMembershipRequest, DeleteOrganizationRequest, DeletePolicyRequest, DeleteServerRequest, GetMembershipRequest,
-    GetOrganizationRequest, GetPolicyRequest, GetServerRequest, ListAuditLogsRequest, ListConfigVersionsRequest,
-    ListMembershipsRequest, ListPoliciesRequest, ListRequestLogsRequest, ListServersRequest, Organization, Role,
-    UpdateOrganizationRequest,
+    DeleteMembershipRequest, DeleteOrganizationRequest, DeletePolicyRequest, DeleteServerRequest, DiffConfigVersionsRequest,
+    GetMembershipRequest, GetOrganizationRequest, GetPolicyRequest, GetServerRequest, ListAuditLogsRequest,
+    ListConfigVersionsRequest, ListMembershipsRequest, ListPoliciesRequest, ListRequestLogsRequest, ListServersRequest,
+    Organization, Role, RollbackConfigRequest, UpdateOrganizationRequest,
 };
 use prost::Message;
 use tonic::{Code, Status, client::Grpc};
@@ -83,7 +83,7 @@ fn the_table_says_what_the_contract_says_of_the_roles() {
     for role in [Role::Member, Role::ServiceAccount] {
         assert_eq!(calls(role), ["GetServer", "ListServers"]);
     }
-    let reads = |name: &&str| name.starts_with("Get") || name.starts_with("List") || name.starts_with("Wait");
+    let reads = |name: &&str| ["Get", "List", "Wait", "Diff"].iter().any(|verb| name.starts_with(verb));
     assert!(calls(Role::Operator).iter().all(|name| reads(name) && *name != "ListAuditLogs"));
     assert!(calls(Role::Auditor).iter().all(reads) && calls(Role::Auditor).contains(&"ListAuditLogs"));
     let (owner, administrator) = (calls(Role::Owner), calls(Role::Admin));
@@ -148,6 +148,16 @@ async fn another_organisation_looks_like_one_that_never_was() {
         told(&client, of("Policy", "DeletePolicy"), |s| DeletePolicyRequest { name: policy(s), ..Default::default() }).await,
         told(&client, of("Policy", "ListPolicies"), |s| ListPoliciesRequest { parent: org(s), ..Default::default() }).await,
         told(&client, of("ConfigVersion", "ListConfigVersions"), |s| ListConfigVersionsRequest {
+            organization: org(s),
+            ..Default::default()
+        })
+        .await,
+        told(&client, of("ConfigVersion", "DiffConfigVersions"), |s| DiffConfigVersionsRequest {
+            organization: org(s),
+            ..Default::default()
+        })
+        .await,
+        told(&client, of("ConfigVersion", "RollbackConfig"), |s| RollbackConfigRequest {
             organization: org(s),
             ..Default::default()
         })

@@ -1,4 +1,4 @@
-//! A small valid scope for tests: one pool, two organisations, a few policies. Tests change the one thing they are about.
+//! A small valid scope for tests: one pool, an organisation and room for others. Tests change the one thing they are about.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ pub struct Scope {
     pub manifest: Manifest,
     pub global: Global,
     pub org: OrgBundle,
+    /// Beside it.
+    pub others: Vec<OrgBundle>,
     pub shard: CredentialShard,
     pub secrets: Secrets,
     pub pool_key: PoolKey,
@@ -38,14 +40,8 @@ impl Scope {
         Self {
             manifest: Manifest { epoch: 1, version: 7, scope: "default".into(), ..Manifest::default() },
             global: Global { pool: "default".into(), ..Global::default() },
-            org: OrgBundle {
-                org_id: ACME.into(),
-                chunk_count: 1,
-                organization: Some(Organization { slug: "acme".into(), ..Organization::default() }),
-                servers: vec![server(GITHUB, "github")],
-                policies: vec![allow(POLICY, "engineers", &["engineer"], &["search_*", "get_issue"])],
-                ..OrgBundle::default()
-            },
+            org: org(ACME, "acme", GITHUB),
+            others: Vec::new(),
             shard: CredentialShard { shard: shard_of(KEY).into(), keys: vec![key] },
             secrets: Secrets {
                 session_keys: vec![SessionKey { key_id: "s1".into(), key: vec![1; 32].into(), current: true }],
@@ -62,7 +58,9 @@ impl Scope {
             staged.put(type_url, &name, body.into()).unwrap();
         };
         put(type_url::GLOBAL, "global/default".into(), self.global.encode_to_vec());
-        put(type_url::ORG_BUNDLE, format!("org/{}/{}", self.org.org_id, self.org.chunk), self.org.encode_to_vec());
+        for org in [&self.org].into_iter().chain(&self.others) {
+            put(type_url::ORG_BUNDLE, format!("org/{}/{}", org.org_id, org.chunk), org.encode_to_vec());
+        }
         put(type_url::CREDENTIAL_SHARD, format!("credentials/default/{}", self.shard.shard), self.shard.encode_to_vec());
         put(type_url::SECRET_ENVELOPE, "secrets/default".into(), sealed.encode_to_vec());
         staged
@@ -73,8 +71,30 @@ impl Scope {
     }
 
     pub fn compile_after(&self, previous: Option<&Snapshot>) -> Result<Snapshot, Vec<Problem>> {
-        let pool_keys = BTreeMap::from([("p1".to_owned(), self.pool_key.clone())]);
-        compile(&self.manifest, &self.staged(), &pool_keys, previous)
+        compile(&self.manifest, &self.staged(), &self.pool_keys(), previous)
+    }
+
+    /// Compiles without anything wrong.
+    pub fn good(&self, previous: Option<&Snapshot>) -> Snapshot {
+        let snapshot = self.compile_after(previous).unwrap_or_else(|problems| panic!("{problems:?}"));
+        assert_eq!(snapshot.report(), [""; 0]);
+        snapshot
+    }
+
+    pub fn pool_keys(&self) -> BTreeMap<String, PoolKey> {
+        BTreeMap::from([("p1".to_owned(), self.pool_key.clone())])
+    }
+}
+
+/// An organisation with one server and one policy, like the scope's first.
+pub fn org(id: &str, slug: &str, server_id: &str) -> OrgBundle {
+    OrgBundle {
+        org_id: id.into(),
+        chunk_count: 1,
+        organization: Some(Organization { slug: slug.into(), ..Organization::default() }),
+        servers: vec![server(server_id, "github")],
+        policies: vec![allow(POLICY, "engineers", &["engineer"], &["search_*", "get_issue"])],
+        ..OrgBundle::default()
     }
 }
 

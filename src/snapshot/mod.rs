@@ -4,22 +4,28 @@
 //! Never does I/O, never reads a clock, never spawns.
 
 mod compile;
+mod fallback;
 mod hash;
 mod manifest;
 mod model;
+mod org;
 pub mod pattern;
 pub mod policy;
 mod problem;
+mod quarantine;
+mod shard;
 mod staged;
 mod validate;
 
-pub use compile::compile;
+pub use compile::{compile, restore};
+pub use fallback::{Fallback, Fallbacks};
 pub(crate) use hash::sha256;
 pub use hash::{ContentHash, Digest, Version, digest};
 pub use manifest::{ManifestError, sign_manifest, verify_manifest};
 pub use model::{ApiKey, Endpoint, Issuer, Org, Server, SessionKey, SessionKeys, Snapshot, VerificationKey};
 pub use policy::{Ask, Rule, Subject, Verdict};
 pub use problem::Problem;
+pub use quarantine::Quarantine;
 pub use staged::Staged;
 pub use validate::{MAX_PATTERN_BYTES, check_org, is_slug, is_uuid, shard_of};
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::policy::Index;
-use super::{ContentHash, Digest, Version, shard_of};
+use super::quarantine::{Judged, Quarantine, report};
+use super::staged::Held;
+use super::{ContentHash, Digest, Problem, Version, shard_of};
 use crate::proto::config::v1::{AuditFullAction, Era, SignatureAlgorithm, Transport, UpstreamCredential};
 
 /// One configuration, whole. A request holds one `Arc` of it from its first to its last decision.
@@ -23,6 +25,11 @@ pub struct Snapshot {
     pub(super) shards: BTreeMap<u8, Arc<Shard>>,
     pub(super) session_keys: SessionKeys,
     pub(super) credentials: HashMap<String, UpstreamCredential>,
+    /// Of earlier versions, for organisations in quarantine.
+    pub(super) kept_credentials: HashMap<String, UpstreamCredential>,
+    pub(super) quarantined: BTreeMap<Arc<str>, Quarantine>,
+    /// API keys that were left out, by organisation.
+    pub(super) key_problems: BTreeMap<Arc<str>, Vec<Problem>>,
 }
 
 /// An organisation, compiled. Reused from snapshot to snapshot while its digest stays the same.
@@ -36,6 +43,8 @@ pub struct Org {
     /// Origins allowed beside the pool's.
     pub allowed_origins: Vec<String>,
     pub audit_full: AuditFullAction,
+    /// What it was compiled from; shared with what is staged.
+    pub(super) bundles: Vec<(String, Held)>,
     pub(super) servers: HashMap<Arc<str>, Arc<Server>>, // by slug; disabled ones are absent
     pub(super) index: Index,
 }
@@ -97,8 +106,12 @@ pub struct ApiKey {
 
 /// Keys of one shard, reused while the shard's content stays the same.
 pub(super) struct Shard {
+    /// The resource's name.
+    pub name: String,
     pub hash: ContentHash,
     pub keys: HashMap<String, ApiKey>,
+    /// Keys that were left out: whose, and why.
+    pub faults: Vec<(Arc<str>, Problem)>,
 }
 
 /// Keys that seal session tokens; wiped on drop.
@@ -115,6 +128,40 @@ pub struct SessionKey {
 }
 
 impl Snapshot {
+    /// Organisations and nothing else.
+    pub(super) fn of(judged: Judged) -> Self {
+        Self {
+            version: Version::default(),
+            digest: Digest::default(),
+            created_at_ms: 0,
+            issuers: Vec::new(),
+            allowed_origins: Vec::new(),
+            orgs: judged.orgs,
+            slugs: judged.slugs,
+            servers: judged.servers,
+            shards: BTreeMap::new(),
+            session_keys: SessionKeys::default(),
+            credentials: HashMap::new(),
+            kept_credentials: judged.kept_credentials,
+            quarantined: judged.quarantined,
+            key_problems: BTreeMap::new(),
+        }
+    }
+
+    /// The organisations that are not served as this version says, by id: they keep their last good configuration, or are denied.
+    #[must_use]
+    pub fn quarantined(&self) -> &BTreeMap<Arc<str>, Quarantine> {
+        &self.quarantined
+    }
+
+    /// What is wrong with this version, beside what would have kept it from compiling at all: one line per problem, each beginning with
+    /// `org/<id>: `. Holds no secrets. Every organisation's first line comes before any second one.
+    #[must_use]
+    pub fn report(&self) -> Vec<String> {
+        let quarantined = self.quarantined.iter().map(|(org, quarantine)| (&**org, &quarantine.problems[..]));
+        report(quarantined.chain(self.key_problems.iter().map(|(org, problems)| (&**org, &problems[..]))))
+    }
+
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
@@ -180,7 +227,7 @@ impl Snapshot {
 
     #[must_use]
     pub fn upstream_credential(&self, id: &str) -> Option<&UpstreamCredential> {
-        self.credentials.get(id)
+        self.credentials.get(id).or_else(|| self.kept_credentials.get(id))
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Problem {
     OrganizationMisplaced { org: String },
     #[error("{org}: slug: {slug:?} is also the slug of {other}")]
     OrgSlugTaken { org: String, slug: String, other: String },
+    #[error("{org}: server id: {server:?} is also the id of a server of {other}")]
+    ServerIdTaken { org: String, server: String, other: String },
     #[error("{resource}: {field}: {value:?} is not a lower-case UUID")]
     InvalidId { resource: String, field: &'static str, value: String },
     #[error("{resource}: {field}: {value:?} is not 1 to 63 characters of a-z, 0-9 and hyphen that start with a letter")]

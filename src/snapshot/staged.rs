@@ -13,6 +13,7 @@ pub struct Staged {
     by_type: BTreeMap<&'static str, BTreeMap<String, Held>>,
 }
 
+/// A resource, encoded.
 #[derive(Clone)]
 pub(crate) struct Held {
     pub hash: ContentHash,

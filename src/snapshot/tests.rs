@@ -161,13 +161,18 @@ fn each_way_of_being_wrong_has_its_name() {
         ("organisation 0190a000-0000-7000-8000-0000000000ff is not", |s| s.shard.keys[0].org_id = OTHER_ID.into()),
         ("session_keys: exactly one current", |s| s.secrets.session_keys[0].current = false),
         ("session key \"s1\": expected 32 bytes", |s| s.secrets.session_keys[0].key = vec![1].into()),
-        ("credential \"c1\": value: a header value", |s| s.secrets.credentials = vec![credential("a\nb")]),
+        ("credential \"c1\": value: a header value", |s| {
+            s.secrets.credentials = vec![credential("a\nb")];
+            s.org.servers[0].credential_id = "c1".into();
+        }),
     ];
     for (expected, break_it) in cases {
         let mut scope = Scope::new();
         break_it(&mut scope);
-        let problems = scope.compile().err().unwrap_or_else(|| panic!("{expected}: compiled"));
-        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let texts = match scope.compile() {
+            Ok(snapshot) => snapshot.report(),
+            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        };
         assert!(texts.iter().any(|text| text.contains(expected)), "{expected}: found {texts:?}");
     }
 }
@@ -193,9 +198,10 @@ fn undecodable_resources_and_foreign_names_are_named() {
     let body = staged.body(type_url::ORG_BUNDLE, &format!("org/{ACME}/0")).unwrap().clone();
     staged.put(type_url::ORG_BUNDLE, "org/y/0", body).unwrap();
     let keys = BTreeMap::from([("p1".to_owned(), scope.pool_key.clone())]);
-    let problems = compile(&scope.manifest, &staged, &keys, None).err().unwrap();
-    assert!(problems.iter().any(|problem| matches!(problem, Problem::Undecodable { resource, .. } if resource == "org/x/0")));
-    assert!(problems.iter().any(|problem| matches!(problem, Problem::NameMismatch { resource, .. } if resource == "org/y/0")));
+    let snapshot = compile(&scope.manifest, &staged, &keys, None).ok().unwrap();
+    let problems = |org: &str| &snapshot.quarantined()[org].problems[..];
+    assert!(matches!(problems("x"), [Problem::Undecodable { resource, .. }] if resource == "org/x/0"));
+    assert!(matches!(problems("y"), [Problem::NameMismatch { resource, .. }] if resource == "org/y/0"));
     assert!(matches!(staged.put("type.googleapis.com/x.Y", "z", vec![].into()), Err(Problem::UnknownType { .. })));
 }
 

@@ -93,7 +93,9 @@ fn compiled(replica: &Replica, scope: &Scope) -> Snapshot {
     assert_eq!(staged.len(), manifest.resource_count as usize);
     let ring = &keys.pools[&manifest.scope];
     let pool_keys = ring.iter().map(|key| (key.id.clone(), key.material.clone())).collect();
-    compile(&manifest, &staged, &pool_keys, None).unwrap()
+    let snapshot = compile(&manifest, &staged, &pool_keys, None).unwrap();
+    assert_eq!(snapshot.report(), [""; 0], "nothing is left out");
+    snapshot
 }
 
 fn manifest(scope: &Scope) -> Manifest {

@@ -243,12 +243,16 @@ impl Stream {
 
     fn refused(&self, refusal: &Refusal) {
         let Refusal { type_url, version, names, code, .. } = refusal;
-        self.metrics.refused.get_or_create(&Type::of(type_url)).inc();
         let problems = problems(&refusal.message);
         let node = self.identity.node_id;
+        if *code == 0 && type_url == mcp_gateway::type_url::MANIFEST {
+            self.metrics.applied.inc();
+            warn!(node.id = %node, %version, "node {node} runs version {version} except for what did not compile: {problems:?}");
+            return self.seat.applied(*version, problems);
+        }
+        self.metrics.refused.get_or_create(&Type::of(type_url)).inc();
         warn!(node.id = %node, %version, code, ?names, "node {node} refused {type_url} of version {version}: {problems:?}");
-        let in_part = *code == 0 && type_url == mcp_gateway::type_url::MANIFEST;
-        if in_part { self.seat.applied(*version, problems) } else { self.seat.refused(problems) }
+        self.seat.refused(problems);
     }
 }
 

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mcp_gateway::proto::config::v1::Manifest;
-use mcp_gateway::snapshot::{Digest, ManifestError, Problem, Snapshot, Staged, Version, compile, verify_manifest};
+use mcp_gateway::proto::config::v1::{Manifest, UpstreamCredential};
+use mcp_gateway::snapshot::{
+    Digest, Fallback, Fallbacks, ManifestError, Problem, Snapshot, Staged, Version, restore, verify_manifest,
+};
 use mcp_gateway::type_url;
 use prost::Message;
 
@@ -33,11 +35,12 @@ pub struct LastGood {
     vault: Arc<Vault>,
 }
 
-/// A manifest and the resources that it covers, as received.
+/// A manifest and the resources that it covers, as received, and what is served in the place of some of them.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub manifest: Manifest,
     pub staged: Arc<Staged>,
+    pub fallbacks: Fallbacks,
 }
 
 /// What was found on disk, checked like something that came over a stream.
@@ -56,6 +59,21 @@ struct Content {
     manifest: Bytes,
     #[prost(message, repeated, tag = "2")]
     resources: Vec<Resource>,
+    /// Organisations in quarantine. No manifest covers what they are served from; only this node can have written it here.
+    #[prost(message, repeated, tag = "3")]
+    fallbacks: Vec<Kept>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Kept {
+    #[prost(string, tag = "1")]
+    org_id: String,
+    /// Its bundles as they were when they were good; none: it is denied.
+    #[prost(message, repeated, tag = "2")]
+    bundles: Vec<Resource>,
+    /// What its servers name and the manifest's secrets do not hold any more.
+    #[prost(message, repeated, tag = "3")]
+    credentials: Vec<UpstreamCredential>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -122,6 +140,7 @@ impl LastGood {
         let content = Content {
             manifest: received.manifest.encode_to_vec().into(),
             resources: type_url::COVERED.into_iter().flat_map(of_type).collect(),
+            fallbacks: received.fallbacks.iter().map(|(org, fallback)| Kept::of(org, fallback)).collect(),
         };
         let encode = |file: &mut Vec<u8>| content.encode(file).expect("a Vec grows as needed");
         self.vault.write(&self.dir.join(&name), encode)?;
@@ -173,10 +192,11 @@ impl LastGood {
         if Digest::from_bytes(&manifest.digest) != Some(staged.digest()) {
             return Err(Refused::Digest);
         }
+        let fallbacks: Fallbacks = content.fallbacks.into_iter().map(Kept::fallback).collect();
         // A panic is a defect of ours, and must not keep a node from starting.
-        let compiled = catch_unwind(AssertUnwindSafe(|| compile(&manifest, &staged, &identity.pool_keys, None)));
+        let compiled = catch_unwind(AssertUnwindSafe(|| restore(&manifest, &staged, &identity.pool_keys, &fallbacks)));
         let snapshot = compiled.or(Err(Refused::BrokeOff))?.map_err(Refused::Compile)?;
-        let received = Received { manifest, staged: Arc::new(staged) };
+        let received = Received { manifest, staged: Arc::new(staged), fallbacks };
         Ok(Found { received, snapshot: Arc::new(snapshot), confirmed })
     }
 
@@ -214,6 +234,26 @@ impl LastGood {
             }
         };
         entries.flatten().filter_map(|entry| pick(entry.file_name().to_str()?)).collect()
+    }
+}
+
+impl Kept {
+    fn of(org: &str, fallback: &Fallback) -> Self {
+        let resource = |(name, body): (&String, &Bytes)| Resource {
+            type_url: type_url::ORG_BUNDLE.to_owned(),
+            name: name.clone(),
+            body: body.clone(),
+        };
+        Self {
+            org_id: org.to_owned(),
+            bundles: fallback.bundles.iter().map(resource).collect(),
+            credentials: fallback.credentials.clone(),
+        }
+    }
+
+    fn fallback(self) -> (String, Fallback) {
+        let bundles = self.bundles.into_iter().map(|resource| (resource.name, resource.body)).collect();
+        (self.org_id, Fallback { bundles, credentials: self.credentials })
     }
 }
 

@@ -48,8 +48,9 @@ pub enum Event {
     Connected { manifest_keys: BTreeMap<String, Vec<u8>> },
     /// The control plane said something.
     Received(DeltaDiscoveryResponse),
-    /// A compilation that [`Action::Compile`] asked for has ended; an error without problems: it broke off.
-    Compiled { ticket: u64, result: Result<(), Vec<Problem>> },
+    /// A compilation that [`Action::Compile`] asked for has ended: well, except for what the lines name (`Snapshot::report`); or not.
+    /// An error without problems: it broke off.
+    Compiled { ticket: u64, result: Result<Vec<String>, Vec<Problem>> },
     /// Revocations that [`Action::Revoke`] put in force are on disk, or could not be put there.
     Stored { ticket: u64, result: Result<(), String> },
     /// The stream ended, or could not be opened.
@@ -102,6 +103,8 @@ struct Applied {
     version: Version,
     digest: Digest,
     staged: Arc<Staged>,
+    /// Organisations that stayed behind, and why.
+    except: Option<Refusal>,
 }
 
 /// A manifest whose resources are all here.
@@ -123,7 +126,8 @@ struct Storing {
     version: String,
 }
 
-/// Why a response is refused: a google.rpc.Code and text for people.
+/// Why a response is refused: a google.rpc.Code and text for people. OK: it was applied, except for what the text names.
+#[derive(Clone)]
 struct Refusal {
     code: i32,
     message: String,
@@ -131,6 +135,7 @@ struct Refusal {
 
 /// google.rpc.Code values that refusals use.
 mod code {
+    pub const OK: i32 = 0;
     pub const INVALID_ARGUMENT: i32 = 3;
     pub const PERMISSION_DENIED: i32 = 7;
     pub const FAILED_PRECONDITION: i32 = 9;
@@ -163,15 +168,15 @@ impl Machine {
         self.beside.insert((type_url::REVOCATION.to_owned(), name), version);
     }
 
-    /// Begins with a configuration that is in force already: the first stream states it, as a reconnect would.
-    /// One of another pool is not begun with.
-    pub fn holds(&mut self, manifest: &Manifest, staged: Arc<Staged>) {
+    /// Begins with a configuration that is in force already, except for what `report` names: the first stream states it, as a reconnect
+    /// would. One of another pool is not begun with.
+    pub fn holds(&mut self, manifest: &Manifest, staged: Arc<Staged>, report: Vec<String>) {
         if manifest.scope != self.about.pool {
             return;
         }
         let version = Version { epoch: manifest.epoch, version: manifest.version };
         self.staged = Arc::clone(&staged);
-        self.applied = Some(Applied { version, digest: staged.digest(), staged });
+        self.applied = Some(Applied { version, digest: staged.digest(), staged, except: Refusal::except(report) });
     }
 
     pub fn step(&mut self, event: Event) -> Vec<Action> {
@@ -279,6 +284,11 @@ impl Refusal {
         Self { code, message: message.into() }
     }
 
+    /// What an applied configuration left out; `None`: nothing.
+    fn except(report: Vec<String>) -> Option<Self> {
+        (!report.is_empty()).then(|| Self::of(code::OK, report))
+    }
+
     /// One line per problem, as many as fit.
     fn of(code: i32, problems: impl IntoIterator<Item = String>) -> Self {
         let mut message = String::new();
@@ -303,6 +313,14 @@ impl Refusal {
 
 fn ack(type_url: &str, nonce: String) -> Action {
     Action::Send(answer(type_url, nonce))
+}
+
+/// Says that a manifest is in force, and what it left out.
+fn applied(nonce: String, except: Option<&Refusal>) -> Action {
+    match except {
+        None => ack(type_url::MANIFEST, nonce),
+        Some(except) => nack(type_url::MANIFEST, nonce, except.clone()),
+    }
 }
 
 fn nack(type_url: &str, nonce: String, refusal: Refusal) -> Action {

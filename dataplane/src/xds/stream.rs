@@ -107,8 +107,9 @@ impl Driver {
         if let Some(version) = &client.restored.revocation {
             machine.holds_revocation(version.clone());
         }
-        if let Some(Received { manifest, staged }) = client.restored.received.take() {
-            machine.holds(&manifest, staged);
+        if let Some(Received { manifest, staged, fallbacks: _ }) = client.restored.received.take() {
+            let report = client.live.snapshot().map(|snapshot| snapshot.report()).unwrap_or_default();
+            machine.holds(&manifest, staged, report);
         }
         Self { client, machine, work: JoinSet::new(), ready: None, in_force, revoked: Arc::default() }
     }
@@ -217,7 +218,11 @@ impl Driver {
         let event = match done.expect("compiling catches panics, storing has none, and nobody aborts them") {
             Done::Compiled { ticket, result, took } => {
                 self.client.stats.compile_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
-                let result = result.map(|ready| self.ready = Some((ticket, ready)));
+                let result = result.map(|ready| {
+                    let report = ready.snapshot.report();
+                    self.ready = Some((ticket, ready));
+                    report
+                });
                 Event::Compiled { ticket, result }
             }
             Done::Stored { ticket, result } => Event::Stored { ticket, result },
@@ -227,7 +232,10 @@ impl Driver {
 
     /// Fails when the connection takes nothing any more.
     async fn send(&mut self, request: DeltaDiscoveryRequest, outbound: Outbound<'_>) -> Result<(), ()> {
-        if let Some(refused) = &request.error_detail {
+        // OK: in force, except for what the swap has told.
+        let refused = request.error_detail.as_ref().filter(|status| status.code != 0);
+        let is_refused = refused.is_some();
+        if let Some(refused) = refused {
             self.client.stats.nacks.fetch_add(1, Relaxed);
             tracing::error!(
                 xds.type_url = %request.type_url, xds.nonce = %request.response_nonce, xds.code = refused.code,
@@ -237,7 +245,7 @@ impl Driver {
         let Some(outbound) = outbound else { return Ok(()) };
         if request.type_url == type_url::MANIFEST && !request.response_nonce.is_empty() {
             let stats = &self.client.stats;
-            if request.error_detail.is_none() { stats.confirmed() } else { stats.unconfirmed() }
+            if is_refused { stats.unconfirmed() } else { stats.confirmed() }
         }
         timeout(DEADLINE, outbound.send(request)).await.map_err(drop)?.map_err(drop)
     }
@@ -251,8 +259,10 @@ impl Driver {
             // A panic is a defect of ours, and must leave the node where it is: serving, and able to take the next version.
             let result = catch_unwind(AssertUnwindSafe(|| compile(&manifest, &staged, pool_keys, previous.as_deref())));
             let result = result.unwrap_or_else(|_| Err(Vec::new()));
-            let received = Received { manifest: *manifest, staged };
-            let result = result.map(|snapshot| Ready { snapshot: Arc::new(snapshot), received });
+            let result = result.map(|snapshot| {
+                let received = Received { manifest: *manifest, staged, fallbacks: snapshot.fallbacks() };
+                Ready { snapshot: Arc::new(snapshot), received }
+            });
             Done::Compiled { ticket, result, took: start.elapsed() }
         });
     }
@@ -261,11 +271,14 @@ impl Driver {
         let Some((_, Ready { snapshot, received })) = self.ready.take_if(|(ready, _)| *ready == ticket) else {
             return tracing::error!("swap {ticket} was asked for, but nothing is ready");
         };
-        let version = snapshot.version();
+        let (version, report) = (snapshot.version(), snapshot.report());
         self.client.live.swap(snapshot);
         self.client.stats.swapped(version);
         self.in_force.send_replace(Some(received));
         tracing::info!(config.epoch = version.epoch, config.version = version.version, "configuration {version} is in force");
+        for problem in report {
+            tracing::error!(config.epoch = version.epoch, config.version = version.version, "not in force of it: {problem}");
+        }
     }
 
     /// In force first, on disk second: the second may be slow.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use mcp_gateway::proto::config::v1::{Global, Manifest, Secrets, SessionKey};
 use mcp_gateway::seal::seal_secrets;
-use mcp_gateway::snapshot::{Staged, sign_manifest};
+use mcp_gateway::snapshot::{Fallbacks, Staged, sign_manifest};
 use mcp_gateway::type_url;
 use prost::Message;
 
@@ -44,6 +44,6 @@ impl Publisher {
             manifest.digest = staged.digest().as_bytes().to_vec().into();
         }
         sign_manifest(&mut manifest, "m1", &self.signer);
-        Received { manifest, staged: Arc::new(staged) }
+        Received { manifest, staged: Arc::new(staged), fallbacks: Fallbacks::new() }
     }
 }

@@ -152,7 +152,9 @@ impl Scope {
             );
         }
         let manifest = Manifest { epoch: 1, version: self.version, scope: "default".into(), ..Manifest::default() };
-        compile(&manifest, &staged, &BTreeMap::from([("p1".to_owned(), pool_key)]), None).unwrap()
+        let snapshot = compile(&manifest, &staged, &BTreeMap::from([("p1".to_owned(), pool_key)]), None).unwrap();
+        assert_eq!(snapshot.report(), [""; 0], "nothing is left out");
+        snapshot
     }
 }
 

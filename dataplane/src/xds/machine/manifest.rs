@@ -8,7 +8,7 @@ use mcp_gateway::snapshot::{Digest, ManifestError, Problem, Staged, Version, ver
 use mcp_gateway::type_url;
 use prost::Message;
 
-use super::{ALL, About, Action, Applied, Machine, Pending, Refusal, ack, code, nack};
+use super::{ALL, About, Action, Applied, Machine, Pending, Refusal, ack, applied, code, nack};
 
 /// What a believed manifest means for what is in force.
 enum Order {
@@ -55,7 +55,10 @@ impl Machine {
             return vec![nack(type_url::MANIFEST, nonce.to_owned(), refusal)];
         };
         match self.order(version, digest) {
-            Ok(Order::Same) => return vec![ack(type_url::MANIFEST, nonce.to_owned())],
+            Ok(Order::Same) => {
+                let except = self.applied.as_ref().and_then(|applied| applied.except.as_ref());
+                return vec![applied(nonce.to_owned(), except)];
+            }
             Ok(Order::Newer) => {}
             Err(refusal) => return vec![nack(type_url::MANIFEST, nonce.to_owned(), refusal)],
         }
@@ -167,15 +170,16 @@ impl Machine {
         vec![action]
     }
 
-    pub(super) fn compiled(&mut self, ticket: u64, result: Result<(), Vec<Problem>>) -> Vec<Action> {
+    pub(super) fn compiled(&mut self, ticket: u64, result: Result<Vec<String>, Vec<Problem>>) -> Vec<Action> {
         let Some(done) = self.compiling.take_if(|pending| pending.ticket == ticket) else { return Vec::new() };
         let mut actions = Vec::new();
         match result {
-            Ok(()) => {
+            Ok(report) => {
+                let except = Refusal::except(report);
                 actions.push(Action::Swap { ticket });
-                actions.extend(done.nonce.map(|nonce| ack(type_url::MANIFEST, nonce)));
+                actions.extend(done.nonce.map(|nonce| applied(nonce, except.as_ref())));
                 self.suspect.clear();
-                self.applied = Some(Applied { version: done.version, digest: done.digest, staged: done.staged });
+                self.applied = Some(Applied { version: done.version, digest: done.digest, staged: done.staged, except });
             }
             Err(problems) => {
                 self.suspect_changes(&done.staged);

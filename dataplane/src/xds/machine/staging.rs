@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mcp_gateway::proto::config::v1::{CredentialShard, Global, OrgBundle, Peers, Revocation, SecretEnvelope};
+use mcp_gateway::proto::config::v1::{CredentialShard, Global, Peers, Revocation, SecretEnvelope};
 use mcp_gateway::proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use mcp_gateway::snapshot::{ContentHash, is_uuid};
 use mcp_gateway::type_url;
@@ -182,14 +182,14 @@ impl Machine {
     }
 }
 
-/// Whether the content is a message of its type; what it means is for the compilation to say.
+/// Whether the content is a message of its type; what it means is for the compilation to say. An organisation's is staged in any case:
+/// the digest covers it, and a bundle that nobody can read is that organisation's problem alone.
 fn decodes(type_url: &str, body: &[u8]) -> Result<(), String> {
     let result = match type_url {
         type_url::GLOBAL => Global::decode(body).map(drop),
         type_url::SECRET_ENVELOPE => SecretEnvelope::decode(body).map(drop),
-        type_url::ORG_BUNDLE => OrgBundle::decode(body).map(drop),
         type_url::CREDENTIAL_SHARD => CredentialShard::decode(body).map(drop),
-        _ => Ok(()), // Staged::put refuses other types by name
+        _ => Ok(()), // an organisation's; Staged::put refuses other types by name
     };
     result.map_err(|error| format!("the content is not a valid {type_url}: {error}"))
 }

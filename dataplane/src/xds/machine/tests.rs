@@ -2,7 +2,7 @@
 //! Long because it is one table of conversations with one machine.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use mcp_gateway::proto::config::v1::{CredentialShard, Global, OrgBundle, Peer, SecretEnvelope};
+use mcp_gateway::proto::config::v1::{ApiKey, CredentialShard, Global, OrgBundle, Peer, SecretEnvelope};
 use mcp_gateway::proto::envoy::service::discovery::v3::Resource;
 use mcp_gateway::snapshot::{ContentHash, sign_manifest};
 use prost::Message;
@@ -100,6 +100,7 @@ impl Node {
 
     fn compiled(&mut self, result: Result<(), Vec<Problem>>) -> Vec<Did> {
         let ticket = self.machine.compiling.as_ref().unwrap().ticket;
+        let result = result.map(|()| Vec::new());
         did(self.machine.step(Event::Compiled { ticket, result }))
     }
 
@@ -127,16 +128,18 @@ fn bundle(org: &str, chunk: u32) -> (&'static str, Resource) {
     (type_url::ORG_BUNDLE, resource(type_url::ORG_BUNDLE, &format!("org/{org}/{chunk}"), &body))
 }
 
+fn shard(number: u32) -> (&'static str, Resource) {
+    let body = CredentialShard { shard: number, keys: vec![] };
+    (type_url::CREDENTIAL_SHARD, resource(type_url::CREDENTIAL_SHARD, &format!("credentials/default/{number}"), &body))
+}
+
 /// One resource of each covered type.
 fn first() -> Vec<(&'static str, Resource)> {
     let global = Global { pool: "default".into(), ..Global::default() };
     vec![
         (type_url::GLOBAL, resource(type_url::GLOBAL, "global/default", &global)),
         (type_url::SECRET_ENVELOPE, resource(type_url::SECRET_ENVELOPE, "secrets/default", &SecretEnvelope::default())),
-        (
-            type_url::CREDENTIAL_SHARD,
-            resource(type_url::CREDENTIAL_SHARD, "credentials/default/7", &CredentialShard { shard: 7, keys: vec![] }),
-        ),
+        shard(7),
         bundle(ORG, 0),
     ]
 }
@@ -315,16 +318,16 @@ fn removed_resources_leave_the_set() {
 
 #[test]
 fn a_bad_resource_is_refused_by_name_and_its_neighbours_are_used() {
-    let (type_url, good) = bundle(ORG, 0);
+    let (type_url, good) = shard(7);
     let any = |value: Vec<u8>| Some(prost_types::Any { type_url: type_url.into(), value });
     let hash = |value: &[u8]| ContentHash::of(value).to_string();
     let rubbish = vec![0xff; 9];
-    let other = bundle(OTHER, 0).1;
+    let other = shard(8).1;
     let table: Vec<(&str, Vec<Resource>, &str)> = vec![
         ("undecodable", vec![Resource { version: hash(&rubbish), resource: any(rubbish), ..other.clone() }], "not a valid"),
         ("twice", vec![other.clone(), other.clone()], "twice"),
         ("another pool's shape", vec![Resource { name: "global/default".into(), ..other.clone() }], "does not fit"),
-        ("no chunk number", vec![Resource { name: format!("org/{OTHER}/x"), ..other.clone() }], "does not fit"),
+        ("no shard number", vec![Resource { name: "credentials/default/x".into(), ..other.clone() }], "does not fit"),
         ("without content", vec![Resource { resource: None, ..other.clone() }], "without content"),
         ("wrong version", vec![Resource { version: hash(b"else"), ..other.clone() }], "not the content's hash"),
         (
@@ -336,7 +339,7 @@ fn a_bad_resource_is_refused_by_name_and_its_neighbours_are_used() {
     for (what, bad, expected) in table {
         let mut node = Node::serving();
         let name = bad[0].name.clone();
-        let changed = OrgBundle { org_id: ORG.into(), chunk_count: 9, ..OrgBundle::default() };
+        let changed = CredentialShard { shard: 7, keys: vec![ApiKey::default()] };
         let neighbour = resource(type_url, &good.name, &changed);
         let said = message(node.respond(type_url, [bad, vec![neighbour.clone()]].concat()));
         assert!(said.contains(expected) && said.contains(&name), "{what}: {said}");
@@ -351,7 +354,7 @@ fn a_bad_resource_is_refused_by_name_and_its_neighbours_are_used() {
 #[test]
 fn a_refused_resource_keeps_its_last_good_version_on_record() {
     let mut node = Node::serving();
-    let (type_url, good) = bundle(ORG, 0);
+    let (type_url, good) = shard(7);
     let value = vec![0xff; 9];
     let version = ContentHash::of(&value).to_string();
     let bad = Resource { version, resource: Some(prost_types::Any { type_url: type_url.into(), value }), ..good.clone() };
@@ -463,6 +466,82 @@ fn a_configuration_that_does_not_compile_is_refused_and_asked_for_again_on_the_n
     // A repaired version is taken.
     node.deliver(&second());
     assert_eq!(node.manifest(3, &second()), [Did::Compile]);
+}
+
+/// What an answer to a manifest says beside yes: google.rpc.Code and text.
+fn except(actions: Vec<Action>) -> Option<(i32, String)> {
+    let [.., Action::Send(request)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(request.type_url, type_url::MANIFEST);
+    request.error_detail.clone().map(|status| (status.code, status.message))
+}
+
+#[test]
+fn a_bundle_that_nobody_can_read_is_staged_for_the_compilation_to_judge() {
+    let mut node = Node::serving();
+    let (type_url, good) = bundle(ORG, 0);
+    let value = vec![0xff; 9];
+    let version = ContentHash::of(&value).to_string();
+    let bad = Resource { version, resource: Some(prost_types::Any { type_url: type_url.into(), value }), ..good };
+    let content = [&first()[..3], &[(type_url, bad)]].concat();
+    node.deliver(&content);
+    assert_eq!(node.manifest(2, &content), [Did::Compile]);
+}
+
+#[test]
+fn what_a_configuration_left_out_is_said_with_its_acknowledgement_and_again_on_every_stream() {
+    let mut node = Node::serving();
+    node.deliver(&second());
+    assert_eq!(node.manifest(2, &second()), [Did::Compile]);
+    let ticket = node.machine.compiling.as_ref().unwrap().ticket;
+    let report = vec![format!("org/{OTHER}: it is bad"), format!("org/{OTHER}: and worse")];
+    let expected = Some((code::OK, report.join("\n")));
+    let actions = node.machine.step(Event::Compiled { ticket, result: Ok(report.clone()) });
+    assert!(matches!(actions[0], Action::Swap { .. }), "{actions:?}");
+    assert_eq!(except(actions), expected);
+    assert_eq!(node.version(), Some(2), "it is in force");
+
+    let mut again = manifest(2, &second());
+    sign_manifest(&mut again, KEY, &node.signer);
+    let again = resource(type_url::MANIFEST, "manifest/default", &again);
+    node.lose();
+    let hello = node.connect();
+    let held = hello.iter().find(|request| request.type_url == type_url::ORG_BUNDLE).unwrap();
+    assert_eq!(held.initial_resource_versions.len(), 2, "what is in quarantine is held: nothing of it is to be sent again");
+    assert_eq!(except(node.respond(type_url::MANIFEST, vec![again.clone()])), expected);
+
+    // So does a node that was started again.
+    let mut restarted = Node::new();
+    let mut staged = Staged::new();
+    for (type_url, resource) in second() {
+        staged.put(type_url, &resource.name, resource.resource.unwrap().value.into()).unwrap();
+    }
+    restarted.machine.holds(&manifest(2, &second()), Arc::new(staged), report);
+    restarted.connect();
+    assert_eq!(except(restarted.respond(type_url::MANIFEST, vec![again])), expected);
+
+    // Until a version is whole.
+    node.deliver(&first());
+    let gone = format!("org/{OTHER}/0");
+    node.respond_removing(type_url::ORG_BUNDLE, vec![], &[&gone]);
+    node.manifest(3, &first());
+    assert_eq!(node.compiled(Ok(())), [Did::Swap, Did::Ack(type_url::MANIFEST)]);
+    assert_eq!(node.manifest(3, &first()), [Did::Ack(type_url::MANIFEST)]);
+}
+
+#[test]
+fn what_was_left_out_outlives_a_later_version_that_was_refused() {
+    let mut node = Node::serving();
+    node.deliver(&second());
+    node.manifest(2, &second());
+    let ticket = node.machine.compiling.as_ref().unwrap().ticket;
+    let result = Ok(vec![format!("org/{OTHER}: it is bad")]);
+    node.machine.step(Event::Compiled { ticket, result });
+    let worse = [second(), vec![shard(9)]].concat();
+    node.deliver(&worse);
+    node.manifest(3, &worse);
+    let problem = Problem::NoEndpoint { server: "github".into() };
+    assert_eq!(node.compiled(Err(vec![problem])), [Did::Nack(type_url::MANIFEST, code::INVALID_ARGUMENT)]);
+    assert_eq!(node.manifest(2, &second()), [Did::Nack(type_url::MANIFEST, code::OK)], "the one in force, as it is");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod nodes;
 mod open;
 pub mod publish;
+pub mod status;
 pub mod store;
 pub mod tasks;
 #[cfg(any(test, feature = "testing"))]

@@ -1,6 +1,7 @@
 //! Data on stdout as table, JSON or YAML; field names are the JSON names of the protos.
 //! Owns stdout; talk goes to stderr and never through here. Called by every verb.
 
+pub mod relative;
 mod rows;
 #[cfg(test)]
 mod tests;

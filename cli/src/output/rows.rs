@@ -2,6 +2,7 @@
 //! Never decides what is fetched. Called by `output` only.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
@@ -9,6 +10,8 @@ use mcp_gateway::proto::admin::v1::{
     Server, User,
 };
 use prost_types::Timestamp;
+
+use super::relative;
 
 /// A resource with columns.
 pub trait Tabular {
@@ -165,25 +168,66 @@ fn kinds(named: &[(&str, &Vec<String>)]) -> Vec<String> {
 }
 
 impl Tabular for Node {
-    const HEADER: &'static [&'static str] =
-        &["NODE", "NAME", "POOL", "LABELS", "CONNECTED", "APPLIED", "BUILD", "LAST SEEN", "PROBLEMS"];
+    const HEADER: &'static [&'static str] = &[
+        "NODE",
+        "NAME",
+        "POOL",
+        "LABELS",
+        "STATE",
+        "APPLIED",
+        "BEHIND",
+        "STALE",
+        "SPOOL",
+        "STREAMS",
+        "BUILD",
+        "CERTIFICATE",
+        "SEEN",
+        "PROBLEMS",
+    ];
     fn cells(&self) -> Vec<String> {
+        let now = SystemTime::now();
         vec![
             last(&self.name),
             self.display_name.clone(),
             self.pool.clone(),
             labels(&self.labels),
-            yes(self.connected),
-            version(self.applied_version),
+            label(self.state().as_str_name(), "NODE_STATE_"),
+            applied(self),
+            relative::ago(self.behind_since_time.as_ref(), now),
+            relative::lasting(self.stale_duration.as_ref()),
+            spool(self),
+            self.open_streams.to_string(),
             self.build.clone(),
-            time(self.last_seen_time.as_ref()),
-            self.problems.join("; "),
+            relative::until(self.certificate_expire_time.as_ref(), now),
+            relative::ago(self.last_seen_time.as_ref(), now),
+            problems(&self.problems),
         ]
     }
 }
 
 fn labels(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// What it runs, and what it should run where that is something else.
+fn applied(node: &Node) -> String {
+    let behind = (node.applied_epoch, node.applied_version) < (node.target_epoch, node.target_version);
+    if behind { format!("{} of {}", node.applied_version, node.target_version) } else { version(node.applied_version) }
+}
+
+/// How many frames wait, and for how long the oldest has.
+fn spool(node: &Node) -> String {
+    let oldest = relative::lasting(node.spool_oldest_duration.as_ref());
+    if oldest.is_empty() { node.spool_frames.to_string() } else { format!("{} ({oldest})", node.spool_frames) }
+}
+
+/// The first; `get` and JSON show all of them.
+fn problems(problems: &[String]) -> String {
+    match problems {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+    }
 }
 
 impl Tabular for JoinToken {

@@ -1,7 +1,7 @@
 //! Rendering: what people and scripts get to see.
 
 use mcp_gateway::document::{Document, Faults};
-use mcp_gateway::proto::admin::v1::{Policy, Server};
+use mcp_gateway::proto::admin::v1::{Node, NodeState, Policy, Server};
 use mcp_gateway::proto::config::v1::{Effect, Endpoint, Match, Subjects, Transport};
 use prost_types::{Duration, Timestamp};
 
@@ -114,4 +114,30 @@ fn a_wrong_document_is_refused_by_name() {
         let message = format!("{error:#}");
         assert!(message.contains(named), "{text}: {message}");
     }
+}
+
+#[test]
+fn a_node_as_table_says_how_it_stands_and_the_first_reason() {
+    let node = Node {
+        name: "nodes/n1".into(),
+        display_name: "edge-1".into(),
+        pool: "default".into(),
+        labels: std::collections::BTreeMap::from([("ring".into(), "canary".into())]),
+        state: NodeState::Refused.into(),
+        applied_version: 41,
+        target_version: 45,
+        target_epoch: 1,
+        stale_duration: Some(Duration { seconds: 130, nanos: 0 }),
+        spool_frames: 12,
+        spool_oldest_duration: Some(Duration { seconds: 3, nanos: 0 }),
+        open_streams: 2,
+        build: "0.1.0".into(),
+        problems: vec!["organizations/acme: server x: bad".into(), "more".into()],
+        ..Node::default()
+    };
+    let text = render_many(Format::Table, &[node]).unwrap();
+    let expected = "\
+NODE  NAME    POOL     LABELS       STATE    APPLIED   BEHIND  STALE  SPOOL    STREAMS  BUILD  CERTIFICATE  SEEN  PROBLEMS
+n1    edge-1  default  ring=canary  refused  41 of 45          2m     12 (3s)  2        0.1.0                     organizations/acme: server x: bad (and 1 more)";
+    assert_eq!(text, expected);
 }

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::{error::Error, said::Said};
 use crate::{
+    app::Core,
     domain::{Organization, Role},
+    status::Viewer,
     store::{self, change::Actor},
 };
 
@@ -65,6 +67,17 @@ impl Caller {
     pub fn reaches(&self, slug: &str) -> Result<(), Error> {
         let own = self.org.as_ref().is_some_and(|org| org.slug == slug);
         if self.platform_admin || own { Ok(()) } else { Err(Error::NotFound(format!("organizations/{slug}"))) }
+    }
+
+    /// What the caller sees of the fleet: members the pool of their organisation, platform administrators all.
+    pub async fn viewer(&self, core: &Core) -> Result<Viewer, Error> {
+        if self.platform_admin {
+            return Ok(Viewer::Platform);
+        }
+        let own = self.org.as_ref().ok_or_else(|| Error::Denied("only members of an organisation see its pool".into()))?;
+        let mut connection = core.store.connection().await?;
+        let org = self.organization(&mut connection, &own.slug, Hold::Read).await?;
+        Ok(Viewer::Member { org: org.id, pool: org.pool })
     }
 
     /// The only way for a handler to an organisation: its own, or any for platform administrators.

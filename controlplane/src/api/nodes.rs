@@ -17,9 +17,10 @@ use super::{
 };
 use crate::{
     domain::{labels, rules::Rules},
+    status::{Look, Viewer},
     store::{
         change::{Kind, Operation, Touched},
-        nodes::{self, Node},
+        nodes,
     },
 };
 
@@ -32,7 +33,9 @@ impl NodeService for Api {
     async fn get_node(&self, request: Request<GetNodeRequest>) -> Result<Response<Wire>, Status> {
         let (_, request) = admitted(request)?;
         let found = self.core.store.node(id(&request.name)?).await.map_err(Error::from)?;
-        Ok(Response::new(wire(&found.ok_or(Error::NotFound(request.name))?)))
+        let found = vec![found.ok_or(Error::NotFound(request.name))?];
+        let look = Look::at(&self.core, found).await.map_err(Error::from)?;
+        Ok(Response::new(look.wire(&look.nodes[0], &Viewer::Platform)))
     }
 
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
@@ -58,7 +61,9 @@ async fn list(api: &Api, request: Request<ListNodesRequest>) -> Result<ListNodes
     let after: Option<Uuid> = pages.position(&request.page_token)?;
     let mut found = api.core.store.nodes(&request.pool, &request.labels, after, pages.size + 1).await?;
     let next_page_token = pages.cut(&mut found, |node| node.id)?;
-    Ok(ListNodesResponse { nodes: found.iter().map(wire).collect(), next_page_token })
+    let look = Look::at(&api.core, found).await?;
+    let nodes = look.nodes.iter().map(|node| look.wire(node, &Viewer::Platform)).collect();
+    Ok(ListNodesResponse { nodes, next_page_token })
 }
 
 async fn update(api: &Api, request: Request<UpdateNodeRequest>) -> Result<Wire, Error> {
@@ -92,7 +97,8 @@ async fn update(api: &Api, request: Request<UpdateNodeRequest>) -> Result<Wire, 
     let (resource, operation) = (given.name, Operation::Update);
     change.touch(Touched::aside(Kind::Node, operation, resource));
     change.detail(json!({ "fields": mask.fields(), "display_name": node.display_name, "labels": node.labels }));
-    api.finish(change.seal().await?, wire(&node)).await
+    let look = Look::brief(&api.core, vec![node]);
+    api.finish(change.seal().await?, look.wire(&look.nodes[0], &Viewer::Platform)).await
 }
 
 async fn delete(api: &Api, request: Request<DeleteNodeRequest>) -> Result<DeleteNodeResponse, Error> {
@@ -113,29 +119,4 @@ async fn delete(api: &Api, request: Request<DeleteNodeRequest>) -> Result<Delete
 fn id(name: &str) -> Result<Uuid, Error> {
     let [id] = aip::ids("name", name, ["nodes"])?;
     aip::uuid(id, name)
-}
-
-/// A node as administrators see it.
-pub fn wire(node: &Node) -> Wire {
-    Wire {
-        name: name(node),
-        display_name: node.display_name.clone(),
-        pool: node.pool.clone(),
-        connected: node.connected,
-        applied_version: node.applied.version,
-        applied_epoch: node.applied.epoch,
-        build: node.build.clone(),
-        last_seen_time: node.last_seen_at.map(aip::timestamp),
-        certificate_expire_time: Some(aip::timestamp(node.certificate_expires_at)),
-        problems: node.problems.clone(),
-        uid: node.id.to_string(),
-        create_time: Some(aip::timestamp(node.meta.created_at)),
-        labels: node.labels.clone(),
-        etag: aip::etag(&node.id.to_string(), &node.meta),
-    }
-}
-
-/// Its resource name.
-pub fn name(node: &Node) -> String {
-    format!("nodes/{}", node.id)
 }

@@ -12,12 +12,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, PreconditionViolation, StatusExt};
 
-use super::{
-    caller::{Caller, Hold},
-    error::Error,
-    nodes,
+use super::{caller::Caller, error::Error};
+use crate::{
+    app::Core,
+    publish::Published,
+    status::{self, Look, Viewer},
+    store::nodes::Node,
 };
-use crate::{app::Core, publish::Published, store::nodes::Node};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
@@ -34,7 +35,7 @@ pub async fn for_version(
     request: WaitConfigVersionRequest,
 ) -> Result<WaitConfigVersionResponse, Status> {
     let deadline = Instant::now() + timeout(request.timeout)?;
-    let pool = pool(core, caller).await?;
+    let viewer = caller.viewer(core).await?;
     let mut published = core.publications.watch();
     let read = published.wait_for(|now| now.as_ref().is_some_and(|now| now.head.version.version >= request.version));
     match timeout_at(deadline, read).await {
@@ -47,14 +48,16 @@ pub async fn for_version(
     loop {
         looks.tick().await;
         let mut connected = core.store.connected_nodes().await.map_err(Error::from)?;
-        connected.retain(|node| pool.as_ref().is_none_or(|pool| *pool == node.pool));
+        connected.retain(|node| viewer.sees(&node.pool));
         let now = published.borrow().clone();
-        let behind: Vec<&Node> = connected.iter().filter(|node| !runs(now.as_ref(), node, request.version)).collect();
-        if behind.is_empty() {
-            return Ok(WaitConfigVersionResponse { nodes: connected.iter().map(nodes::wire).collect() });
-        }
-        if Instant::now() >= deadline {
-            return Err(late(request.version, &behind, connected.len()));
+        let arrived = connected.iter().all(|node| runs(now.as_ref(), node, request.version));
+        if arrived || Instant::now() >= deadline {
+            let look = Look::at(core, connected).await.map_err(Error::from)?;
+            if arrived {
+                return Ok(WaitConfigVersionResponse { nodes: look.nodes.iter().map(|node| look.wire(node, &viewer)).collect() });
+            }
+            let behind: Vec<&Node> = look.nodes.iter().filter(|node| !runs(now.as_ref(), node, request.version)).collect();
+            return Err(late(request.version, &behind, &look, &viewer));
         }
     }
 }
@@ -65,16 +68,6 @@ fn runs(published: Option<&Arc<Published>>, node: &Node, wanted: u64) -> bool {
     let wanted = Version { epoch: published.head.version.epoch, version: wanted };
     let of_pool = published.scopes.get(&node.pool).map(|scope| scope.version);
     node.applied >= wanted || of_pool.is_some_and(|of_pool| node.applied >= of_pool)
-}
-
-async fn pool(core: &Core, caller: &Caller) -> Result<Option<String>, Error> {
-    match &caller.org {
-        Some(org) if !caller.platform_admin => {
-            let mut connection = core.store.connection().await?;
-            Ok(Some(caller.organization(&mut connection, &org.slug, Hold::Read).await?.pool))
-        }
-        Some(_) | None => Ok(None),
-    }
 }
 
 fn timeout(given: Option<prost_types::Duration>) -> Result<Duration, Error> {
@@ -88,17 +81,19 @@ fn unknown(core: &Core, wanted: u64) -> Status {
     Status::deadline_exceeded(format!("version {wanted} is not published; the newest is {newest}"))
 }
 
-fn late(wanted: u64, behind: &[&Node], connected: usize) -> Status {
-    let state = |node: &Node| match node.problems.first() {
+fn late(wanted: u64, behind: &[&Node], look: &Look, viewer: &Viewer) -> Status {
+    let state = |node: &Node| match look.problems(node, viewer).first() {
         Some(problem) => format!("runs version {}; it refused a newer one: {problem}", node.applied.version),
         None => format!("runs version {}", node.applied.version),
     };
-    let mut named: Vec<String> = behind.iter().take(NAMED).map(|node| format!("{} {}", nodes::name(node), state(node))).collect();
+    let mut named: Vec<String> =
+        behind.iter().take(NAMED).map(|node| format!("{} {}", status::name(node), state(node))).collect();
     if behind.len() > NAMED {
         named.push(format!("and {} more", behind.len() - NAMED));
     }
-    let text = format!("{} of {connected} connected nodes do not run version {wanted}: {}", behind.len(), named.join("; "));
-    let violation = |node: &&Node| PreconditionViolation::new("CONFIG_VERSION", nodes::name(node), state(node));
+    let text =
+        format!("{} of {} connected nodes do not run version {wanted}: {}", behind.len(), look.nodes.len(), named.join("; "));
+    let violation = |node: &&Node| PreconditionViolation::new("CONFIG_VERSION", status::name(node), state(node));
     let violations: Vec<_> = behind.iter().map(violation).collect();
     Status::with_error_details(Code::DeadlineExceeded, text, ErrorDetails::with_precondition_failure(violations))
 }

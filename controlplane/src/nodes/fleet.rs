@@ -173,13 +173,17 @@ impl Seat {
     pub fn applied(&self, version: Version, problems: Vec<String>) {
         self.note(|seen| {
             seen.applied = Some(version);
+            seen.refused = Some(Version::default());
             seen.problems = Some(problems);
         });
     }
 
-    /// The node refused something and runs what it ran.
-    pub fn refused(&self, problems: Vec<String>) {
-        self.note(|seen| seen.problems = Some(problems));
+    /// The node refused something of this version and runs what it ran.
+    pub fn refused(&self, version: Version, problems: Vec<String>) {
+        self.note(|seen| {
+            seen.refused = Some(version);
+            seen.problems = Some(problems);
+        });
     }
 
     /// Resolves when another stream of the node takes the seat.
@@ -210,11 +214,12 @@ impl Drop for Seat {
 }
 
 fn seen(node_id: Uuid) -> Seen {
-    Seen { node_id, connected: true, applied: None, problems: None }
+    Seen { node_id, connected: true, applied: None, refused: None, problems: None }
 }
 
 fn merged(older: Seen, newer: Seen) -> Seen {
-    Seen { applied: newer.applied.or(older.applied), problems: newer.problems.or(older.problems), ..newer }
+    let refused = newer.refused.or(older.refused);
+    Seen { applied: newer.applied.or(older.applied), refused, problems: newer.problems.or(older.problems), ..newer }
 }
 
 #[cfg(test)]
@@ -234,8 +239,9 @@ mod tests {
         assert_eq!(unwritten(&fleet), [seen(NODE)]);
         let version = Version { epoch: 1, version: 7 };
         seat.applied(version, Vec::new());
-        seat.refused(vec!["bad".into()]);
-        let expected = Seen { applied: Some(version), problems: Some(vec!["bad".into()]), ..seen(NODE) };
+        let newer = Version { epoch: 1, version: 8 };
+        seat.refused(newer, vec!["bad".into()]);
+        let expected = Seen { applied: Some(version), refused: Some(newer), problems: Some(vec!["bad".into()]), ..seen(NODE) };
         assert_eq!(unwritten(&fleet), [expected]);
         drop(seat);
         assert_eq!(unwritten(&fleet), [Seen { connected: false, ..seen(NODE) }]);

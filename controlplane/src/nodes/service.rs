@@ -19,7 +19,10 @@ use super::{enrol, peer};
 use crate::{
     app::Core,
     ingest::Ingest,
-    store::nodes::{Enrolled, Report},
+    store::{
+        node_status::{Report, Vitals},
+        nodes::Enrolled,
+    },
 };
 
 /// What a node may say of its software, in bytes.
@@ -69,6 +72,13 @@ impl NodeService for Service {
             applied: Version { epoch: status.epoch, version: status.version },
             digest: &status.digest,
             build: &status.build,
+            vitals: Vitals {
+                stale_seconds: status.stale_seconds,
+                quarantined: status.quarantined,
+                spool_frames: status.spool_frames,
+                spool_oldest_ms: status.spool_oldest_ms,
+                open_streams: status.open_streams,
+            },
         };
         if !self.core.store.note_report(&report).await.map_err(|error| peer::status(&error))? {
             return Err(peer::removed_status(&identity));

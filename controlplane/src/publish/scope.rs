@@ -4,7 +4,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use mcp_gateway::snapshot::{ContentHash, Digest, Version};
+use mcp_gateway::{
+    proto::config::v1::Manifest,
+    snapshot::{ContentHash, Digest, Version},
+    type_url,
+};
+use prost::Message;
 
 /// One encoded resource. Two with the same hash are the same.
 #[derive(Clone, Debug)]
@@ -43,6 +48,14 @@ pub struct Scope {
     pub digest: Digest,
     /// By type URL: the covered types and the manifest. A type that did not change since the version before is the same allocation.
     pub types: BTreeMap<&'static str, Arc<Resources>>,
+}
+
+impl Scope {
+    /// The manifest, decoded.
+    pub fn manifest(&self) -> Option<Manifest> {
+        let encoded = self.types.get(type_url::MANIFEST)?.values().next()?;
+        Manifest::decode(encoded.body.clone()).ok()
+    }
 }
 
 /// What travels beside the manifest, by type URL.

@@ -24,6 +24,7 @@ pub mod logs;
 pub mod maintenance;
 pub mod memberships;
 pub mod migrate;
+pub mod node_status;
 pub mod nodes;
 pub mod organizations;
 pub mod orgs;

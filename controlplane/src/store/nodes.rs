@@ -5,7 +5,7 @@ use mcp_gateway::snapshot::Version;
 use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use super::{Error, Store};
+use super::{Error, Store, node_status::Vitals};
 use crate::{
     domain::{Labels, Meta},
     ingest::record::{array_literal, number},
@@ -25,8 +25,13 @@ pub struct Node {
     /// Zero: none yet.
     pub applied: Version,
     pub build: String,
+    /// The version that it refused since; zero: none.
+    pub refused: Version,
     pub problems: Vec<String>,
     pub last_seen_at: Option<DateTime<Utc>>,
+    /// None: it never told of itself.
+    pub reported_at: Option<DateTime<Utc>>,
+    pub vitals: Vitals,
 }
 
 /// A node as it joins or renews.
@@ -47,17 +52,10 @@ pub struct Seen {
     pub connected: bool,
     /// None: not known on this replica.
     pub applied: Option<Version>,
+    /// Zero: none since it applied one. None: as it was.
+    pub refused: Option<Version>,
     /// None: as it was.
     pub problems: Option<Vec<String>>,
-}
-
-/// What a node says of itself.
-#[derive(Debug)]
-pub struct Report<'a> {
-    pub node_id: Uuid,
-    pub applied: Version,
-    pub digest: &'a [u8],
-    pub build: &'a str,
 }
 
 /// A replica that has not confirmed a stream for this long does not hold it any more.
@@ -66,7 +64,10 @@ const STALE: &str = "45 seconds";
 const NODE: &str = "SELECT n.id, n.display_name, n.pool, n.labels, n.revision, n.certificate_expires_at, n.created_at, \
     coalesce(s.connected AND s.last_seen_at > now() - interval '45 seconds', false) AS connected, \
     coalesce(s.epoch, 0) AS epoch, coalesce(s.version, 0) AS version, coalesce(s.build, '') AS build, \
-    coalesce(s.problems, '{}') AS problems, s.last_seen_at FROM nodes n LEFT JOIN node_status s ON s.node_id = n.id \
+    coalesce(s.refused_epoch, 0) AS refused_epoch, coalesce(s.refused_version, 0) AS refused_version, \
+    coalesce(s.problems, '{}') AS problems, s.last_seen_at, s.reported_at, coalesce(s.stale_seconds, 0) AS stale_seconds, \
+    coalesce(s.quarantined, 0) AS quarantined, coalesce(s.spool_frames, 0) AS spool_frames, \
+    coalesce(s.spool_oldest_ms, 0) AS spool_oldest_ms, coalesce(s.open_streams, 0) AS open_streams FROM nodes n LEFT JOIN node_status s ON s.node_id = n.id \
     WHERE n.revoked_at IS NULL";
 
 impl FromRow<'_, PgRow> for Node {
@@ -87,8 +88,17 @@ impl FromRow<'_, PgRow> for Node {
             connected: row.try_get("connected")?,
             applied: Version { epoch: unsigned("epoch")?, version: unsigned("version")? },
             build: row.try_get("build")?,
+            refused: Version { epoch: unsigned("refused_epoch")?, version: unsigned("refused_version")? },
             problems: row.try_get("problems")?,
             last_seen_at: row.try_get("last_seen_at")?,
+            reported_at: row.try_get("reported_at")?,
+            vitals: Vitals {
+                stale_seconds: unsigned("stale_seconds")?,
+                quarantined: row.try_get("quarantined").map(i32::unsigned_abs)?,
+                spool_frames: unsigned("spool_frames")?,
+                spool_oldest_ms: unsigned("spool_oldest_ms")?,
+                open_streams: row.try_get("open_streams").map(i32::unsigned_abs)?,
+            },
         })
     }
 }
@@ -107,6 +117,11 @@ impl Store {
         ));
         let query = query.bind(pool).bind(Json(labels)).bind(after).bind(limit);
         Ok(query.fetch_all(&mut *self.connection().await?).await?)
+    }
+
+    /// Every node.
+    pub async fn all_nodes(&self) -> Result<Vec<Node>, Error> {
+        Ok(sqlx::query_as(const_format_node("ORDER BY n.id")).fetch_all(&mut *self.connection().await?).await?)
     }
 
     /// Every node with an open stream on any replica.
@@ -140,16 +155,22 @@ impl Store {
     /// Notes what the streams of `replica` know. What another replica says of a node that went there stands.
     pub async fn note_seen(&self, replica: &str, seen: &[Seen]) -> Result<(), Error> {
         let applied = |of: fn(Version) -> u64| seen.iter().map(|s| s.applied.map(|v| number(of(v)))).collect::<Vec<_>>();
+        let refused = |of: fn(Version) -> u64| seen.iter().map(|s| s.refused.map(|v| number(of(v)))).collect::<Vec<_>>();
         sqlx::query(
-            "INSERT INTO node_status AS s (node_id, replica, connected, epoch, version, problems, last_seen_at) \
-             SELECT r.node_id, $1, r.connected, coalesce(r.epoch, 0), coalesce(r.version, 0), coalesce(r.problems::text[], '{}'), now() \
-             FROM unnest($2::uuid[], $3::boolean[], $4::bigint[], $5::bigint[], $6::text[]) \
-             AS r (node_id, connected, epoch, version, problems) JOIN nodes n ON n.id = r.node_id \
+            "INSERT INTO node_status AS s (node_id, replica, connected, epoch, version, problems, last_seen_at, applied_at, \
+             refused_epoch, refused_version) \
+             SELECT r.node_id, $1, r.connected, coalesce(r.epoch, 0), coalesce(r.version, 0), coalesce(r.problems::text[], '{}'), now(), \
+             CASE WHEN r.epoch IS NOT NULL THEN now() END, r.refused_epoch, r.refused_version \
+             FROM unnest($2::uuid[], $3::boolean[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[]) \
+             AS r (node_id, connected, epoch, version, problems, refused_epoch, refused_version) JOIN nodes n ON n.id = r.node_id \
              ON CONFLICT (node_id) DO UPDATE SET replica = excluded.replica, connected = excluded.connected, \
              epoch = CASE WHEN excluded.epoch = 0 THEN s.epoch ELSE excluded.epoch END, \
              version = CASE WHEN excluded.epoch = 0 THEN s.version ELSE excluded.version END, \
              problems = CASE WHEN excluded.epoch = 0 AND excluded.problems = '{}' THEN s.problems ELSE excluded.problems END, \
-             last_seen_at = now() WHERE excluded.connected OR s.replica = excluded.replica",
+             refused_epoch = coalesce(excluded.refused_epoch, s.refused_epoch), \
+             refused_version = coalesce(excluded.refused_version, s.refused_version), \
+             last_seen_at = now(), applied_at = coalesce(excluded.applied_at, s.applied_at) \
+             WHERE excluded.connected OR s.replica = excluded.replica",
         )
         .bind(replica)
         .bind(seen.iter().map(|s| s.node_id).collect::<Vec<_>>())
@@ -157,27 +178,11 @@ impl Store {
         .bind(applied(|version| version.epoch))
         .bind(applied(|version| version.version))
         .bind(seen.iter().map(|s| s.problems.as_ref().map(|problems| array_literal(problems))).collect::<Vec<_>>())
+        .bind(refused(|version| version.epoch))
+        .bind(refused(|version| version.version))
         .execute(&mut *self.connection().await?)
         .await?;
         Ok(())
-    }
-
-    /// Notes what a node says of itself. Whether a stream is open is not for it to say. False: there is no such node, or it was removed.
-    pub async fn note_report(&self, report: &Report<'_>) -> Result<bool, Error> {
-        let noted = sqlx::query(
-            "INSERT INTO node_status (node_id, epoch, version, digest, build) \
-             SELECT id, $2, $3, $4, $5 FROM nodes WHERE id = $1 AND revoked_at IS NULL \
-             ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, digest = excluded.digest, \
-             build = excluded.build, last_seen_at = CASE WHEN node_status.connected THEN node_status.last_seen_at ELSE now() END",
-        )
-        .bind(report.node_id)
-        .bind(number(report.applied.epoch))
-        .bind(number(report.applied.version))
-        .bind(report.digest)
-        .bind(report.build)
-        .execute(&mut *self.connection().await?)
-        .await?;
-        Ok(noted.rows_affected() == 1)
     }
 
     /// Streams of replicas that died are not open any more. How many there were.

@@ -4,12 +4,13 @@ use mcp_gateway::{
     proto::{
         admin::v1::{
             CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteJoinTokenRequest, DeleteNodeRequest, GetJoinTokenRequest,
-            GetNodeRequest, JoinToken, ListJoinTokensRequest, ListNodesRequest, Node, Role, UpdateNodeRequest,
+            GetNodeRequest, JoinToken, ListJoinTokensRequest, ListNodesRequest, Node, NodeState, Role, UpdateNodeRequest,
             WaitConfigVersionRequest, config_version_service_client::ConfigVersionServiceClient,
             join_token_service_client::JoinTokenServiceClient, node_service_client::NodeServiceClient,
         },
-        envoy::service::discovery::v3::DeltaDiscoveryRequest,
+        envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
         google::rpc::Status as Refusal,
+        node::v1::ReportStatusRequest,
     },
     snapshot::{ContentHash, Staged},
     type_url::MANIFEST,
@@ -33,6 +34,16 @@ fn nodes(person: &Person) -> NodeServiceClient<Client> {
 
 async fn create(person: &Person, request: CreateJoinTokenRequest) -> Result<CreateJoinTokenResponse, Status> {
     tokens(person).create_join_token(request).await.map(tonic::Response::into_inner)
+}
+
+/// A node's refusal of a manifest.
+fn refusal(manifest: &DeltaDiscoveryResponse, why: &str) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: MANIFEST.into(),
+        response_nonce: manifest.nonce.clone(),
+        error_detail: Some(Refusal { code: 3, message: why.into(), ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 async fn wait(person: &Person, version: u64, seconds: i64) -> Result<Vec<String>, Status> {
@@ -190,6 +201,52 @@ async fn a_node_begins_with_the_labels_of_its_token_and_can_be_given_others() {
 }
 
 #[tokio::test]
+async fn a_node_is_shown_with_what_it_runs_what_it_lacks_and_what_it_says_of_itself() {
+    let mut admin = Admin::start().await;
+    let person = admin.platform_admin().await;
+    let (joined, mut stream) = connected(&admin, "default").await;
+    let get = || async {
+        let request = GetNodeRequest { name: format!("nodes/{}", joined.id()) };
+        nodes(&person).get_node(request).await.unwrap().into_inner()
+    };
+    let node = get().await;
+    assert_eq!((node.state(), node.report_time, node.behind_since_time), (NodeState::Current, None, None));
+    assert_eq!((node.applied_version, node.applied_epoch), (node.target_version, node.target_epoch));
+
+    let report = ReportStatusRequest {
+        build: "9".into(),
+        stale_seconds: 60,
+        quarantined: 2,
+        spool_frames: 7,
+        spool_oldest_ms: 1_500,
+        open_streams: 3,
+        ..Default::default()
+    };
+    joined.service().await.report_status(report).await.unwrap();
+    let told = get().await;
+    assert_eq!(told.applied_version, node.applied_version, "a report that its stream overtook undoes nothing");
+    assert_eq!((told.quarantined, told.spool_frames, told.open_streams, told.build.as_str()), (2, 7, 3, "9"));
+    assert_eq!(told.spool_oldest_duration, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
+    assert!(told.report_time.is_some() && told.stale_duration.unwrap().seconds >= 60);
+
+    let version = add_org(&admin.running, 1).await;
+    published(&admin.running).await;
+    let late = get().await;
+    assert_eq!((late.state(), late.target_version, late.refused_version), (NodeState::Behind, version, 0));
+    assert!(late.behind_since_time.is_some());
+    stream.ack().await;
+    let manifest = stream.next().await;
+    stream.say.send(refusal(&manifest, "server x: bad")).await.unwrap();
+    row_where(&admin.running, joined.id(), |row| row.refused.version == version).await;
+    let refused = get().await;
+    assert_eq!((refused.state(), refused.refused_version), (NodeState::Refused, version));
+    assert_eq!(refused.problems, ["server x: bad"]);
+    drop(stream);
+    row_where(&admin.running, joined.id(), |row| !row.connected).await;
+    assert_eq!(get().await.state(), NodeState::Disconnected);
+}
+
+#[tokio::test]
 async fn waiting_ends_when_every_connected_node_runs_the_version() {
     let mut admin = Admin::start().await;
     let person = admin.platform_admin().await;
@@ -227,16 +284,13 @@ async fn waiting_in_vain_names_who_does_not_run_the_version() {
     assert_eq!(subjects, [format!("nodes/{}", joined.id())]);
     assert!(status.message().contains(&joined.id().to_string()), "{}", status.message());
 
-    let why = Refusal { code: 3, message: "server x: bad".into(), ..Default::default() };
-    let nack = DeltaDiscoveryRequest {
-        type_url: MANIFEST.into(),
-        response_nonce: manifest.nonce,
-        error_detail: Some(why),
-        ..Default::default()
-    };
-    stream.say.send(nack).await.unwrap();
+    stream.say.send(refusal(&manifest, "server x: bad")).await.unwrap();
     row_where(&admin.running, joined.id(), |row| !row.problems.is_empty()).await;
     assert!(wait(&person, version, 0).await.unwrap_err().message().contains("server x: bad"));
+
+    let told = wait(&member, version, 0).await.unwrap_err();
+    assert!(!told.message().contains("server x"), "what is wrong elsewhere is not a member's to read: {}", told.message());
+    assert!(told.message().contains("outside this organisation"), "{}", told.message());
 
     // A member waits for the nodes of its own pool only.
     sqlx::query("UPDATE organizations SET pool = 'edge' WHERE id = $1").bind(acme).execute(&mut admin.sql).await.unwrap();

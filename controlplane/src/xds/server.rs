@@ -252,7 +252,7 @@ impl Stream {
         }
         self.metrics.refused.get_or_create(&Type::of(type_url)).inc();
         warn!(node.id = %node, %version, code, ?names, "node {node} refused {type_url} of version {version}: {problems:?}");
-        self.seat.refused(problems);
+        self.seat.refused(*version, problems);
     }
 }
 

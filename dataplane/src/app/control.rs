@@ -60,7 +60,7 @@ impl Control {
             renewal: renewal.asked(),
         };
         let shipper = Shipper::new(spool.clone(), uplink.clone());
-        let report = Report { live, spool, open_streams: metrics.open_streams.clone() };
+        let report = Report { live, spool, discovery: metrics.discovery.clone(), open_streams: metrics.open_streams.clone() };
         tasks.spawn("renewal", OnExit::Report, renewal.run(uplink.clone(), stop.clone()));
         tasks.spawn("status-report", OnExit::Report, report.run(uplink, stop.clone()));
         tasks.spawn("audit-shipping", OnExit::Stop, shipper.run(stop.clone()));

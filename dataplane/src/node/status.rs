@@ -12,6 +12,7 @@ use super::BUILD;
 use super::uplink::{Uplink, whole};
 use crate::audit::Spool;
 use crate::live::Live;
+use crate::xds::Stats;
 
 /// Between two reports, give or take 20 %.
 const EVERY: Duration = Duration::from_secs(10);
@@ -22,6 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 pub struct Report {
     pub live: Arc<Live>,
     pub spool: Arc<Spool>,
+    pub discovery: Arc<Stats>,
     /// Open client streams; whoever opens and closes them counts.
     pub open_streams: Arc<AtomicU32>,
 }
@@ -58,7 +60,9 @@ impl Report {
     fn now(&self) -> ReportStatusRequest {
         let backlog = self.spool.backlog();
         let snapshot = self.live.snapshot();
-        let version = snapshot.as_ref().map(|snapshot| snapshot.version()).unwrap_or_default();
+        let snapshot = snapshot.as_deref();
+        let version = snapshot.map(|snapshot| snapshot.version()).unwrap_or_default();
+        let quarantined = snapshot.map_or(0, |snapshot| snapshot.quarantined().len());
         ReportStatusRequest {
             epoch: version.epoch,
             version: version.version,
@@ -67,6 +71,8 @@ impl Report {
             spool_frames: backlog.frames,
             spool_oldest_ms: backlog.oldest_ms,
             open_streams: self.open_streams.load(Relaxed),
+            stale_seconds: self.discovery.stale_seconds(),
+            quarantined: u32::try_from(quarantined).unwrap_or(u32::MAX),
         }
     }
 }
@@ -90,9 +96,12 @@ mod tests {
         let spool = Arc::new(Spool::open(dir.path(), Uuid::now_v7(), 1, Limits::default()).unwrap());
         spool.append_decided(Class::Audit, Decided::default()).unwrap();
         let live = Arc::new(Live::new().unwrap());
-        Report { live, spool, open_streams: Arc::new(AtomicU32::new(3)) }.send(&uplink).await;
+        let discovery = Arc::new(Stats::default());
+        discovery.restored(Duration::from_secs(500));
+        Report { live, spool, discovery, open_streams: Arc::new(AtomicU32::new(3)) }.send(&uplink).await;
         let report = desk.report.borrow().clone().expect("a report");
         assert_eq!((report.epoch, report.version, report.digest.len()), (0, 0, 0), "nothing applied yet");
+        assert!(report.stale_seconds >= 500, "as old as it was before the restart");
         assert_eq!((report.spool_frames, report.open_streams, report.build.as_str()), (1, 3, BUILD));
     }
 }

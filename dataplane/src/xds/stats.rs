@@ -72,7 +72,7 @@ impl Stats {
     }
 
     /// What is in force came from disk, and was confirmed last so long ago.
-    pub(super) fn restored(&self, ago: Duration) {
+    pub(crate) fn restored(&self, ago: Duration) {
         let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
         self.confirmed_ms.store(self.elapsed_ms().saturating_sub(ago), Relaxed);
     }

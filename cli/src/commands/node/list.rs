@@ -1,4 +1,4 @@
-//! `mcpgw node list`: nodes, page by page.
+//! `mcpgw node list`: which node runs what, how late and how stale it is, and why; page by page.
 
 use clap::Args as Flags;
 use mcp_gateway::proto::admin::v1::ListNodesRequest;

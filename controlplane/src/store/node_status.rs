@@ -1,0 +1,108 @@
+//! What nodes say of themselves, and what it takes to tell people how they stand: since when they are behind, whom a problem concerns.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use mcp_gateway::snapshot::Version;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Error, Store};
+use crate::ingest::record::number;
+
+/// What a node says of itself beside what it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Since a control plane last confirmed what it runs; 0: one does.
+    pub stale_seconds: u64,
+    /// Organisations that it keeps on their last good configuration.
+    pub quarantined: u32,
+    /// Audit frames that wait to be acknowledged.
+    pub spool_frames: u64,
+    /// Age of the oldest of them, in milliseconds.
+    pub spool_oldest_ms: u64,
+    /// Open client streams.
+    pub open_streams: u32,
+}
+
+/// A node's report.
+#[derive(Debug)]
+pub struct Report<'a> {
+    pub node_id: Uuid,
+    pub applied: Version,
+    pub digest: &'a [u8],
+    pub build: &'a str,
+    pub vitals: Vitals,
+}
+
+/// A pool, and a version that a node of it runs.
+pub type Standing = (String, Version);
+
+#[derive(FromRow)]
+struct Since {
+    pool: String,
+    epoch: i64,
+    version: i64,
+    since: Option<DateTime<Utc>>,
+}
+
+impl Store {
+    /// Notes what a node says of itself. Whether a stream is open is not for it to say, and what its stream told in the last half
+    /// minute stands: the report may have been overtaken. False: there is no such node, or it was removed.
+    pub async fn note_report(&self, report: &Report<'_>) -> Result<bool, Error> {
+        let Vitals { stale_seconds, quarantined, spool_frames, spool_oldest_ms, open_streams } = report.vitals;
+        let noted = sqlx::query(
+            "INSERT INTO node_status AS s (node_id, epoch, version, digest, build, \
+             reported_at, stale_seconds, quarantined, spool_frames, spool_oldest_ms, open_streams) \
+             SELECT id, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10 FROM nodes WHERE id = $1 AND revoked_at IS NULL \
+             ON CONFLICT (node_id) DO UPDATE SET (epoch, version) = (SELECT e, v FROM (VALUES \
+             (s.epoch, s.version, s.connected AND s.applied_at > now() - interval '30 seconds'), \
+             (excluded.epoch, excluded.version, true)) AS said (e, v, counts) WHERE counts ORDER BY e DESC, v DESC LIMIT 1), \
+             digest = excluded.digest, build = excluded.build, \
+             last_seen_at = CASE WHEN s.connected THEN s.last_seen_at ELSE now() END, reported_at = excluded.reported_at, \
+             stale_seconds = excluded.stale_seconds, quarantined = excluded.quarantined, spool_frames = excluded.spool_frames, \
+             spool_oldest_ms = excluded.spool_oldest_ms, open_streams = excluded.open_streams",
+        )
+        .bind(report.node_id)
+        .bind(number(report.applied.epoch))
+        .bind(number(report.applied.version))
+        .bind(report.digest)
+        .bind(report.build)
+        .bind(number(stale_seconds))
+        .bind(quarantined.min(i32::MAX.unsigned_abs()).cast_signed())
+        .bind(number(spool_frames))
+        .bind(number(spool_oldest_ms))
+        .bind(open_streams.min(i32::MAX.unsigned_abs()).cast_signed())
+        .execute(&mut *self.connection().await?)
+        .await?;
+        Ok(noted.rows_affected() == 1)
+    }
+
+    /// When the first change was committed that reached the pool after the version. Without an entry: the log does not tell.
+    pub async fn first_changes_after(&self, standings: &[Standing]) -> Result<BTreeMap<Standing, DateTime<Utc>>, Error> {
+        let part = |of: fn(Version) -> u64| standings.iter().map(|(_, version)| number(of(*version))).collect::<Vec<_>>();
+        let rows: Vec<Since> = sqlx::query_as(
+            "SELECT a.pool, a.epoch, a.version, (SELECT c.committed_at FROM config_change c \
+             LEFT JOIN organizations o ON o.id = c.org_id WHERE (c.epoch, c.version) > (a.epoch, a.version) \
+             AND (o.id IS NULL OR o.pool = a.pool) ORDER BY c.epoch, c.version LIMIT 1) AS since \
+             FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS a (pool, epoch, version)",
+        )
+        .bind(standings.iter().map(|(pool, _)| pool.as_str()).collect::<Vec<_>>())
+        .bind(part(|version| version.epoch))
+        .bind(part(|version| version.version))
+        .fetch_all(&mut *self.connection().await?)
+        .await?;
+        let entry = |row: Since| {
+            let version = Version { epoch: row.epoch.unsigned_abs(), version: row.version.unsigned_abs() };
+            row.since.map(|since| ((row.pool, version), since))
+        };
+        Ok(rows.into_iter().filter_map(entry).collect())
+    }
+
+    /// The slugs of organisations; those that are gone have none.
+    pub async fn slugs(&self, ids: &[Uuid]) -> Result<BTreeMap<Uuid, String>, Error> {
+        let query = sqlx::query_as("SELECT id, slug FROM organizations WHERE id = ANY($1)").bind(ids);
+        let rows: Vec<(Uuid, String)> = query.fetch_all(&mut *self.connection().await?).await?;
+        Ok(rows.into_iter().collect())
+    }
+}

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use http::Uri;
-use mcp_gateway::proto::admin::v1::Audience;
+use mcp_gateway::proto::admin::v1::{Audience, ConfigDiff};
+use prost::Message as _;
 use tokio::sync::OnceCell;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -39,6 +40,9 @@ pub struct Global {
     /// PEM file with the authorities to trust instead of the system's
     #[arg(long, global = true, env = "MCPGW_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Why a change is made: kept with the version and in the audit log, at most 500 characters
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub reason: Option<String>,
     /// How data is written to stdout
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -57,18 +61,13 @@ pub type Service = InterceptedService<Channel, Bearer>;
 
 impl Context {
     pub fn new(global: Global) -> anyhow::Result<Self> {
-        Ok(Self {
-            out: Output { format: global.output },
-            global,
-            store: Store::new(config::config_dir()?),
-            channel: OnceCell::new(),
-        })
+        Ok(Self { out: Output::new(global.output), global, store: Store::new(config::config_dir()?), channel: OnceCell::new() })
     }
 
     /// As `new`, with the login in a directory of its own and an API at a known place.
     pub fn at(endpoint: String, store: Store) -> Self {
-        let global = Global { endpoint: Some(endpoint), org: None, ca: None, output: Format::Table };
-        Self { out: Output { format: Format::Table }, global, store, channel: OnceCell::new() }
+        let global = Global { endpoint: Some(endpoint), org: None, ca: None, reason: None, output: Format::Table };
+        Self { out: Output::new(Format::Table), global, store, channel: OnceCell::new() }
     }
 
     /// The organisation as a parent: `organizations/{slug}`.
@@ -133,8 +132,16 @@ impl Context {
             let mut client = client(InterceptedService::new(channel.clone(), Bearer::new(&token)?));
             let mut attempt = Request::new(request.clone());
             attempt.set_timeout(deadline);
+            if let Some(reason) = &self.global.reason {
+                attempt.metadata_mut().insert("mcpgw-reason", percent_encoded(reason).parse()?);
+            }
             let status = match rpc(&mut client, attempt).await {
-                Ok(response) => return Ok(response.into_inner()),
+                Ok(response) => {
+                    if let Some(diff) = response.metadata().get_bin("mcpgw-config-diff-bin") {
+                        self.out.would_change(ConfigDiff::decode(diff.to_bytes()?)?);
+                    }
+                    return Ok(response.into_inner());
+                }
                 Err(status) => status,
             };
             match status.code() {
@@ -152,6 +159,20 @@ impl Context {
     pub async fn token(&self, audience: Audience, refused: Option<&str>) -> anyhow::Result<String> {
         session::access(&self.store, self.channel().await?, audience, refused).await
     }
+}
+
+/// Text as request metadata can carry it (RFC 3986, section 2.1).
+fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// A change that is meant even where it removes most of an organisation.
+pub fn forced<T>(mut request: Request<T>, force: bool) -> Request<T> {
+    if force {
+        request.metadata_mut().insert("mcpgw-force", MetadataValue::from_static("true"));
+    }
+    request
 }
 
 /// `host:port` without a scheme means http on this machine and https elsewhere.
@@ -217,7 +238,12 @@ impl Interceptor for Bearer {
 
 #[cfg(test)]
 mod tests {
-    use super::with_scheme;
+    use super::{percent_encoded, with_scheme};
+
+    #[test]
+    fn a_reason_survives_metadata() {
+        assert_eq!(percent_encoded("café 100%"), "caf%C3%A9%20100%25");
+    }
 
     #[test]
     fn a_bare_address_is_plain_only_on_this_machine() {

@@ -95,7 +95,8 @@ mod nouns {
 
     pub fn organizations(gateway: &Gateway) {
         let checked = gateway.json(&["org", "create", "acme", "--display-name", "Acme", "--validate-only"]);
-        assert_eq!(checked["displayName"], "Acme");
+        assert_eq!(checked["resources"][0]["resource"], "organizations/acme");
+        assert_eq!(checked["resources"][0]["operation"], "create");
         gateway.ends(3, &["org", "get", "acme"]);
         let made = gateway.json(&["org", "create", "acme", "--display-name", "Acme", "--audit-full", "allow"]);
         assert_eq!(made["auditFull"], "AUDIT_FULL_ACTION_ALLOW");

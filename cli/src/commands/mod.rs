@@ -82,8 +82,8 @@ pub enum Remote {
 
 pub async fn run(global: Global, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Standalone(args) => standalone::run(Output { format: global.output }, args).await,
-        Command::Postgres(args) => postgres::run(Output { format: global.output }, args).await,
+        Command::Standalone(args) => standalone::run(Output::new(global.output), args).await,
+        Command::Postgres(args) => postgres::run(Output::new(global.output), args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut crate::cli(), "mcpgw", &mut std::io::stdout());
             Ok(())

@@ -1,17 +1,19 @@
 //! Data on stdout as table, JSON or YAML; field names are the JSON names of the protos.
 //! Owns stdout; talk goes to stderr and never through here. Called by every verb.
 
+mod diff;
 pub mod relative;
 mod rows;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Write as _};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
+use mcp_gateway::proto::admin::v1::ConfigDiff;
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage as _};
 use serde::Serialize;
@@ -34,19 +36,45 @@ static DESCRIPTORS: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(mcp_gateway::proto::DESCRIPTORS).expect("the build wrote these descriptors"));
 
 /// Writes data to stdout in the chosen format.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Output {
     pub format: Format,
+    /// What a dry run would change: then that is the data, whatever the verb shows of the resource.
+    dry_run: Arc<OnceLock<ConfigDiff>>,
 }
 
 impl Output {
+    pub fn new(format: Format) -> Self {
+        Self { format, dry_run: Arc::default() }
+    }
+
+    /// The call that was made was a dry run that would change this.
+    pub fn would_change(&self, diff: ConfigDiff) {
+        let _ = self.dry_run.set(diff); // a verb makes one change
+    }
+
+    /// A difference. As a table: + for new, - for gone, ~ for changed.
+    pub fn diff(&self, diff: &ConfigDiff) -> anyhow::Result<()> {
+        let text = match self.format {
+            Format::Table => diff::table(diff),
+            Format::Json | Format::Yaml => structured(self.format, &reflect(diff)?)?,
+        };
+        self.write(&text)
+    }
+
     /// One resource. As a table: a line per field.
     pub fn one<T: Message + Name>(&self, message: &T) -> anyhow::Result<()> {
+        if let Some(diff) = self.dry_run.get() {
+            return self.diff(diff);
+        }
         self.write(&render_one(self.format, message)?)
     }
 
     /// A list of resources. As a table: a line per resource.
     pub fn many<T: Message + Name + Tabular>(&self, messages: &[T]) -> anyhow::Result<()> {
+        if let Some(diff) = self.dry_run.get() {
+            return self.diff(diff);
+        }
         self.write(&render_many(self.format, messages)?)
     }
 

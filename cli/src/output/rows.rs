@@ -264,13 +264,14 @@ impl Tabular for CustodyKey {
 }
 
 impl Tabular for ConfigVersion {
-    const HEADER: &'static [&'static str] = &["VERSION", "COMMITTED", "ACTOR", "CHANGES"];
+    const HEADER: &'static [&'static str] = &["VERSION", "COMMITTED", "ACTOR", "REASON", "CHANGES"];
     fn cells(&self) -> Vec<String> {
         let changes = self.changes.iter().map(|it| format!("{} {}", it.operation, it.resource));
         vec![
             self.version.to_string(),
             time(self.commit_time.as_ref()),
             self.actor.clone(),
+            self.reason.clone(),
             changes.collect::<Vec<_>>().join(", "),
         ]
     }

@@ -141,3 +141,21 @@ NODE  NAME    POOL     LABELS       STATE    APPLIED   BEHIND  STALE  SPOOL    S
 n1    edge-1  default  ring=canary  refused  41 of 45          2m     12 (3s)  2        0.1.0                     organizations/acme: server x: bad (and 1 more)";
     assert_eq!(text, expected);
 }
+
+#[test]
+fn a_difference_shows_what_is_new_gone_and_changed() {
+    use mcp_gateway::proto::admin::v1::{ConfigDiff, FieldDiff, ResourceDiff};
+    let one = |operation: &str, before: &str, after: &str| ResourceDiff {
+        kind: "policy".into(),
+        resource: "organizations/acme/policies/all\u{1b}[31m".into(),
+        operation: operation.into(),
+        fields: vec![FieldDiff { field: "when".into(), before: before.into(), after: after.into() }],
+        ..ResourceDiff::default()
+    };
+    let resources = vec![one("create", "", "1"), one("update", "1", "2"), one("delete", "2", "")];
+    let text = super::diff::table(&ConfigDiff { resources, resources_omitted: 2, ..ConfigDiff::default() });
+    let expected = "+ policy organizations/acme/policies/all [31m\n    + when: 1\n~ policy organizations/acme/policies/all [31m\n    \
+                    - when: 1\n    + when: 2\n- policy organizations/acme/policies/all [31m\n    - when: 2\n… and 2 more\n";
+    assert_eq!(text, expected);
+    assert_eq!(super::diff::table(&ConfigDiff::default()), "no difference\n");
+}

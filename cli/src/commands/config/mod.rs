@@ -1,6 +1,8 @@
 //! `mcpgw config`: the history of the configuration and its arrival on the nodes.
 
+mod diff;
 mod get;
+mod rollback;
 mod versions;
 mod wait;
 
@@ -15,6 +17,10 @@ pub enum Command {
     Versions(versions::Args),
     /// Shows what one version changed
     Get(get::Args),
+    /// Shows what two versions differ in
+    Diff(diff::Args),
+    /// Brings an organisation back to what it was at a version
+    Rollback(rollback::Args),
     /// Returns when every connected node runs at least a version
     Wait(wait::Args),
 }
@@ -23,6 +29,8 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Versions(args) => versions::run(cx, args).await,
         Command::Get(args) => get::run(cx, args).await,
+        Command::Diff(args) => diff::run(cx, args).await,
+        Command::Rollback(args) => rollback::run(cx, args).await,
         Command::Wait(args) => wait::run(cx, args).await,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mcp_gateway::proto::config::v1::{Peer, Peers, Revocation};
-use mcp_gateway::snapshot::Snapshot;
+use mcp_gateway::snapshot::{Org, Snapshot};
 use tokio::sync::watch;
 
 /// How long a snapshot that requests still hold waits for the next look at it.
@@ -23,7 +23,14 @@ pub struct Live {
     revocations: ArcSwap<Revocations>,
     peers: ArcSwap<Vec<Peer>>,
     changes: watch::Sender<u64>,
-    retired: Mutex<SyncSender<Arc<Snapshot>>>,
+    retired: Mutex<SyncSender<Retired>>,
+}
+
+/// What was in force. A stream may hold its organisation for longer than anybody holds the snapshot.
+struct Retired {
+    snapshot: Arc<Snapshot>,
+    /// Those that the next snapshot does not have as they were.
+    orgs: Vec<Arc<Org>>,
 }
 
 /// What is void before it expires.
@@ -67,12 +74,15 @@ impl Live {
         self.peers.load_full()
     }
 
-    /// Puts a snapshot in force. The one before is dropped by the reclaiming thread, once no request holds it.
+    /// Puts a snapshot in force. The one before is dropped by the reclaiming thread, once no request or stream holds anything of it.
     pub fn swap(&self, next: Arc<Snapshot>) {
-        let Some(previous) = self.snapshot.swap(Some(next)) else {
+        let Some(previous) = self.snapshot.swap(Some(next.clone())) else {
             return self.changed_now();
         };
         self.changed_now();
+        let stays = |org: &Arc<Org>| next.org(&org.id).is_some_and(|same| Arc::ptr_eq(same, org));
+        let orgs = previous.orgs().filter(|org| !stays(org)).cloned().collect();
+        let previous = Retired { snapshot: previous, orgs };
         let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         // Only fails when the thread is gone, and then dropping here is all that is left.
         drop(retired.send(previous));
@@ -135,19 +145,23 @@ impl From<&Revocation> for Revocations {
     }
 }
 
-/// Holds every old snapshot until nobody else does, so that freeing it never happens on a request thread.
-fn reclaim(queue: &Receiver<Arc<Snapshot>>) {
-    let mut waiting: Vec<Arc<Snapshot>> = Vec::new();
+/// Holds what was in force until nobody else does, so that freeing it never happens on a request thread.
+fn reclaim(queue: &Receiver<Retired>) {
+    let (mut snapshots, mut orgs) = (Vec::new(), Vec::new());
     loop {
-        let next =
-            if waiting.is_empty() { queue.recv().map_err(RecvTimeoutError::from) } else { queue.recv_timeout(RECLAIM_EVERY) };
+        let is_idle = snapshots.is_empty() && orgs.is_empty();
+        let next = if is_idle { queue.recv().map_err(RecvTimeoutError::from) } else { queue.recv_timeout(RECLAIM_EVERY) };
         match next {
-            Ok(snapshot) => waiting.push(snapshot),
+            Ok(retired) => {
+                snapshots.push(retired.snapshot);
+                orgs.extend(retired.orgs);
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         // Nobody can take a new reference to what is no longer in force, so a count of one stays one.
-        waiting.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        snapshots.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        orgs.retain(|org| Arc::strong_count(org) > 1);
     }
 }
 

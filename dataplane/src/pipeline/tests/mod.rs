@@ -5,6 +5,7 @@ mod evasion;
 mod faults;
 mod lists;
 mod questions;
+mod reclaim;
 mod refusals;
 mod scope;
 mod sessions;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use bytes::Bytes;
 use mcp_gateway::proto::config::v1::{
     ApiKey, AuditFullAction, CredentialShard, Effect, Endpoint, Era, Global, Manifest, Match, OrgBundle, Organization, Policy,
     Secrets, Server, SessionKey, SignatureAlgorithm, Subjects, TokenIssuer, Transport, UpstreamCredential, VerificationKey,
@@ -128,17 +129,23 @@ impl Scope {
     }
 
     pub fn compile(&self) -> Snapshot {
+        self.compile_after(None, |_, body| body.into())
+    }
+
+    /// `hold` says how an organisation's bundle lies in memory; it lives as long as what was compiled from it.
+    pub fn compile_after(&self, previous: Option<&Snapshot>, hold: impl Fn(&str, Vec<u8>) -> Bytes) -> Snapshot {
         let pool_key = PoolKey::from_bytes(&[9; 32]).unwrap();
         let sealed = seal_secrets("p1", &pool_key, "secrets/default", &self.secrets);
         let mut staged = Staged::new();
+        for org in &self.orgs {
+            let (name, body) = (format!("org/{}/0", org.org_id), hold(&org.org_id, org.encode_to_vec()));
+            staged.put(type_url::ORG_BUNDLE, &name, body).unwrap();
+        }
         let mut put = |type_url: &str, name: String, body: Vec<u8>| {
             staged.put(type_url, &name, body.into()).unwrap();
         };
         put(type_url::GLOBAL, "global/default".into(), self.global.encode_to_vec());
         put(type_url::SECRET_ENVELOPE, "secrets/default".into(), sealed.encode_to_vec());
-        for org in &self.orgs {
-            put(type_url::ORG_BUNDLE, format!("org/{}/0", org.org_id), org.encode_to_vec());
-        }
         let mut shards: BTreeMap<u32, Vec<ApiKey>> = BTreeMap::new();
         for key in &self.keys {
             shards.entry(shard_of(&key.key_id).into()).or_default().push(key.clone());
@@ -152,7 +159,7 @@ impl Scope {
             );
         }
         let manifest = Manifest { epoch: 1, version: self.version, scope: "default".into(), ..Manifest::default() };
-        let snapshot = compile(&manifest, &staged, &BTreeMap::from([("p1".to_owned(), pool_key)]), None).unwrap();
+        let snapshot = compile(&manifest, &staged, &BTreeMap::from([("p1".to_owned(), pool_key)]), previous).unwrap();
         assert_eq!(snapshot.report(), [""; 0], "nothing is left out");
         snapshot
     }

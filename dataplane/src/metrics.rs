@@ -79,7 +79,8 @@ pub struct Metrics {
 struct Sampled {
     config_epoch: Gauge<u64, AtomicU64>,
     config_version: Gauge<u64, AtomicU64>,
-    config_stale_seconds: Gauge<u64, AtomicU64>,
+    config_quarantined: Gauge<u64, AtomicU64>,
+    config_denied: Gauge<u64, AtomicU64>,
     spool_frames: Gauge<u64, AtomicU64>,
     spool_bytes: Gauge<u64, AtomicU64>,
     spool_oldest_ms: Gauge<u64, AtomicU64>,
@@ -87,8 +88,6 @@ struct Sampled {
     spool_full: Gauge<u64, AtomicU64>,
     remembered: Gauge<u64, AtomicU64>,
     streams: Gauge<u64, AtomicU64>,
-    discovery_connected: Gauge<u64, AtomicU64>,
-    discovery_nacks: Gauge<u64, AtomicU64>,
 }
 
 /// From 0.1 ms to about 100 s.
@@ -98,7 +97,7 @@ fn latency() -> Histogram {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("mcpgw_dataplane");
+        let mut all = Registry::with_prefix("mcpgw");
         let metrics = Self {
             requests: Family::default(),
             seconds: Family::new_with_constructor(latency as fn() -> Histogram),
@@ -115,6 +114,8 @@ impl Default for Metrics {
             sampled: Sampled::default(),
             registry: Registry::default(),
         };
+        all.register_collector(Box::new(metrics.discovery.clone()));
+        let registry = all.sub_registry_with_prefix("dataplane");
         registry.register("requests", "Requests that ended, by server and outcome", metrics.requests.clone());
         registry.register_with_unit("request", "Time from head to end of answer", Unit::Seconds, metrics.seconds.clone());
         registry.register("refusals", "Refused requests by stage and reason", metrics.refusals.clone());
@@ -129,8 +130,8 @@ impl Default for Metrics {
             metrics.records_retired.clone(),
         );
         registry.register("static_loads", "Loads of the documents of --static, by outcome", metrics.static_loads.clone());
-        metrics.sampled.register(&mut registry);
-        Self { registry, ..metrics }
+        metrics.sampled.register(registry);
+        Self { registry: all, ..metrics }
     }
 }
 
@@ -139,15 +140,22 @@ impl Sampled {
         let gauges = [
             ("config_epoch", "Epoch of the configuration in force", &self.config_epoch),
             ("config_version", "Version of the configuration in force", &self.config_version),
-            ("config_stale_seconds", "Time since a control plane confirmed the configuration", &self.config_stale_seconds),
+            (
+                "config_quarantined_organizations",
+                "Organisations that are not served as the configuration in force says",
+                &self.config_quarantined,
+            ),
+            (
+                "config_denied_organizations",
+                "Those of them that have no last good configuration to be served from",
+                &self.config_denied,
+            ),
             ("audit_spool_frames", "Audit frames that wait to be acknowledged", &self.spool_frames),
             ("audit_spool_bytes", "Bytes of the audit spool", &self.spool_bytes),
             ("audit_spool_oldest_ms", "Age of the oldest frame that waits, in milliseconds", &self.spool_oldest_ms),
             ("audit_spool_shed", "Access records dropped for want of room", &self.spool_shed),
             ("tokens_remembered", "Verified tokens that are remembered", &self.remembered),
             ("streams", "Streams open to clients", &self.streams),
-            ("discovery_connected", "1 while the node has a discovery stream", &self.discovery_connected),
-            ("discovery_nacks", "Configurations refused", &self.discovery_nacks),
             ("audit_spool_full", "Audit records refused for want of room", &self.spool_full),
         ];
         for (name, help, gauge) in gauges {
@@ -186,6 +194,10 @@ impl Metrics {
         if let Some(snapshot) = live.snapshot() {
             self.sampled.config_epoch.set(snapshot.version().epoch);
             self.sampled.config_version.set(snapshot.version().version);
+            let quarantined = snapshot.quarantined();
+            self.sampled.config_quarantined.set(quarantined.len() as u64);
+            let denied = quarantined.values().filter(|quarantine| quarantine.serving.is_none());
+            self.sampled.config_denied.set(denied.count() as u64);
         }
         let backlog = spool.backlog();
         self.sampled.spool_frames.set(backlog.frames);
@@ -195,9 +207,6 @@ impl Metrics {
         self.sampled.spool_full.set(spool.counters().full.load(Ordering::Relaxed));
         self.sampled.remembered.set(remembered_tokens);
         self.sampled.streams.set(self.open_streams.load(Ordering::Relaxed).into());
-        self.sampled.discovery_connected.set(self.discovery.connected().into());
-        self.sampled.config_stale_seconds.set(self.discovery.stale_seconds());
-        self.sampled.discovery_nacks.set(self.discovery.nacks.load(Ordering::Relaxed));
         let mut page = String::new();
         if text::encode(&mut page, &self.registry).is_err() {
             // Writing to a String cannot fail; should it ever, the scraper must see that the page is not whole.
@@ -218,5 +227,40 @@ pub fn outcome_label(outcome: Outcome) -> &'static str {
         Outcome::Cancelled => "cancelled",
         Outcome::Unknown => "unknown",
         Outcome::GatewayFailed => "gateway_failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::audit::Limits;
+
+    #[test]
+    fn the_page_says_how_the_configuration_is_and_how_it_came() {
+        let (metrics, live, dir) = (Metrics::default(), Live::new().unwrap(), tempfile::tempdir().unwrap());
+        let spool = Spool::open(dir.path(), Uuid::now_v7(), 1, Limits::default()).unwrap();
+        metrics.discovery.nacks.fetch_add(3, Ordering::Relaxed);
+        metrics.discovery.compile_us.store(1500, Ordering::Relaxed);
+        let page = metrics.page(&live, &spool, 0);
+        for expected in [
+            "# TYPE mcpgw_config_stale_seconds gauge",
+            "mcpgw_config_stale_seconds 0",
+            "mcpgw_dataplane_config_quarantined_organizations 0",
+            "mcpgw_dataplane_config_denied_organizations 0",
+            "mcpgw_dataplane_config_version 0",
+            "mcpgw_dataplane_config_swaps_total 0",
+            "mcpgw_dataplane_config_compile_seconds 0.0015",
+            "mcpgw_dataplane_config_saved_total 0",
+            "mcpgw_dataplane_config_save_failures_total 0",
+            "mcpgw_dataplane_discovery_connected 0",
+            "mcpgw_dataplane_discovery_streams_total 0",
+            "mcpgw_dataplane_discovery_lost_total 0",
+            "mcpgw_dataplane_discovery_refused_total 3",
+        ] {
+            assert!(page.lines().any(|line| line == expected), "{expected}:\n{page}");
+        }
+        assert_eq!(page.matches("# EOF").count(), 1, "{page}");
     }
 }

@@ -69,7 +69,7 @@ async fn a_restarted_node_serves_from_disk_with_nothing_else_running() {
     let key = fleet.key(&["tester"]).await.unwrap();
     assert_eq!(call(&fleet.node, &key).await.text().as_deref(), Some("tool_0"));
     let version = fleet.node.metric("mcpgw_dataplane_config_version").await.unwrap();
-    assert_eq!(fleet.node.metric("mcpgw_dataplane_config_stale_seconds").await.unwrap(), 0);
+    assert_eq!(fleet.node.metric("mcpgw_config_stale_seconds").await.unwrap(), 0);
 
     let (mut node, _backend) = alone(fleet).await;
     for _ in 0..2 {

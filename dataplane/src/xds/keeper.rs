@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Stats;
 use super::last_good::{LastGood, Received};
 
-/// How often a confirmation is noted: what `mcpgw_dataplane_config_stale_seconds` may be wrong by after a crash.
+/// How often a confirmation is noted: what `mcpgw_config_stale_seconds` may be wrong by after a crash.
 const CONFIRM_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Keeper {
@@ -44,8 +45,12 @@ impl Keeper {
         let last_good = Arc::clone(&self.last_good);
         let saved = spawn_blocking(move || last_good.save(&received)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
         match saved {
-            Ok(()) => tracing::debug!("the configuration in force is on disk"),
+            Ok(()) => {
+                self.stats.saved.fetch_add(1, Relaxed);
+                tracing::debug!("the configuration in force is on disk");
+            }
             Err(error) => {
+                self.stats.save_failures.fetch_add(1, Relaxed);
                 tracing::error!("the configuration is in force, but not on disk: a restart falls back to an older one: {error}");
             }
         }

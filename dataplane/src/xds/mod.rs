@@ -5,6 +5,7 @@
 mod keeper;
 mod last_good;
 pub mod machine;
+mod metrics;
 mod restore;
 pub mod stats;
 mod store;

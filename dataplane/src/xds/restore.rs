@@ -43,7 +43,7 @@ pub fn restore(state_dir: &Path, live: &Live, stats: &Stats) -> io::Result<Resto
         Ok(None) | Err(_) => return Ok(restored),
     };
     let Some(found) = restored.last_good.load(&identity) else { return Ok(restored) };
-    let version = found.snapshot.version();
+    let (version, report) = (found.snapshot.version(), found.snapshot.report());
     live.swap(found.snapshot);
     stats.swapped(version);
     // A clock that was set back makes it 0.
@@ -55,6 +55,9 @@ pub fn restore(state_dir: &Path, live: &Live, stats: &Stats) -> io::Result<Resto
         "configuration {version} is in force from disk; a control plane confirmed it {} s ago",
         age.as_secs()
     );
+    for problem in report {
+        tracing::error!(config.epoch = version.epoch, config.version = version.version, "not in force of it: {problem}");
+    }
     restored.received = Some(found.received);
     Ok(restored)
 }

@@ -15,7 +15,10 @@ pub struct Stats {
     pub swaps: AtomicU64,
     /// How long the last compilation took, in microseconds.
     pub compile_us: AtomicU64,
-    /// Responses refused.
+    /// Configurations kept on disk, and those that could not be.
+    pub saved: AtomicU64,
+    pub save_failures: AtomicU64,
+    /// Responses refused whole; one that was applied in part is not.
     pub nacks: AtomicU64,
     /// Streams opened.
     pub streams: AtomicU64,
@@ -37,6 +40,8 @@ impl Default for Stats {
             version: zero(),
             swaps: zero(),
             compile_us: zero(),
+            saved: zero(),
+            save_failures: zero(),
             nacks: zero(),
             streams: zero(),
             losses: zero(),

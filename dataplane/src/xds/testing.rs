@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use mcp_gateway::proto::config::v1::{Global, Manifest, Secrets, SessionKey};
+use bytes::Bytes;
+use mcp_gateway::proto::config::v1::{Global, Manifest, Secrets, SessionKey, UpstreamCredential};
 use mcp_gateway::seal::seal_secrets;
 use mcp_gateway::snapshot::{Fallbacks, Staged, sign_manifest};
 use mcp_gateway::type_url;
@@ -29,15 +30,19 @@ impl Publisher {
         self.changed(version, |_, _| {})
     }
 
+    /// Secrets with these credentials.
+    pub fn secrets(&self, credentials: Vec<UpstreamCredential>) -> Bytes {
+        let session_key = SessionKey { key_id: "s1".into(), key: vec![1; 32].into(), current: true };
+        let secrets = Secrets { session_keys: vec![session_key], credentials };
+        seal_secrets("p1", &self.ca.pool_key, "secrets/default", &secrets).encode_to_vec().into()
+    }
+
     /// `change` is made to the resources before the manifest is made of them, and to the manifest before it is signed.
     pub fn changed(&self, version: u64, change: impl Fn(&mut Staged, &mut Manifest)) -> Received {
         let global = Global { pool: POOL.into(), ..Global::default() };
-        let session_key = SessionKey { key_id: "s1".into(), key: vec![1; 32].into(), current: true };
-        let secrets = Secrets { session_keys: vec![session_key], credentials: vec![] };
-        let sealed = seal_secrets("p1", &self.ca.pool_key, "secrets/default", &secrets);
         let mut staged = Staged::new();
         staged.put(type_url::GLOBAL, "global/default", global.encode_to_vec().into()).unwrap();
-        staged.put(type_url::SECRET_ENVELOPE, "secrets/default", sealed.encode_to_vec().into()).unwrap();
+        staged.put(type_url::SECRET_ENVELOPE, "secrets/default", self.secrets(vec![])).unwrap();
         let mut manifest = Manifest { epoch: 1, version, scope: POOL.into(), ..Manifest::default() };
         change(&mut staged, &mut manifest);
         if manifest.digest.is_empty() {

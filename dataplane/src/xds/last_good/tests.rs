@@ -1,5 +1,8 @@
 use std::os::unix::fs::PermissionsExt;
 
+use mcp_gateway::proto::config::v1::{Endpoint, OrgBundle, Organization, Server, Transport};
+use mcp_gateway::snapshot::compile;
+
 use super::*;
 use crate::xds::testing::Publisher;
 
@@ -59,6 +62,63 @@ fn what_was_kept_comes_back_after_a_restart_and_nobody_else_can_read_it() {
     }
     let file = fs::read(&path).unwrap();
     assert!(!file.windows(14).any(|bytes| bytes == b"global/default"), "sealed, not only signed");
+}
+
+const ACME: &str = "0190a000-0000-7000-8000-0000000000a1";
+const RIVAL: &str = "0190a000-0000-7000-8000-0000000000a2";
+
+/// An organisation whose server has a credential; `good` or not.
+fn organization(staged: &mut Staged, id: &str, good: bool) {
+    let server = Server {
+        id: id.replace("00a", "00b"),
+        slug: "github".into(),
+        transport: Transport::StreamableHttp.into(),
+        endpoints: vec![Endpoint { url: "http://127.0.0.1:9/mcp".into(), weight: 0 }],
+        credential_id: "c1".into(),
+        ..Server::default()
+    };
+    let slug = format!("org{}", &id[id.len() - 2..]);
+    let bundle = OrgBundle {
+        org_id: id.into(),
+        chunk_count: 1,
+        organization: Some(Organization { slug, ..Organization::default() }),
+        servers: if good { vec![server] } else { vec![Server::default()] },
+        ..OrgBundle::default()
+    };
+    staged.put(type_url::ORG_BUNDLE, &format!("org/{id}/0"), bundle.encode_to_vec().into()).unwrap();
+}
+
+/// One organisation in quarantine with a good past, one without; their credential is of the past, too.
+#[test]
+fn an_organisation_in_quarantine_comes_back_as_it_was_served() {
+    let disk = Disk::new();
+    let compiled = |received: &Received, previous: Option<&Snapshot>| {
+        compile(&received.manifest, &received.staged, &disk.identity.pool_keys, previous).ok().unwrap()
+    };
+    let credential = UpstreamCredential { id: "c1".into(), header: "authorization".into(), value: "canary-s3cret".into() };
+    let good = disk.publisher.changed(1, |staged, _| {
+        staged.put(type_url::SECRET_ENVELOPE, "secrets/default", disk.publisher.secrets(vec![credential.clone()])).unwrap();
+        organization(staged, ACME, true);
+    });
+    let mut bad = disk.publisher.changed(2, |staged, _| {
+        organization(staged, ACME, false);
+        organization(staged, RIVAL, false);
+    });
+    let first = compiled(&good, None);
+    let second = compiled(&bad, Some(&first));
+    assert_eq!(second.quarantined().len(), 2);
+    bad.fallbacks = second.fallbacks();
+    let path = disk.keep(&bad);
+    let file = fs::read(&path).unwrap();
+    assert!(!file.windows(13).any(|bytes| bytes == b"canary-s3cret"), "sealed");
+
+    let found = disk.last_good.load(&disk.identity).unwrap();
+    assert_eq!(found.snapshot.version().version, 2);
+    assert_eq!(found.snapshot.org(ACME).map(|org| org.digest), first.org(ACME).map(|org| org.digest));
+    assert!(found.snapshot.org(RIVAL).is_none());
+    assert_eq!(found.snapshot.upstream_credential("c1"), Some(&credential));
+    assert_eq!(found.snapshot.report(), second.report(), "and says so again");
+    assert_eq!(found.received.fallbacks, bad.fallbacks, "as often as it is started");
 }
 
 #[test]

@@ -13,4 +13,5 @@ pub mod foreign;
 pub mod frames;
 pub mod peers;
 pub mod reference;
+pub mod scale;
 pub mod serve;

@@ -37,11 +37,12 @@ impl Backoff {
     }
 
     /// Something useful came over a stream: the next wait is short again. An open stream alone proves nothing.
-    pub(super) fn succeeded(&mut self) {
+    pub fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    pub(super) fn next(&mut self, lost: Lost) -> Duration {
+    /// The wait before the next stream.
+    pub fn next(&mut self, lost: Lost) -> Duration {
         let ceiling = match lost {
             Lost::Renewed => return FLOOR,
             Lost::Closed if self.failures == 0 => SPREAD,

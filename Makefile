@@ -9,7 +9,7 @@ BUDGET_BUILD := 1200
 BUDGET_UNIT := 600
 BUDGET_E2E := 900
 
-.PHONY: help run build check test test-unit test-e2e conformance-record size doc images clean
+.PHONY: help run build check test test-unit test-e2e conformance-record scale size doc images clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -39,6 +39,11 @@ test-e2e: build ## Whole gateways, foreign clients and servers, the official sui
 conformance-record: ## Run the official suite directly against the backend and refresh the committed record
 	@tests/foreign/install
 	@cargo run --locked -p mcpgw-tests --bin mcpgw-conformance-record
+
+scale: ## Measure what configuration distribution costs at scale: SCALE="--streams 50 …" for another size, "--help" for more
+	@scripts/ensure-postgres
+	@cargo build --release --locked -p mcpgw-controlplane --bin mcpgw-controlplane -p mcpgw-tests --bin mcpgw-scale
+	@target/release/mcpgw-scale $(SCALE)
 
 size: ## Files over 400 lines and functions over the lint's limit
 	@git ls-files '*.rs' | grep -vE '(^|/)tests?(/|\.rs)' | xargs wc -l | awk '$$2 != "total" && $$1 > 400 { print; found = 1 } END { exit found }'

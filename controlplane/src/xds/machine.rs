@@ -32,8 +32,8 @@ pub use events::{Action, Event, Fault, Parties, Refusal};
 use super::subscription::{Change, Delta, Subscription};
 use crate::publish::scope::{Beside, Encoded, Resources, Scope};
 
-/// About how large one response becomes.
-pub const RESPONSE_BYTES: usize = 1024 * 1024;
+/// About how large one response becomes. The transport keeps a buffer of the largest for as long as the stream lives.
+pub const RESPONSE_BYTES: usize = 64 * 1024;
 /// Responses that a node may leave unanswered.
 const MAX_OUTSTANDING: usize = 1024;
 /// Resource types that a node may ask for.
@@ -206,7 +206,7 @@ impl Machine {
             return Subscription::first(change, []);
         }
         if self.known && request.initial_resource_versions.is_empty() && is_covered(&request.type_url) {
-            return Subscription::complete(change, self.resources(&request.type_url).map(|current| &**current));
+            return Subscription::complete(change, self.resources(&request.type_url));
         }
         Subscription::first(change, stated)
     }

@@ -35,7 +35,7 @@ use crate::node::{BUILD, Identity};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long work in progress may hold up a stop.
 const LAST: Duration = Duration::from_secs(5);
-/// Most bytes of a response. The control plane aims at 1 MiB and never splits a resource of 256 kB.
+/// Most bytes of a response. The control plane stays far below, and never splits a resource of 256 kB.
 const MAX_RESPONSE: usize = 16 << 20;
 /// Messages that may wait for the connection: the seven first requests, and an answer per response.
 const OUTBOUND: usize = 64;

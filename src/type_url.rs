@@ -8,9 +8,11 @@ pub const MANIFEST: &str = "type.googleapis.com/mcpgw.config.v1.Manifest";
 /// Beside the manifest: applied at once, never blocked.
 pub const REVOCATION: &str = "type.googleapis.com/mcpgw.config.v1.Revocation";
 /// Beside the manifest: applied at once, never blocked.
+pub const ENDPOINTS: &str = "type.googleapis.com/mcpgw.config.v1.Endpoints";
+/// Beside the manifest: applied at once, never blocked.
 pub const PEERS: &str = "type.googleapis.com/mcpgw.config.v1.Peers";
 
 /// Types whose resources the manifest's digest covers, in the order a server sends them; the manifest follows last.
 pub const COVERED: [&str; 4] = [GLOBAL, SECRET_ENVELOPE, ORG_BUNDLE, CREDENTIAL_SHARD];
 /// Types that travel beside the manifest.
-pub const BESIDE: [&str; 2] = [REVOCATION, PEERS];
+pub const BESIDE: [&str; 3] = [REVOCATION, ENDPOINTS, PEERS];

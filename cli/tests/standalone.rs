@@ -163,10 +163,13 @@ mod nouns {
         assert!(!made.stdout.contains("of-the-upstream"), "{}", made.stdout);
         let changed = gateway.json(&["server", "update", "time", "--disabled", "--no-credential"]);
         assert_eq!((&changed["disabled"], changed.get("upstreamCredential")), (&json!(true), None));
+        let drained = gateway.json(&["server", "drain", "time", "http://127.0.0.1:9/mcp"]);
+        assert_eq!(drained["endpointStates"][0]["state"], "ENDPOINT_STATE_DRAINED");
         let yaml = gateway.mcpgw(&["server", "get", "time", "-o", "yaml"]).stdout;
         gateway.file("server.yaml", &yaml.replace("disabled: true", "disabled: false"));
         let changed = gateway.json(&["server", "update", "time", "-f", "server.yaml"]);
         assert_eq!(changed.get("disabled"), None);
+        assert_eq!(gateway.json(&["server", "undrain", "time", "http://127.0.0.1:9/mcp"]).get("endpointStates"), None);
         let stale = gateway.mcpgw(&["server", "update", "time", "-f", "server.yaml"]);
         assert_eq!(stale.code, 5, "the file's etag is checked: {}", stale.stderr);
         gateway.file("new.yaml", "endpoints: [{ url: 'http://127.0.0.1:9/mcp', weight: 2 }]\nera: legacy\n");

@@ -1,5 +1,7 @@
-//! What is in force right now: one snapshot, one set of revocations, and a signal when either changes.
+//! What is in force right now: one snapshot, one set of revocations with a signal when either changes, and what else travels beside.
 //! Owns the swap and the end of old snapshots. Never decides anything. The xDS client swaps; requests and long streams read.
+
+mod drained;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -7,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use mcp_gateway::proto::config::v1::{Peer, Peers, Revocation};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use mcp_gateway::proto::config::v1::{Endpoints, Peer, Peers, Revocation};
 use mcp_gateway::snapshot::{Org, Snapshot};
 use tokio::sync::watch;
+
+pub use drained::Drained;
 
 /// How long a snapshot that requests still hold waits for the next look at it.
 const RECLAIM_EVERY: Duration = Duration::from_secs(1);
@@ -21,6 +25,7 @@ const RETIRED: usize = 64;
 pub struct Live {
     snapshot: ArcSwapOption<Snapshot>,
     revocations: ArcSwap<Revocations>,
+    drained: ArcSwap<Drained>,
     peers: ArcSwap<Vec<Peer>>,
     changes: watch::Sender<u64>,
     retired: Mutex<SyncSender<Retired>>,
@@ -50,6 +55,7 @@ impl Live {
         Ok(Self {
             snapshot: ArcSwapOption::empty(),
             revocations: ArcSwap::default(),
+            drained: ArcSwap::default(),
             peers: ArcSwap::default(),
             changes: watch::Sender::new(0),
             retired: Mutex::new(retired),
@@ -66,6 +72,12 @@ impl Live {
     #[must_use]
     pub fn revocations(&self) -> Arc<Revocations> {
         self.revocations.load_full()
+    }
+
+    /// The endpoints that get no calls. For one look: not to be held over an await.
+    #[must_use]
+    pub fn drained(&self) -> Guard<Arc<Drained>> {
+        self.drained.load()
     }
 
     /// The pool's nodes and their addresses.
@@ -92,6 +104,11 @@ impl Live {
     pub fn revoke(&self, revocation: &Revocation) {
         self.revocations.store(Arc::new(Revocations::from(revocation)));
         self.changed_now();
+    }
+
+    /// Replaces what is known of endpoints. Calls in flight are not touched.
+    pub fn set_endpoints(&self, endpoints: &Endpoints) {
+        self.drained.store(Arc::new(Drained::from(endpoints)));
     }
 
     /// Replaces the addresses of the pool's nodes.

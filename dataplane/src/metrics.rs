@@ -88,6 +88,8 @@ struct Sampled {
     spool_full: Gauge<u64, AtomicU64>,
     remembered: Gauge<u64, AtomicU64>,
     streams: Gauge<u64, AtomicU64>,
+    drained: Gauge<u64, AtomicU64>,
+    peers: Gauge<u64, AtomicU64>,
 }
 
 /// From 0.1 ms to about 100 s.
@@ -156,6 +158,8 @@ impl Sampled {
             ("audit_spool_shed", "Access records dropped for want of room", &self.spool_shed),
             ("tokens_remembered", "Verified tokens that are remembered", &self.remembered),
             ("streams", "Streams open to clients", &self.streams),
+            ("endpoints_drained", "Endpoints that get no calls because an operator said so", &self.drained),
+            ("peers", "Nodes of the pool whose addresses are known", &self.peers),
             ("audit_spool_full", "Audit records refused for want of room", &self.spool_full),
         ];
         for (name, help, gauge) in gauges {
@@ -207,6 +211,8 @@ impl Metrics {
         self.sampled.spool_full.set(spool.counters().full.load(Ordering::Relaxed));
         self.sampled.remembered.set(remembered_tokens);
         self.sampled.streams.set(self.open_streams.load(Ordering::Relaxed).into());
+        self.sampled.drained.set(live.drained().len() as u64);
+        self.sampled.peers.set(live.peers().len() as u64);
         let mut page = String::new();
         if text::encode(&mut page, &self.registry).is_err() {
             // Writing to a String cannot fail; should it ever, the scraper must see that the page is not whole.

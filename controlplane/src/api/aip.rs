@@ -62,6 +62,13 @@ pub fn check_etag(name: &str, given: &str, uid: &str, meta: &Meta) -> Result<(),
     if given.is_empty() || given == etag(uid, meta) { Ok(()) } else { Err(Error::Stale(name.into())) }
 }
 
+/// A URL as the records may have it: without what can carry a secret.
+pub fn place(url: &str) -> String {
+    let Ok(uri) = url.parse::<http::Uri>() else { return String::new() };
+    let host = uri.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+    format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
+}
+
 /// A moment as protobuf has it.
 pub fn timestamp(at: chrono::DateTime<chrono::Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or_default() }
@@ -241,6 +248,7 @@ mutations!(
     CreateServerRequest,
     UpdateServerRequest,
     DeleteServerRequest,
+    SetEndpointStateRequest,
     CreatePolicyRequest,
     UpdatePolicyRequest,
     DeletePolicyRequest,

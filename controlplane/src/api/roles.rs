@@ -25,6 +25,8 @@ const ALL: Who = Who::Roles(&[Owner, Admin, Operator, Auditor, Member, ServiceAc
 const READ: Who = Who::Roles(&[Owner, Admin, Operator, Auditor]);
 /// Who changes the configuration.
 const WRITE: Who = Who::Roles(&[Owner, Admin]);
+/// Who acts on what runs, without changing the configuration.
+const OPERATE: Who = Who::Roles(&[Owner, Admin, Operator]);
 /// Who reads what administrators did.
 const AUDIT: Who = Who::Roles(&[Owner, Admin, Auditor]);
 /// Who changes the organisation itself.
@@ -62,6 +64,7 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.ServerService/ListServers", ALL),
     ("/mcpgw.admin.v1.ServerService/UpdateServer", WRITE),
     ("/mcpgw.admin.v1.ServerService/DeleteServer", WRITE),
+    ("/mcpgw.admin.v1.ServerService/SetEndpointState", OPERATE),
     ("/mcpgw.admin.v1.PolicyService/CreatePolicy", WRITE),
     ("/mcpgw.admin.v1.PolicyService/GetPolicy", READ),
     ("/mcpgw.admin.v1.PolicyService/ListPolicies", READ),

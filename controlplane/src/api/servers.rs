@@ -4,7 +4,7 @@
 
 use mcp_gateway::proto::admin::v1::{
     CreateServerRequest, DeleteServerRequest, DeleteServerResponse, GetServerRequest, ListServersRequest, ListServersResponse,
-    Server, UpdateServerRequest, server_service_server::ServerService,
+    Server, SetEndpointStateRequest, UpdateServerRequest, server_service_server::ServerService,
 };
 use serde_json::json;
 use tonic::{Request, Response, Status};
@@ -23,6 +23,7 @@ use crate::{
     },
 };
 
+mod endpoints;
 pub(super) mod fields;
 
 const CREATE: &str = "/mcpgw.admin.v1.ServerService/CreateServer";
@@ -56,6 +57,11 @@ impl ServerService for Api {
         let (caller, request) = admitted(request)?;
         Ok(Response::new(delete(self, &caller, request).await?))
     }
+
+    async fn set_endpoint_state(&self, request: Request<SetEndpointStateRequest>) -> Result<Response<Server>, Status> {
+        let (caller, request) = admitted(request)?;
+        Ok(Response::new(endpoints::set(self, &caller, request).await?))
+    }
 }
 
 async fn create(api: &Api, caller: &Caller, request: CreateServerRequest) -> Result<Server, Error> {
@@ -78,7 +84,7 @@ async fn get(api: &Api, caller: &Caller, name: &str) -> Result<Server, Error> {
     let mut connection = api.core.store.connection().await?;
     let org = caller.organization(&mut connection, slug, Hold::Read).await?;
     let found = store::servers::get(&mut connection, org.id, server_slug).await?;
-    found.map(|server| fields::message(&org.slug, &server)).ok_or_else(|| Error::NotFound(name.into()))
+    endpoints::show(&mut connection, &org, &found.ok_or_else(|| Error::NotFound(name.into()))?).await
 }
 
 async fn list(api: &Api, caller: &Caller, request: &ListServersRequest) -> Result<ListServersResponse, Error> {
@@ -89,7 +95,7 @@ async fn list(api: &Api, caller: &Caller, request: &ListServersRequest) -> Resul
     let after: String = pages.position(&request.page_token)?.unwrap_or_default();
     let mut found = store::servers::page(&mut connection, org.id, &after, pages.size + 1).await?;
     let next_page_token = pages.cut(&mut found, |server| server.slug.clone())?;
-    let servers = found.iter().map(|server| fields::message(&org.slug, server)).collect();
+    let servers = endpoints::shown(&mut connection, &org, &found).await?;
     Ok(ListServersResponse { servers, next_page_token })
 }
 
@@ -143,9 +149,11 @@ async fn finish(
 ) -> Result<Server, Error> {
     touch(&mut change, org, before.as_ref(), Some(&server));
     change.detail(json!({ "fields": changed })); // not the values: a URL may carry a secret
+    let answer = endpoints::show(change.connection(), org, &server).await?;
     let sealed = change.seal().await?;
     server.meta = sealed.stamp(server.meta);
-    api.finish(sealed, fields::message(&org.slug, &server)).await
+    let stamped = fields::message(&org.slug, &server);
+    api.finish(sealed, Server { endpoint_states: answer.endpoint_states, ..stamped }).await
 }
 
 /// Says what became of a server: new without `before`, gone without `after`.

@@ -8,8 +8,8 @@ use std::{
 
 use mcp_gateway::{
     proto::config::v1::{
-        ApiKey, CredentialShard, Global, Manifest, Peers, Revocation, Secrets, SessionKey, SignatureAlgorithm, TokenIssuer,
-        UpstreamCredential, VerificationKey,
+        ApiKey, CredentialShard, Endpoints, Global, Manifest, Peers, Revocation, Secrets, ServerEndpoints, SessionKey,
+        SignatureAlgorithm, TokenIssuer, UpstreamCredential, VerificationKey,
     },
     seal::{PoolKey, seal_secrets},
     snapshot::{Digest, digest, shard_of, sign_manifest},
@@ -196,9 +196,23 @@ pub fn beside(pool: &str, voids: &Voids) -> Beside {
     Beside {
         types: BTreeMap::from([
             (type_url::REVOCATION, one(format!("revocation/{pool}"), &revocation)),
+            (type_url::ENDPOINTS, one(format!("endpoints/{pool}"), &endpoints(pool, voids))),
             (type_url::PEERS, one(format!("peers/{pool}"), &Peers::default())),
         ]),
     }
+}
+
+/// The rows are sorted by server and URL.
+fn endpoints(pool: &str, voids: &Voids) -> Endpoints {
+    let mut servers: Vec<ServerEndpoints> = Vec::new();
+    for row in voids.endpoints.iter().filter(|row| row.pool == pool) {
+        let server_id = row.server.to_string();
+        match servers.last_mut().filter(|last| last.server_id == server_id) {
+            Some(last) => last.endpoints.push(row.status.clone()),
+            None => servers.push(ServerEndpoints { server_id, endpoints: vec![row.status.clone()] }),
+        }
+    }
+    Endpoints { servers }
 }
 
 fn one(name: String, message: &impl Message) -> Arc<Resources> {

@@ -16,6 +16,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod change;
 pub mod config_versions;
+pub mod endpoints;
 mod error;
 pub mod ingest;
 pub mod join_tokens;

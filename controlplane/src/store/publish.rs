@@ -12,7 +12,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Error, Store, change::CHANNEL};
+use super::{Error, Store, change::CHANNEL, endpoints};
 use crate::domain::{self, Role};
 
 /// The newest committed version.
@@ -30,7 +30,7 @@ pub struct ScopeRow {
     pub committed_at: DateTime<Utc>,
 }
 
-/// What changes without a version: who and what is void, and which pools there are.
+/// What changes without a version: who and what is void, which endpoints are out of use, and which pools there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Voids {
     /// Ids of revoked API keys.
@@ -38,6 +38,8 @@ pub struct Voids {
     /// Ids of revoked login sessions.
     pub login_sessions: Vec<String>,
     pub subjects: Vec<RevokedSubject>,
+    /// Endpoints that are not simply in use, sorted by server and URL.
+    pub endpoints: Vec<endpoints::Row>,
     /// Nodes that were removed and may still hold a certificate.
     pub nodes: BTreeSet<Uuid>,
     /// Pools with an organisation, a node, or a token to join them.
@@ -138,6 +140,7 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let subjects = subjects.into_iter().map(|(subject, not_before)| RevokedSubject { subject, not_before }).collect();
+        let endpoints = endpoints::all(&mut tx).await?;
         let nodes: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM nodes WHERE revoked_at > now() - $1::interval")
             .bind(NODE_WINDOW)
             .fetch_all(&mut *tx)
@@ -148,7 +151,8 @@ impl Store {
         )
         .fetch_all(&mut *tx)
         .await?;
-        Ok(Voids { api_keys, login_sessions, subjects, nodes: nodes.into_iter().collect(), pools: pools.into_iter().collect() })
+        let (nodes, pools) = (nodes.into_iter().collect(), pools.into_iter().collect());
+        Ok(Voids { api_keys, login_sessions, subjects, endpoints, nodes, pools })
     }
 }
 

@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use super::{Error, OnConstraint, rows::small_of};
+use super::{Error, OnConstraint, endpoints, rows::small_of};
 use crate::domain::Server;
 
 /// A server by its slug.
@@ -74,7 +74,10 @@ pub async fn update(connection: &mut PgConnection, server: &Server) -> Result<Se
     .bind(server.credential.as_ref().map(|credential| &credential.wrapped))
     .bind(server.call_timeout_ms)
     .bind(server.max_body_bytes);
-    Ok(query.fetch_one(connection).await?)
+    let updated = query.fetch_one(&mut *connection).await?;
+    let urls: Vec<String> = server.endpoints.iter().map(|endpoint| endpoint.url.clone()).collect();
+    endpoints::prune(connection, server.id, &urls).await?;
+    Ok(updated)
 }
 
 /// Removes a server.

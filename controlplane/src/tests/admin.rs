@@ -148,8 +148,9 @@ impl Admin {
     pub async fn state(&mut self) -> String {
         let changes = "(SELECT * FROM audit_logs WHERE action <> 'api.call')";
         let tables = ["config_head", "config_change", changes, "mcp_servers", "policies", "api_keys", "idempotent_answers"];
+        let beside = ["endpoint_states", "join_tokens", "nodes"];
         let mut state = String::new();
-        for table in tables.into_iter().chain(["organizations", "users", "memberships", "sessions"]) {
+        for table in tables.into_iter().chain(beside).chain(["organizations", "users", "memberships", "sessions"]) {
             let query =
                 AssertSqlSafe(format!("SELECT coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '') FROM {table} t"));
             let rows: String = sqlx::query_scalar(query).fetch_one(&mut self.sql).await.unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use mcp_gateway::proto::{
     admin::v1::{self as admin, *},
-    config::v1::{Effect, Endpoint, Match, Subjects},
+    config::v1::{Effect, Endpoint, EndpointState, Match, Subjects},
 };
 use uuid::Uuid;
 
@@ -88,7 +88,9 @@ async fn traffic(running: &Running, client: &Client) {
     servers.get_server(GetServerRequest { name: server.name.clone() }).await.unwrap();
     servers.list_servers(ListServersRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     let server = Some(Server { display_name: "GitHub".into(), ..server });
-    servers.update_server(UpdateServerRequest { server, ..Default::default() }).await.unwrap();
+    let server = servers.update_server(UpdateServerRequest { server, ..Default::default() }).await.unwrap().into_inner();
+    let (url, state) = (server.endpoints[0].url.clone(), EndpointState::Drained.into());
+    servers.set_endpoint_state(SetEndpointStateRequest { name: server.name, url, state, ..Default::default() }).await.unwrap();
 
     let mut policies = policy_service_client::PolicyServiceClient::new(client.clone());
     let policy = Policy {

@@ -7,6 +7,7 @@ mod auth;
 mod away;
 mod changes;
 mod custody;
+mod endpoints;
 mod every_rpc;
 mod fleet;
 mod history;

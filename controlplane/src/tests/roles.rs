@@ -4,7 +4,7 @@ use mcp_gateway::proto::admin::v1::{
     DeleteMembershipRequest, DeleteOrganizationRequest, DeletePolicyRequest, DeleteServerRequest, DiffConfigVersionsRequest,
     GetMembershipRequest, GetOrganizationRequest, GetPolicyRequest, GetServerRequest, ListAuditLogsRequest,
     ListConfigVersionsRequest, ListMembershipsRequest, ListPoliciesRequest, ListRequestLogsRequest, ListServersRequest,
-    Organization, Role, RollbackConfigRequest, UpdateOrganizationRequest,
+    Organization, Role, RollbackConfigRequest, SetEndpointStateRequest, UpdateOrganizationRequest,
 };
 use prost::Message;
 use tonic::{Code, Status, client::Grpc};
@@ -84,7 +84,9 @@ fn the_table_says_what_the_contract_says_of_the_roles() {
         assert_eq!(calls(role), ["GetServer", "ListServers"]);
     }
     let reads = |name: &&str| ["Get", "List", "Wait", "Diff"].iter().any(|verb| name.starts_with(verb));
-    assert!(calls(Role::Operator).iter().all(|name| reads(name) && *name != "ListAuditLogs"));
+    let operates = |name: &str| name == "SetEndpointState";
+    assert!(calls(Role::Operator).iter().all(|name| (reads(name) || operates(name)) && *name != "ListAuditLogs"));
+    assert!(calls(Role::Operator).contains(&"SetEndpointState"));
     assert!(calls(Role::Auditor).iter().all(reads) && calls(Role::Auditor).contains(&"ListAuditLogs"));
     let (owner, administrator) = (calls(Role::Owner), calls(Role::Admin));
     let more: Vec<&&str> = owner.iter().filter(|name| !administrator.contains(name)).collect();
@@ -144,6 +146,12 @@ async fn another_organisation_looks_like_one_that_never_was() {
         told(&client, of("Server", "GetServer"), |s| GetServerRequest { name: server(s) }).await,
         told(&client, of("Server", "DeleteServer"), |s| DeleteServerRequest { name: server(s), ..Default::default() }).await,
         told(&client, of("Server", "ListServers"), |s| ListServersRequest { parent: org(s), ..Default::default() }).await,
+        told(&client, of("Server", "SetEndpointState"), |s| SetEndpointStateRequest {
+            name: server(s),
+            state: 1,
+            ..Default::default()
+        })
+        .await,
         told(&client, of("Policy", "GetPolicy"), |s| GetPolicyRequest { name: policy(s) }).await,
         told(&client, of("Policy", "DeletePolicy"), |s| DeletePolicyRequest { name: policy(s), ..Default::default() }).await,
         told(&client, of("Policy", "ListPolicies"), |s| ListPoliciesRequest { parent: org(s), ..Default::default() }).await,

@@ -136,6 +136,8 @@ pub enum RouteDenial {
     NoSessionKey,
     #[error("the server's transport is not served yet")]
     Transport,
+    #[error("every endpoint of the server is drained")]
+    Drained,
     #[error("the server's credential is not in the configuration")]
     NoCredential,
     #[error("the caller lost the stream before it began: {0}")]

@@ -91,7 +91,7 @@ impl Pipeline {
         trail.mark(Stage::Authorize);
         let call = limit::admit(call, &self.limiter)?;
         trail.mark(Stage::Limit);
-        let call = route::resolve(call, &config)?;
+        let call = route::resolve(call, &config, &self.live.drained())?;
         trail.mark(Stage::Route);
         trail.decided(&call)?;
         let reply = self.upstreams.send(&call, trail).await?;
@@ -106,6 +106,10 @@ impl Pipeline {
     /// Where records are written.
     pub(crate) fn spool(&self) -> Arc<crate::audit::Spool> {
         self.recorder.spool.clone()
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
     }
 
     pub(crate) fn limiter(&self) -> &Limiter {

@@ -15,6 +15,7 @@ use super::authenticate::{Authenticated, Principal, seconds_since_epoch};
 use super::decode::Decoded;
 use super::denial::RouteDenial;
 use super::limit::{Admitted, Seat};
+use crate::live::Drained;
 use crate::session::{self, Holder, Session};
 use crate::transport::{Era, Operation};
 
@@ -29,18 +30,17 @@ pub struct Routed {
     credential: Option<(HeaderName, HeaderValue)>,
 }
 
-/// Finds the way for `call`.
-pub fn resolve(call: Admitted, config: &Snapshot) -> Result<Routed, RouteDenial> {
+/// Finds the way for `call`, past what is drained.
+pub fn resolve(call: Admitted, config: &Snapshot, drained: &Drained) -> Result<Routed, RouteDenial> {
     let (call, seat) = call.into_parts();
     let call = call.into_call();
     check_pair(call.call(), call.server())?;
     let session = open_session(&call, config)?;
-    let endpoint = match &session {
-        Some(session) => session.endpoint,
-        None => choose(call.server()),
-    };
-    // A server that lost endpoints since has lost their sessions too.
-    let url = call.server().endpoints.get(usize::from(endpoint)).ok_or(RouteDenial::NoSession)?.url.clone();
+    let chosen = choose(call.server(), drained).ok_or(RouteDenial::Drained)?;
+    let endpoint = session.as_ref().map_or(chosen, |session| session.endpoint);
+    // A server that lost endpoints since has lost their sessions too, and so has one whose endpoints are drained: elsewhere is room.
+    let found = call.server().endpoints.get(usize::from(endpoint)).filter(|found| !drained.has(&call.server().id, &found.url));
+    let url = found.ok_or(RouteDenial::NoSession)?.url.clone();
     let upstream_session = session
         .as_ref()
         .and_then(|session| session.upstream_id.as_deref())
@@ -95,20 +95,21 @@ pub fn holder<'a>(principal: &'a Principal, server: &'a Server) -> Holder<'a> {
     Holder { subject: &principal.subject, credential_kind, org_id: &principal.org_id, server_id: &server.id }
 }
 
-/// By weight. Balancing by load and health joins here.
-fn choose(server: &Server) -> u16 {
-    let total: u64 = server.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
-    if server.endpoints.len() < 2 || total == 0 {
-        return 0;
+/// By weight, of what is not drained; none: everything is. Balancing by load and health joins here.
+fn choose(server: &Server, drained: &Drained) -> Option<u16> {
+    let in_use = || server.endpoints.iter().enumerate().filter(|(_, endpoint)| !drained.has(&server.id, &endpoint.url));
+    let total: u64 = in_use().map(|(_, endpoint)| u64::from(endpoint.weight)).sum(); // every weight is at least 1
+    if total == 0 {
+        return None;
     }
-    let mut point = rand::rng().random_range(0..total);
-    for (place, endpoint) in server.endpoints.iter().enumerate() {
+    let mut point = if server.endpoints.len() == 1 { 0 } else { rand::rng().random_range(0..total) };
+    for (place, endpoint) in in_use() {
         match point.checked_sub(u64::from(endpoint.weight)) {
             Some(rest) => point = rest,
-            None => return u16::try_from(place).unwrap_or(0),
+            None => return u16::try_from(place).ok(),
         }
     }
-    0
+    None
 }
 
 fn credential(server: &Server, config: &Snapshot) -> Result<Option<(HeaderName, HeaderValue)>, RouteDenial> {

@@ -72,7 +72,7 @@ async fn one(pipeline: &Pipeline, call: Authenticated, config: &Snapshot, trail:
     trail.mark(Stage::Authorize);
     let call = limit::admit(call, pipeline.limiter())?;
     trail.mark(Stage::Limit);
-    let call = route::resolve(call, config)?;
+    let call = route::resolve(call, config, &pipeline.live().drained())?;
     trail.mark(Stage::Route);
     trail.decided(&call)?;
     let answer = pipeline.upstreams().ask(&call, trail).await?;

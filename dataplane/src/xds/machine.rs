@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_gateway::proto::config::v1::{Manifest, Peers, Revocation};
+use mcp_gateway::proto::config::v1::{Endpoints, Manifest, Peers, Revocation};
 use mcp_gateway::proto::envoy::config::core::v3::Node;
 use mcp_gateway::proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use mcp_gateway::proto::google::rpc::Status;
@@ -68,6 +68,8 @@ pub enum Action {
     Swap { ticket: u64 },
     /// Put revocations in force at once, then on disk (`body` as received), then tell [`Event::Stored`].
     Revoke { ticket: u64, revocation: Revocation, body: Vec<u8> },
+    /// Replace what is known of endpoints, at once; then see that `body`, as received, gets on disk. Nobody waits for that.
+    SetEndpoints { endpoints: Endpoints, body: Vec<u8> },
     /// Replace the addresses of the pool's nodes.
     SetPeers(Peers),
     /// Fetch fresh credentials soon: a key is in use that this node was not told about.
@@ -168,6 +170,12 @@ impl Machine {
         self.beside.insert((type_url::REVOCATION.to_owned(), name), version);
     }
 
+    /// As [`Machine::holds_revocation`], of the states of endpoints.
+    pub fn holds_endpoints(&mut self, version: String) {
+        let name = format!("endpoints/{}", self.about.pool);
+        self.beside.insert((type_url::ENDPOINTS.to_owned(), name), version);
+    }
+
     /// Begins with a configuration that is in force already, except for what `report` names: the first stream states it, as a reconnect
     /// would. One of another pool is not begun with.
     pub fn holds(&mut self, manifest: &Manifest, staged: Arc<Staged>, report: Vec<String>) {
@@ -249,6 +257,7 @@ impl Machine {
             match type_url.as_str() {
                 type_url::MANIFEST => return self.manifests(response),
                 type_url::REVOCATION => return self.revoke(response),
+                type_url::ENDPOINTS => self.endpoints(response),
                 type_url::PEERS => self.peers(response),
                 _ => Err(Refusal::new(code::INVALID_ARGUMENT, format!("type {type_url} was not asked for"))),
             }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use mcp_gateway::proto::config::v1::{Endpoints, Revocation};
+
 use super::last_good::{LastGood, Received};
 use super::vault::Vault;
 use super::{Stats, store};
@@ -17,6 +19,8 @@ pub struct Restored {
     pub(super) last_good: Arc<LastGood>,
     /// The version of the revocations.
     pub(super) revocation: Option<String>,
+    /// The version of the states of endpoints.
+    pub(super) endpoints: Option<String>,
     pub(super) received: Option<Received>,
 }
 
@@ -25,8 +29,8 @@ pub struct Restored {
 pub fn restore(state_dir: &Path, live: &Live, stats: &Stats) -> io::Result<Restored> {
     let vault = Arc::new(Vault::open(state_dir)?);
     let last_good = Arc::new(LastGood::new(state_dir, Arc::clone(&vault)));
-    let mut restored = Restored { vault, last_good, revocation: None, received: None };
-    match store::load(&restored.vault, state_dir) {
+    let mut restored = Restored { vault, last_good, revocation: None, endpoints: None, received: None };
+    match store::load::<Revocation>(&restored.vault, state_dir, store::REVOCATIONS) {
         Ok(None) => {}
         Ok(Some((revocation, version))) => {
             live.revoke(&revocation);
@@ -36,6 +40,15 @@ pub fn restore(state_dir: &Path, live: &Live, stats: &Stats) -> io::Result<Resto
             tracing::error!("nothing is served until a control plane was reached: {error}");
             return Ok(restored);
         }
+    }
+    match store::load::<Endpoints>(&restored.vault, state_dir, store::ENDPOINTS) {
+        Ok(None) => {}
+        Ok(Some((endpoints, version))) => {
+            live.set_endpoints(&endpoints);
+            restored.endpoints = Some(version);
+        }
+        // Not worth an outage.
+        Err(error) => tracing::error!("every endpoint is in use until a control plane was reached: {error}"),
     }
     let identity = match Identity::load(state_dir) {
         Ok(Some(identity)) => identity,

@@ -37,7 +37,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const LAST: Duration = Duration::from_secs(5);
 /// Most bytes of a response. The control plane stays far below, and never splits a resource of 256 kB.
 const MAX_RESPONSE: usize = 16 << 20;
-/// Messages that may wait for the connection: the seven first requests, and an answer per response.
+/// Messages that may wait for the connection: the eight first requests, and an answer per response.
 const OUTBOUND: usize = 64;
 
 /// Keeps `live` up to date.
@@ -73,6 +73,8 @@ struct Driver {
     ready: Option<(u64, Ready)>,
     /// For the keeper.
     in_force: watch::Sender<Option<Received>>,
+    /// For the keeper too.
+    endpoints: watch::Sender<Vec<u8>>,
     /// The ticket of the newest revocations on disk; held while some are written.
     revoked: Arc<Mutex<u64>>,
 }
@@ -85,8 +87,16 @@ impl Client {
     pub async fn run(self, stop: CancellationToken) {
         let in_force = watch::Sender::new(self.restored.received.clone());
         let (last_good, stats) = (Arc::clone(&self.restored.last_good), Arc::clone(&self.stats));
-        let keeper = Keeper { last_good, stats, in_force: in_force.subscribe() };
-        let mut driver = Driver::new(self, in_force);
+        let endpoints = watch::Sender::new(Vec::new());
+        let keeper = Keeper {
+            last_good,
+            stats,
+            in_force: in_force.subscribe(),
+            endpoints: endpoints.subscribe(),
+            vault: Arc::clone(&self.restored.vault),
+            state_dir: self.state_dir.clone(),
+        };
+        let mut driver = Driver::new(self, in_force, endpoints);
         let following = async move {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -100,18 +110,21 @@ impl Client {
 }
 
 impl Driver {
-    fn new(mut client: Client, in_force: watch::Sender<Option<Received>>) -> Self {
+    fn new(mut client: Client, in_force: watch::Sender<Option<Received>>, endpoints: watch::Sender<Vec<u8>>) -> Self {
         let identity = Arc::clone(&client.uplink.identity().borrow());
         let about = About { node_id: identity.node_id.clone(), pool: identity.pool.clone(), build: BUILD.to_owned() };
         let mut machine = Machine::new(about, Backoff::new(rand::random::<f64>));
         if let Some(version) = &client.restored.revocation {
             machine.holds_revocation(version.clone());
         }
+        if let Some(version) = &client.restored.endpoints {
+            machine.holds_endpoints(version.clone());
+        }
         if let Some(Received { manifest, staged, fallbacks: _ }) = client.restored.received.take() {
             let report = client.live.snapshot().map(|snapshot| snapshot.report()).unwrap_or_default();
             machine.holds(&manifest, staged, report);
         }
-        Self { client, machine, work: JoinSet::new(), ready: None, in_force, revoked: Arc::default() }
+        Self { client, machine, work: JoinSet::new(), ready: None, in_force, endpoints, revoked: Arc::default() }
     }
 
     async fn run(&mut self) {
@@ -206,6 +219,10 @@ impl Driver {
                 Action::Compile { ticket, manifest, staged } => self.compile(ticket, manifest, staged),
                 Action::Swap { ticket } => self.swap(ticket),
                 Action::Revoke { ticket, revocation, body } => self.revoke(ticket, &revocation, body),
+                Action::SetEndpoints { endpoints, body } => {
+                    self.client.live.set_endpoints(&endpoints);
+                    self.endpoints.send_replace(body);
+                }
                 Action::SetPeers(peers) => self.client.live.set_peers(peers),
                 Action::RenewCredentials => self.client.renewal.notify_one(),
                 Action::Reconnect { after } => reconnect = after,
@@ -289,7 +306,7 @@ impl Driver {
         self.work.spawn_blocking(move || {
             let mut newest = revoked.lock().unwrap_or_else(PoisonError::into_inner);
             // Threads may come in any order, and an older set must not replace a newer one.
-            let result = if ticket < *newest { Ok(()) } else { store::save(&vault, &dir, &body) };
+            let result = if ticket < *newest { Ok(()) } else { store::save(&vault, &dir, store::REVOCATIONS, &body) };
             *newest = if result.is_ok() { ticket.max(*newest) } else { *newest };
             drop(newest);
             let result = result.map_err(|error| error.to_string());

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod drain;
 mod get;
 mod list;
 mod update;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use mcp_gateway::proto::admin::v1::{Server, UpstreamCredential};
-use mcp_gateway::proto::config::v1::Endpoint;
+use mcp_gateway::proto::config::v1::{Endpoint, EndpointState};
 
 use crate::args::{self, Mask};
 use crate::context::Context;
@@ -30,6 +31,10 @@ pub enum Command {
     Update(update::Args),
     /// Deletes a server
     Delete(delete::Args),
+    /// Takes one of its endpoints out of use, at once and whatever state the configuration is in
+    Drain(drain::Args),
+    /// Puts a drained endpoint back into use
+    Undrain(drain::Args),
 }
 
 pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
@@ -39,6 +44,8 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
         Command::Create(args) => create::run(cx, args).await,
         Command::Update(args) => update::run(cx, args).await,
         Command::Delete(args) => delete::run(cx, args).await,
+        Command::Drain(args) => drain::run(cx, args, EndpointState::Drained).await,
+        Command::Undrain(args) => drain::run(cx, args, EndpointState::Active).await,
     }
 }
 

@@ -252,6 +252,10 @@ impl RouteDenial {
                 Wire::new(StatusCode::NOT_IMPLEMENTED, INTERNAL, "route.transport", "This server's transport is not served yet")
                     .outcome(Outcome::GatewayFailed)
             }
+            Self::Drained => {
+                let message = "Every endpoint of this server is out of use for now; try again later";
+                Wire::own(StatusCode::SERVICE_UNAVAILABLE, "route.drained", message).retry_after(5)
+            }
             Self::NoCredential => own_fault("route.no_credential"),
             Self::Lost(Lost::Revoked) => AuthenticateDenial::Revoked.wire(),
             Self::Lost(Lost::KeyGone) => AuthenticateDenial::Token(TokenError::UnknownKey).wire(),

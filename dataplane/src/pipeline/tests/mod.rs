@@ -1,6 +1,7 @@
 //! The pipeline against real sockets: exact status and code of every refusal, and that the server saw nothing.
 
 mod calls;
+mod drained;
 mod evasion;
 mod faults;
 mod lists;

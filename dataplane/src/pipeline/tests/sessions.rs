@@ -7,7 +7,7 @@ use super::scope::{COLLEAGUE, ENGINEER, GITHUB, OPEN, Scope, bearer};
 use super::world::{Answer, Gateway, Seen, Upstream, events, json, result, status};
 
 /// A stateful legacy server that knows one session.
-fn legacy(seen: &Seen) -> Response<Body> {
+pub fn legacy(seen: &Seen) -> Response<Body> {
     if seen.method == Method::DELETE {
         return status(200);
     }
@@ -33,12 +33,12 @@ async fn world() -> (Gateway, Upstream) {
     (Gateway::start(&Scope::at(upstream.address)).await, upstream)
 }
 
-async fn open(gateway: &Gateway, server: &str, credential: &str, version: &str) -> Answer {
+pub async fn open(gateway: &Gateway, server: &str, credential: &str, version: &str) -> Answer {
     let body = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}"}}}}"#);
     gateway.ask(gateway.post(server, &[("authorization", credential)], body)).await
 }
 
-const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_code"}}"#;
+pub const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_code"}}"#;
 
 #[tokio::test]
 async fn a_session_is_sealed_at_initialize_and_opened_afterwards() {

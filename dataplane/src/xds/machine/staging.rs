@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mcp_gateway::proto::config::v1::{CredentialShard, Global, Peers, Revocation, SecretEnvelope};
+use mcp_gateway::proto::config::v1::{CredentialShard, Endpoints, Global, Peers, Revocation, SecretEnvelope};
 use mcp_gateway::proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use mcp_gateway::snapshot::{ContentHash, is_uuid};
 use mcp_gateway::type_url;
@@ -110,6 +110,20 @@ impl Machine {
         }
     }
 
+    /// Removal changes nothing: what was received last holds.
+    pub(super) fn endpoints(&mut self, response: DeltaDiscoveryResponse) -> Result<Vec<Action>, Refusal> {
+        let mut actions = Vec::new();
+        for (name, usable) in self.usable(response) {
+            let refused = |reason| Refusal::new(code::INVALID_ARGUMENT, format!("{name}: {reason}"));
+            let Some(usable) = usable.map_err(refused)? else { continue };
+            let endpoints = Endpoints::decode(&usable.body[..]);
+            let endpoints = endpoints.map_err(|error| refused(format!("the content is not Endpoints: {error}")))?;
+            self.beside.insert((type_url::ENDPOINTS.to_owned(), usable.name), usable.version);
+            actions.push(Action::SetEndpoints { endpoints, body: usable.body });
+        }
+        Ok(actions)
+    }
+
     pub(super) fn peers(&mut self, response: DeltaDiscoveryResponse) -> Result<Vec<Action>, Refusal> {
         let mut actions = Vec::new();
         if !response.removed_resources.is_empty() {
@@ -174,6 +188,7 @@ impl Machine {
             | (type_url::SECRET_ENVELOPE, ["secrets", of])
             | (type_url::MANIFEST, ["manifest", of])
             | (type_url::REVOCATION, ["revocation", of])
+            | (type_url::ENDPOINTS, ["endpoints", of])
             | (type_url::PEERS, ["peers", of]) => *of == pool,
             (type_url::CREDENTIAL_SHARD, ["credentials", of, shard]) => *of == pool && shard.parse::<u8>().is_ok(),
             (type_url::ORG_BUNDLE, ["org", org, chunk]) => is_uuid(org) && chunk.parse::<u32>().is_ok(),

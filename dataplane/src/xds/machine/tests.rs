@@ -2,7 +2,7 @@
 //! Long because it is one table of conversations with one machine.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use mcp_gateway::proto::config::v1::{ApiKey, CredentialShard, Global, OrgBundle, Peer, SecretEnvelope};
+use mcp_gateway::proto::config::v1::{ApiKey, CredentialShard, Global, OrgBundle, Peer, SecretEnvelope, ServerEndpoints};
 use mcp_gateway::proto::envoy::service::discovery::v3::Resource;
 use mcp_gateway::snapshot::{ContentHash, sign_manifest};
 use prost::Message;
@@ -30,6 +30,7 @@ enum Did {
     Compile,
     Swap,
     Revoke,
+    SetEndpoints(usize),
     SetPeers(usize),
     Renew,
     Reconnect,
@@ -182,6 +183,7 @@ fn did(actions: Vec<Action>) -> Vec<Did> {
         Action::Compile { .. } => Did::Compile,
         Action::Swap { .. } => Did::Swap,
         Action::Revoke { .. } => Did::Revoke,
+        Action::SetEndpoints { endpoints, .. } => Did::SetEndpoints(endpoints.servers.len()),
         Action::SetPeers(peers) => Did::SetPeers(peers.peers.len()),
         Action::RenewCredentials => Did::Renew,
         Action::Reconnect { .. } => Did::Reconnect,
@@ -198,10 +200,10 @@ fn message(actions: Vec<Action>) -> String {
 fn the_first_request_of_each_type_subscribes_to_all_and_only_the_very_first_carries_the_node() {
     let requests = Node::new().connect();
     let types: Vec<_> = requests.iter().map(|request| request.type_url.as_str()).collect();
-    assert_eq!(types.len(), 7);
-    assert_eq!(types[..2], type_url::BESIDE);
-    assert_eq!(types[2..6], type_url::COVERED);
-    assert_eq!(types[6], type_url::MANIFEST, "asked for last: everything it covers was asked for before");
+    assert_eq!(types.len(), 8);
+    assert_eq!(types[..3], type_url::BESIDE);
+    assert_eq!(types[3..7], type_url::COVERED);
+    assert_eq!(types[7], type_url::MANIFEST, "asked for last: everything it covers was asked for before");
     for request in &requests {
         assert_eq!(request.resource_names_subscribe, ["*"]);
         assert!(request.resource_names_unsubscribe.is_empty() && request.initial_resource_versions.is_empty());
@@ -376,6 +378,7 @@ fn names_of_other_pools_are_refused() {
         (type_url::ORG_BUNDLE, "org/not-a-uuid/0"),
         (type_url::MANIFEST, "manifest/other"),
         (type_url::REVOCATION, "revocation/other"),
+        (type_url::ENDPOINTS, "endpoints/other"),
         (type_url::PEERS, "peers/other"),
     ];
     for (type_url, name) in foreign {
@@ -607,6 +610,21 @@ fn peers_apply_at_once_also_while_a_manifest_is_refused() {
     assert_eq!(did(actions), [Did::SetPeers(1), Did::Ack(type_url::PEERS)]);
     let actions = node.respond_removing(type_url::PEERS, vec![], &["peers/default"]);
     assert_eq!(did(actions), [Did::SetPeers(0), Did::Ack(type_url::PEERS)]);
+}
+
+#[test]
+fn endpoints_apply_at_once_also_while_a_manifest_is_refused_and_removal_leaves_the_last_known() {
+    let mut node = Node::serving();
+    node.manifest(2, &second());
+    let endpoints = Endpoints { servers: vec![ServerEndpoints::default()] };
+    let content = resource(type_url::ENDPOINTS, "endpoints/default", &endpoints);
+    let actions = node.respond(type_url::ENDPOINTS, vec![content.clone()]);
+    assert_eq!(did(actions), [Did::SetEndpoints(1), Did::Ack(type_url::ENDPOINTS)]);
+    let actions = node.respond_removing(type_url::ENDPOINTS, vec![], &["endpoints/default"]);
+    assert_eq!(did(actions), [Did::Ack(type_url::ENDPOINTS)]);
+    node.lose();
+    let held = node.connect().into_iter().find(|request| request.type_url == type_url::ENDPOINTS).unwrap();
+    assert_eq!(held.initial_resource_versions["endpoints/default"], content.version);
 }
 
 #[test]

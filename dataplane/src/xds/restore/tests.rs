@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::time::{Duration, SystemTime};
 
-use mcp_gateway::proto::config::v1::Revocation;
+use mcp_gateway::proto::config::v1::{EndpointState, EndpointStatus, Endpoints, Revocation, ServerEndpoints};
 use prost::Message;
 
 use super::*;
@@ -15,7 +15,10 @@ fn left_behind() -> tempfile::TempDir {
     assert!(restored.received.is_none() && restored.revocation.is_none(), "nothing is there yet");
     restored.last_good.save(&publisher.received(4)).unwrap();
     let revocation = Revocation { api_keys: vec!["k1".into()], ..Revocation::default() };
-    store::save(&restored.vault, dir.path(), &revocation.encode_to_vec()).unwrap();
+    store::save(&restored.vault, dir.path(), store::REVOCATIONS, &revocation.encode_to_vec()).unwrap();
+    let endpoint = EndpointStatus { url: "http://a.test/".into(), state: EndpointState::Drained.into() };
+    let endpoints = Endpoints { servers: vec![ServerEndpoints { server_id: "s1".into(), endpoints: vec![endpoint] }] };
+    store::save(&restored.vault, dir.path(), store::ENDPOINTS, &endpoints.encode_to_vec()).unwrap();
     dir
 }
 
@@ -29,6 +32,7 @@ fn a_node_with_an_expired_certificate_serves_what_is_on_disk_and_says_how_old_it
     let restored = restore(dir.path(), &live, &stats).unwrap();
     assert_eq!(live.snapshot().unwrap().version().version, 4);
     assert!(live.revocations().key_revoked("k1"));
+    assert!(live.drained().has("s1", &"http://a.test/".parse().unwrap()) && restored.endpoints.is_some());
     assert!(restored.received.is_some() && restored.revocation.is_some());
     assert!(stats.stale_seconds() >= 500 && !stats.is_confirmed());
     restored.last_good.confirm(&restored.received.unwrap().manifest).unwrap();
@@ -47,6 +51,16 @@ fn nothing_is_served_while_nobody_can_say_what_was_revoked() {
         assert!(live.snapshot().is_none(), "and the next restart knows no better");
         assert!(restored.received.is_none() && restored.revocation.is_none());
     }
+}
+
+#[test]
+fn states_of_endpoints_that_cannot_be_read_stop_nothing() {
+    let dir = left_behind();
+    std::fs::write(dir.path().join("endpoints"), b"torn").unwrap();
+    let live = Live::new().unwrap();
+    let restored = restore(dir.path(), &live, &Stats::default()).unwrap();
+    assert!(live.snapshot().is_some() && restored.received.is_some() && restored.revocation.is_some());
+    assert!(live.drained().is_empty() && restored.endpoints.is_none());
 }
 
 #[test]

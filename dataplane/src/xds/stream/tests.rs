@@ -3,7 +3,9 @@
 use std::pin::Pin;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use mcp_gateway::proto::config::v1::{CredentialShard, Global, Secrets, SessionKey};
+use mcp_gateway::proto::config::v1::{
+    CredentialShard, EndpointState, EndpointStatus, Endpoints, Global, Secrets, ServerEndpoints, SessionKey,
+};
 use mcp_gateway::proto::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
@@ -57,7 +59,7 @@ impl Talk {
     /// The first request of each type.
     async fn hello(&mut self) -> Vec<DeltaDiscoveryRequest> {
         let mut hello = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..type_url::BESIDE.len() + type_url::COVERED.len() + 1 {
             hello.push(self.request().await);
         }
         hello
@@ -287,7 +289,25 @@ async fn a_revocation_is_in_force_and_on_disk_when_it_is_acknowledged() {
     assert_eq!(talk.send(type_url::REVOCATION, vec![sent.clone()]).await.error_detail, None);
     assert!(rig.live.revocations().key_revoked("abcdefghijklmnop"));
     let vault = Vault::open(rig.dir.path()).unwrap();
-    assert_eq!(store::load(&vault, rig.dir.path()).unwrap(), Some((revocation, sent.version)));
+    assert_eq!(store::load(&vault, rig.dir.path(), store::REVOCATIONS).unwrap(), Some((revocation, sent.version)));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn states_of_endpoints_are_in_force_when_they_are_acknowledged_and_outlive_the_node() {
+    let mut rig = Rig::start().await;
+    let mut talk = rig.talk().await;
+    talk.hello().await;
+    let status = EndpointStatus { url: "http://a.test/".into(), state: EndpointState::Drained.into() };
+    let endpoints = Endpoints { servers: vec![ServerEndpoints { server_id: "s1".into(), endpoints: vec![status] }] };
+    let sent = resource(type_url::ENDPOINTS, "endpoints/default", &endpoints);
+    assert_eq!(talk.send(type_url::ENDPOINTS, vec![sent.clone()]).await.error_detail, None);
+    assert!(rig.live.drained().has("s1", &"http://a.test/".parse().unwrap()));
+    rig.restart().await;
+    assert!(rig.live.drained().has("s1", &"http://a.test/".parse().unwrap()), "before a control plane was asked");
+    let hello = rig.talk().await.hello().await;
+    let asked = hello.iter().find(|request| request.type_url == type_url::ENDPOINTS).unwrap();
+    assert_eq!(asked.initial_resource_versions["endpoints/default"], sent.version);
     rig.end().await;
 }
 

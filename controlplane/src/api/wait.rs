@@ -66,7 +66,7 @@ pub async fn for_version(
 fn runs(published: Option<&Arc<Published>>, node: &Node, wanted: u64) -> bool {
     let Some(published) = published else { return false };
     let wanted = Version { epoch: published.head.version.epoch, version: wanted };
-    let of_pool = published.scopes.get(&node.pool).map(|scope| scope.version);
+    let of_pool = published.scope(&node.pool, node.id).map(|scope| scope.version);
     node.applied >= wanted || of_pool.is_some_and(|of_pool| node.applied >= of_pool)
 }
 

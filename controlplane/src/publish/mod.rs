@@ -9,9 +9,13 @@ pub mod scope;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 use crate::{
     app::Core,
@@ -28,9 +32,27 @@ pub struct Published {
     pub head: Head,
     /// By pool.
     pub scopes: BTreeMap<String, Arc<Scope>>,
+    /// By pool: what its canaries get instead, while a rollout runs.
+    pub trials: BTreeMap<String, Arc<Trial>>,
     /// By pool.
     pub beside: BTreeMap<String, Arc<Beside>>,
     pub voids: Arc<Voids>,
+}
+
+/// What the canaries of a running rollout get. Who they are is a matter of the version, like the rest: the same on every replica.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    pub rollout: Uuid,
+    pub canaries: BTreeSet<Uuid>,
+    pub scope: Arc<Scope>,
+}
+
+impl Published {
+    /// What a node of a pool gets; none: there is no such pool.
+    pub fn scope(&self, pool: &str, node: Uuid) -> Option<&Arc<Scope>> {
+        let trial = self.trials.get(pool).filter(|trial| trial.canaries.contains(&node));
+        trial.map(|trial| &trial.scope).or_else(|| self.scopes.get(pool))
+    }
 }
 
 /// What is published, and its changes. None before the first load: nothing is served then, rather than nothing at all.

@@ -18,8 +18,8 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::{
-    Published,
-    build::{self, Content, Ingredients, Orgs, Settings},
+    Published, Trial,
+    build::{self, Content, Ingredients, OrgPart, Orgs, Settings},
     metrics::Metrics,
     scope::{Beside, Scope},
 };
@@ -29,7 +29,8 @@ use crate::{
     keys::{self, Keys},
     store::{
         self, orgs,
-        publish::{Head, Voids},
+        publish::{Head, Voids, canary_key},
+        rollouts::Running,
     },
 };
 
@@ -64,23 +65,41 @@ pub struct Publisher {
     keys: Option<Arc<Keys>>,
     /// The version that `parts` are of.
     read: Option<Version>,
-    /// What was published last, by pool, and what it was made of: the next version costs what changed.
+    /// The candidates of running rollouts, of the same moment, by pool.
+    candidates: BTreeMap<String, Candidate>,
+    /// What manifests carry at least, by scope, of the same moment.
+    floors: BTreeMap<String, Version>,
+    /// What was published last, by scope, and what it was made of: the next version costs what changed.
     pools: BTreeMap<String, Arc<Pool>>,
     failing: bool,
 }
 
-/// A published pool.
+/// An organisation as a running rollout would have it.
+struct Candidate {
+    rollout: Running,
+    /// What stands in its place at all other nodes.
+    stable: Arc<OrgPart>,
+    part: Arc<OrgPart>,
+}
+
+/// A published scope: a pool, or its canaries.
 struct Pool {
     made_of: Ingredients,
     content: Content,
     scope: Arc<Scope>,
 }
 
-type Scopes = BTreeMap<String, Arc<Scope>>;
+/// What the nodes of each pool get, as of one version.
+struct Read {
+    head: Head,
+    scopes: BTreeMap<String, Arc<Scope>>,
+    trials: BTreeMap<String, Arc<Trial>>,
+}
 
 impl Publisher {
     pub fn new(core: Core, metrics: Metrics, out: watch::Sender<Option<Arc<Published>>>) -> Self {
-        Self { core, metrics, out, parts: Orgs::new(), keys: None, read: None, pools: BTreeMap::new(), failing: false }
+        let (parts, candidates, floors, pools) = (Orgs::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { core, metrics, out, parts, keys: None, read: None, candidates, floors, pools, failing: false }
     }
 
     /// Publishes until the app stops.
@@ -125,18 +144,19 @@ impl Publisher {
         let head = store.head().await?;
         let last = self.out.borrow().clone();
         let current = last.as_ref().filter(|last| last.head == head && last.scopes.keys().eq(&voids.pools));
+        let of = |last: &Published| Read { head: last.head, scopes: last.scopes.clone(), trials: last.trials.clone() };
         let rebuilt = match current {
-            Some(last) => Ok((last.head, last.scopes.clone())),
+            Some(last) => Ok(of(last)),
             None => self.rebuild(&voids.pools).await,
         };
         // What is void is told whatever happens to the rest.
-        let ((head, scopes), failure) = match (rebuilt, &last) {
+        let (Read { head, scopes, trials }, failure) = match (rebuilt, &last) {
             (Ok(rebuilt), _) => (rebuilt, None),
-            (Err(error), Some(last)) => ((last.head, last.scopes.clone()), Some(error)),
+            (Err(error), Some(last)) => (of(last), Some(error)),
             (Err(error), None) => return Err(error),
         };
         let beside = besides(&voids, last.as_deref());
-        let news = Published { head, scopes, beside, voids: Arc::new(voids) };
+        let news = Published { head, scopes, trials, beside, voids: Arc::new(voids) };
         if last.as_deref() != Some(&news) {
             self.metrics.published(head.version);
             self.out.send_replace(Some(Arc::new(news)));
@@ -144,22 +164,35 @@ impl Publisher {
         failure.map_or(Ok(()), Err)
     }
 
-    async fn rebuild(&mut self, pools: &BTreeSet<String>) -> Result<(Head, Scopes), Error> {
+    async fn rebuild(&mut self, pools: &BTreeSet<String>) -> Result<Read, Error> {
         let started = Instant::now();
         let head = self.read().await?;
         let mut orgs: BTreeMap<String, Orgs> = BTreeMap::new();
         for (id, part) in &self.parts {
             orgs.entry(part.pool.clone()).or_default().insert(*id, Arc::clone(part));
         }
-        let mut scopes = Scopes::new();
-        self.pools.retain(|pool, _| pools.contains(pool));
+        let (mut scopes, mut trials) = (BTreeMap::new(), BTreeMap::new());
+        let tried: BTreeSet<String> = self.candidates.keys().map(|pool| canary_key(pool)).collect();
+        self.pools.retain(|scope, _| pools.contains(scope) || tried.contains(scope));
         for pool in pools {
             let orgs = orgs.remove(pool).unwrap_or_default();
-            scopes.insert(pool.clone(), self.scope(pool, orgs, head).await?);
+            scopes.insert(pool.clone(), self.scope(pool, pool, orgs.clone(), head).await?);
+            if let Some(trial) = self.trial(pool, orgs, head).await? {
+                trials.insert(pool.clone(), Arc::new(trial));
+            }
         }
         self.metrics.build_seconds.observe(started.elapsed().as_secs_f64());
         debug!(version = %head.version, "read version {} in {:?}", head.version, started.elapsed());
-        Ok((head, scopes))
+        Ok(Read { head, scopes, trials })
+    }
+
+    /// What the canaries of a pool get: everything as for the others, but for one organisation.
+    async fn trial(&mut self, pool: &str, mut orgs: Orgs, head: Head) -> Result<Option<Trial>, Error> {
+        let Some(candidate) = self.candidates.get(pool) else { return Ok(None) };
+        orgs.insert(candidate.rollout.org_id, Arc::clone(&candidate.part));
+        let (rollout, canaries) = (candidate.rollout.id, candidate.rollout.canaries.iter().copied().collect());
+        let scope = self.scope(&canary_key(pool), pool, orgs, head).await?;
+        Ok(Some(Trial { rollout, canaries, scope }))
     }
 
     /// Brings `parts` to the newest version: the organisations that changed, or all of them where the log does not tell.
@@ -190,31 +223,60 @@ impl Publisher {
                 };
             }
         }
+        let candidates = self.read_candidates(&mut tx, &parts, &custody).await?;
+        let floors = store::publish::floors(&mut tx).await?;
         tx.commit().await.map_err(store::Error::from)?;
         (self.parts, self.keys) = (parts, Some(custody));
+        (self.candidates, self.floors) = (candidates, floors);
         self.read = Some(head.version);
         Ok(head)
     }
 
-    async fn scope(&mut self, pool: &str, orgs: Orgs, head: Head) -> Result<Arc<Scope>, Error> {
+    /// The candidates of the rollouts that are running. One that cannot be read is left out: then its canaries get what all others do, do
+    /// not take it, for it is older, and the rollout halts for that.
+    async fn read_candidates(
+        &self,
+        tx: &mut store::Connection,
+        parts: &Orgs,
+        keys: &Arc<Keys>,
+    ) -> Result<BTreeMap<String, Candidate>, Error> {
+        let mut candidates = BTreeMap::new();
+        for rollout in store::rollouts::running(tx).await? {
+            let Some(stable) = parts.get(&rollout.org_id).cloned() else { continue };
+            let known = self.candidates.get(&rollout.pool);
+            let known = known.filter(|known| known.rollout == rollout && Arc::ptr_eq(&known.stable, &stable));
+            let part = match known {
+                Some(known) => Some(Arc::clone(&known.part)),
+                None => read_candidate(tx, &rollout, &stable, keys).await?,
+            };
+            let Some(part) = part else { continue };
+            candidates.insert(rollout.pool.clone(), Candidate { rollout, stable, part });
+        }
+        Ok(candidates)
+    }
+
+    /// A scope of a pool: the pool's own, or that of its canaries.
+    async fn scope(&mut self, name: &str, pool: &str, orgs: Orgs, head: Head) -> Result<Arc<Scope>, Error> {
         let made_of = Ingredients { orgs, keys: self.keys_with(pool, head).await? };
-        let before = self.pools.get(pool).cloned();
-        if let Some(same) = before.as_ref().filter(|before| before.made_of.are(&made_of)) {
+        let floor = self.floors.get(name).copied().unwrap_or_default();
+        let before = self.pools.get(name).or_else(|| self.pools.get(pool)).cloned();
+        let own = self.pools.get(name).filter(|own| own.made_of.are(&made_of) && own.scope.version >= floor);
+        if let Some(same) = own {
             return Ok(Arc::clone(&same.scope));
         }
         let (made_of, content) = self.encode(pool, made_of, before).await?;
-        let row = self.core.store.settle_scope(pool, head, &content.digest).await?;
+        let row = self.core.store.settle_scope(name, head, &content.digest).await?;
         if row.digest != content.digest {
             if row.version > head.version {
-                return Err(Error::Overtaken { pool: pool.into(), found: head.version, newer: row.version });
+                return Err(Error::Overtaken { pool: name.into(), found: head.version, newer: row.version });
             }
             // The same version with another content: another build of the control plane encodes differently, or keys were changed
             // without a version. Nodes that hold the other content keep it until the next version.
-            warn!(pool, version = %row.version, "pool {pool}: version {} has another content on another replica", row.version);
+            warn!(scope = name, version = %row.version, "{name}: version {} has another content on another replica", row.version);
         }
         let row = store::publish::ScopeRow { digest: content.digest, ..row };
         let scope = Arc::new(build::scope(pool, &content, &row, made_of.keys.manifest.current()));
-        self.pools.insert(pool.to_owned(), Arc::new(Pool { made_of, content, scope: Arc::clone(&scope) }));
+        self.pools.insert(name.to_owned(), Arc::new(Pool { made_of, content, scope: Arc::clone(&scope) }));
         Ok(scope)
     }
 
@@ -260,6 +322,28 @@ async fn encode_orgs(keys: Arc<Keys>, rows: Vec<OrgRows>, mut api_keys: BTreeMap
         Ok(parts)
     });
     encoded.await.unwrap_or(Err(Error::CutOff))
+}
+
+/// Encodes a candidate, with the keys that the organisation has now.
+async fn read_candidate(
+    tx: &mut store::Connection,
+    rollout: &Running,
+    stable: &OrgPart,
+    keys: &Arc<Keys>,
+) -> Result<Option<Arc<OrgPart>>, Error> {
+    // Within a savepoint: a candidate in a form that this version does not know must not end the reading of everything else.
+    let mut part = store::begin_within(tx).await?;
+    let rows = match store::rollouts::candidate(&mut part, rollout.id).await {
+        Ok(Some(rows)) => rows,
+        Ok(None) => return Ok(None),
+        Err(store::Error::Internal(cause)) => {
+            error!(%cause, rollout = %rollout.id, "the candidate of rollout {} cannot be read: abort it", rollout.id);
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let api_keys = BTreeMap::from([(rollout.org_id, stable.keys.values().flatten().cloned().collect())]);
+    Ok(encode_orgs(Arc::clone(keys), vec![rows], api_keys).await?.remove(&rollout.org_id))
 }
 
 /// The credentials of an organisation's servers. A server whose credential no key opens is switched off: it must not stop the others.

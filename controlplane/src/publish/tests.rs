@@ -1,3 +1,5 @@
+mod rollouts;
+
 use std::collections::BTreeSet;
 
 use mcp_gateway::{

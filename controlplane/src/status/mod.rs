@@ -82,7 +82,7 @@ impl Look {
 
     /// What the node should run; none: this replica does not know.
     fn target(&self, node: &Node) -> Option<Version> {
-        self.published.as_ref()?.scopes.get(&node.pool).map(|scope| scope.version)
+        self.published.as_ref()?.scope(&node.pool, node.id).map(|scope| scope.version)
     }
 
     fn is_behind(&self, node: &Node) -> bool {
@@ -112,7 +112,7 @@ impl Look {
 
     /// Since when a node lacks something that it should run.
     pub fn behind_since(&self, node: &Node) -> Option<DateTime<Utc>> {
-        let scope = self.published.as_ref()?.scopes.get(&node.pool).filter(|scope| node.applied < scope.version)?;
+        let scope = self.published.as_ref()?.scope(&node.pool, node.id).filter(|scope| node.applied < scope.version)?;
         let newest = scope.manifest().and_then(|manifest| DateTime::from_timestamp_millis(manifest.created_at_ms));
         let first = self.since.get(&standing(node)).copied();
         let since = first.into_iter().chain(newest).min()?;

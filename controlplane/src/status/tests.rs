@@ -32,6 +32,7 @@ fn published() -> Arc<Published> {
     Arc::new(Published {
         head: Head { version: version(7), committed_at: at(700) },
         scopes: BTreeMap::from([("p".into(), Arc::new(scope))]),
+        trials: BTreeMap::new(),
         beside: BTreeMap::from([("p".into(), Arc::new(Beside::default()))]),
         voids: Arc::default(),
     })

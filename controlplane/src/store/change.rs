@@ -3,7 +3,10 @@
 //! `api` begins a [`Change`], edits rows through the noun's functions, says what it touched, seals and commits it. Nothing else
 //! writes configuration. `config_head` is locked late and held to the commit: the version order is the commit order.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use chrono::{DateTime, Utc};
 use mcp_gateway::proto::admin::v1::ConfigDiff;
@@ -11,7 +14,7 @@ use serde_json::json;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{Error, Store, orgs};
+use super::{Error, Store, orgs, rollouts};
 use crate::domain::{Meta, bundle, diff};
 
 mod guard;
@@ -93,6 +96,8 @@ pub struct Change {
     action: Option<&'static str>,
     outcome: &'static str,
     detail: serde_json::Value,
+    /// It is what an open rollout comes to.
+    promotes: bool,
 }
 
 /// A checked and numbered change that waits for its commit.
@@ -116,7 +121,7 @@ impl Store {
         {
             return Ok(Begun::Answered(answer));
         }
-        let change = Change { tx, origin, touched: Vec::new(), action: None, outcome: "ok", detail: json!({}) };
+        let change = Change { tx, origin, touched: Vec::new(), action: None, outcome: "ok", detail: json!({}), promotes: false };
         Ok(Begun::Fresh(Box::new(change)))
     }
 
@@ -188,6 +193,25 @@ impl Change {
         diff::diff(&diff::fold(self.touched.iter().map(Touched::step)))
     }
 
+    /// Forgets what was touched so far: the caller has rolled the rows back.
+    pub fn take_touched(&mut self) -> Vec<Touched> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Says that this is what the organisation's open rollout comes to: nothing else may change what it is about.
+    pub fn promote(&mut self) {
+        self.promotes = true;
+    }
+
+    /// Refuses what a seal would refuse, so that it can be said of a change that is not sealed.
+    pub async fn judge(&mut self) -> Result<(), Error> {
+        self.check().await?;
+        if !self.origin.force {
+            guard::keeps_most(&mut self.tx, &self.touched).await?;
+        }
+        Ok(())
+    }
+
     /// Names the audit entry otherwise than after the first touched resource, such as `api_key.revoke`.
     pub fn action(&mut self, action: &'static str) {
         self.action = Some(action);
@@ -205,10 +229,7 @@ impl Change {
 
     /// Checks the whole, takes the version, writes the records. After this only [`Sealed::commit`] is left.
     pub async fn seal(mut self) -> Result<Sealed, Error> {
-        self.check().await?;
-        if !self.origin.force {
-            guard::keeps_most(&mut self.tx, &self.touched).await?;
-        }
+        self.judge().await?;
         if self.origin.validate_only {
             let _ = self.origin.dry_run.set(self.diff()); // a second change of one request says nothing new
         }
@@ -226,6 +247,7 @@ impl Change {
 
     /// Refuses what a node would refuse: each touched organisation, as it would be published, must compile.
     async fn check(&mut self) -> Result<(), Error> {
+        self.wait_for_rollouts().await?;
         let mut ids: Vec<Uuid> =
             self.touched.iter().filter(|t| t.reaches_nodes).filter_map(|t| t.org.as_ref()).map(|org| org.0).collect();
         ids.sort();
@@ -235,6 +257,25 @@ impl Change {
             let problems = bundle::problems(&rows);
             if !problems.is_empty() {
                 return Err(Error::Invalid(problems));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to change what an open rollout is about. Identities are not: what is revoked is revoked everywhere, at once.
+    async fn wait_for_rollouts(&mut self) -> Result<(), Error> {
+        if self.promotes {
+            return Ok(());
+        }
+        let about = |touched: &&Touched| matches!(touched.kind, Kind::Organization | Kind::Server | Kind::Policy);
+        let ids: BTreeSet<Uuid> = self.touched.iter().filter(about).filter_map(|t| Some(t.org.as_ref()?.0)).collect();
+        for id in ids {
+            if let Some(open) = rollouts::open_of(&mut self.tx, id).await? {
+                let why = format!(
+                    "{open} is not over: until then servers, policies and settings stay as they are; wait for it, or abort it \
+                     (mcpgw config rollout abort)"
+                );
+                return Err(Error::Precondition(why));
             }
         }
         Ok(())

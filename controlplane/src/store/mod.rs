@@ -31,6 +31,7 @@ pub mod organizations;
 pub mod orgs;
 pub mod policies;
 pub mod publish;
+pub mod rollouts;
 mod rows;
 pub mod servers;
 pub mod sessions;
@@ -86,6 +87,11 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Begins a part of a transaction that is undone by dropping it.
+pub async fn begin_within(connection: &mut Connection) -> Result<sqlx::Transaction<'_, sqlx::Postgres>, Error> {
+    Ok(sqlx::Connection::begin(connection).await?)
 }
 
 /// Waits for whoever else holds this name, and holds it until the end of the transaction.

@@ -198,6 +198,12 @@ fn const_format_node(condition: &'static str) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(format!("{NODE} {condition}"))
 }
 
+/// These nodes, as far as they were not removed.
+pub async fn some(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Node>, Error> {
+    let query = sqlx::query_as(const_format_node("AND n.id = ANY ($1) ORDER BY n.id")).bind(ids);
+    Ok(query.fetch_all(connection).await?)
+}
+
 /// A node, locked until the transaction ends.
 pub async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Option<Node>, Error> {
     let query = sqlx::query_as(const_format_node("AND n.id = $1 FOR UPDATE OF n")).bind(id);

@@ -96,25 +96,28 @@ impl Store {
         Ok(listener)
     }
 
-    /// Says that `pool` has the content `digest` as of `found`, and returns what holds now: the oldest version known to have brought
-    /// this content, or a newer one with another content if `found` is overtaken.
-    pub async fn settle_scope(&self, pool: &str, found: Head, digest: &Digest) -> Result<ScopeRow, Error> {
+    /// Says that a scope, which is a pool or its [`canary_key`], has the content `digest` as of `found`, and returns what holds now: the
+    /// oldest version known to have brought this content and not below the scope's floor, or a newer one with another content if `found`
+    /// is overtaken.
+    pub async fn settle_scope(&self, scope: &str, found: Head, digest: &Digest) -> Result<ScopeRow, Error> {
         let mut connection = self.connection().await?;
         sqlx::query(
             "INSERT INTO config_scope (pool, epoch, version, digest, committed_at) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (pool) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, digest = excluded.digest, \
              committed_at = excluded.committed_at \
              WHERE (config_scope.epoch, config_scope.version) < (excluded.epoch, excluded.version) \
-             AND (config_scope.digest <> excluded.digest OR config_scope.epoch <> excluded.epoch)",
+             AND (config_scope.digest <> excluded.digest OR config_scope.epoch <> excluded.epoch \
+             OR ((config_scope.epoch, config_scope.version) < (config_scope.floor_epoch, config_scope.floor_version) \
+             AND (excluded.epoch, excluded.version) >= (config_scope.floor_epoch, config_scope.floor_version)))",
         )
-        .bind(pool)
+        .bind(scope)
         .bind(signed(found.version.epoch))
         .bind(signed(found.version.version))
         .bind(digest.as_bytes().as_slice())
         .bind(found.committed_at)
         .execute(&mut *connection)
         .await?;
-        let row = sqlx::query_as("SELECT epoch, version, digest, committed_at FROM config_scope WHERE pool = $1").bind(pool);
+        let row = sqlx::query_as("SELECT epoch, version, digest, committed_at FROM config_scope WHERE pool = $1").bind(scope);
         Ok(row.fetch_one(&mut *connection).await?)
     }
 
@@ -154,6 +157,18 @@ impl Store {
         let (nodes, pools) = (nodes.into_iter().collect(), pools.into_iter().collect());
         Ok(Voids { api_keys, login_sessions, subjects, endpoints, nodes, pools })
     }
+}
+
+/// The scope of a pool's canaries. No pool has such a name.
+pub fn canary_key(pool: &str) -> String {
+    format!("{pool}#canary")
+}
+
+/// What the manifests of scopes carry at least, by scope.
+pub async fn floors(connection: &mut PgConnection) -> Result<BTreeMap<String, Version>, Error> {
+    let query = "SELECT pool, floor_epoch AS epoch, floor_version AS version FROM config_scope WHERE floor_version > 0";
+    let rows = sqlx::query(query).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((row.try_get("pool")?, version(row)?))).collect()
 }
 
 /// The newest committed version, in the caller's transaction.

@@ -94,7 +94,7 @@ impl Discovery {
         let now = published.borrow_and_update().clone();
         let now = now.ok_or_else(|| Status::unavailable("nothing is published yet: the configuration is being read"))?;
         peer::refuse_unknown(&self.core, &identity).await?;
-        let (Some(scope), Some(beside)) = (now.scopes.get(&identity.pool), now.beside.get(&identity.pool)) else {
+        let (Some(scope), Some(beside)) = (now.scope(&identity.pool, identity.node_id), now.beside.get(&identity.pool)) else {
             self.core.publications.wake();
             return Err(Status::unavailable(format!("pool {} is not published yet", identity.pool)));
         };
@@ -217,7 +217,8 @@ impl Stream {
         if now.voids.nodes.contains(&self.identity.node_id) {
             return Err(End::With(peer::removed_status(&self.identity)));
         }
-        let (Some(scope), Some(beside)) = (now.scopes.get(&self.identity.pool), now.beside.get(&self.identity.pool)) else {
+        let Identity { node_id, pool } = &self.identity;
+        let (Some(scope), Some(beside)) = (now.scope(pool, *node_id), now.beside.get(pool)) else {
             return Ok(()); // the pool is gone, and this node with it, as the next look at the database will show
         };
         self.step(Event::Published(Arc::clone(scope)))?;

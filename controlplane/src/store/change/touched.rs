@@ -6,7 +6,10 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{domain::diff::Step, store::Error};
+use crate::{
+    domain::diff::Step,
+    store::{Error, rollouts},
+};
 
 /// The kind of a touched resource, as records name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,7 @@ pub enum Kind {
     Node,
     JoinToken,
     CustodyKey,
+    Rollout,
 }
 
 impl Kind {
@@ -36,6 +40,7 @@ impl Kind {
             Self::Node => "node",
             Self::JoinToken => "join_token",
             Self::CustodyKey => "custody_key",
+            Self::Rollout => "rollout",
         }
     }
 }
@@ -76,6 +81,7 @@ pub enum Row {
     ApiKey(String),
     Server(Uuid),
     Policy(Uuid),
+    Rollout(Uuid),
     /// Deleted, or of a kind that does not remember.
     None,
 }
@@ -136,6 +142,7 @@ pub(super) async fn remember_version(tx: &mut PgConnection, row: &Row, version: 
         Row::ApiKey(id) => sqlx::query("UPDATE api_keys SET config_version = $1 WHERE id = $2").bind(version).bind(id.clone()),
         Row::Server(id) => sqlx::query("UPDATE mcp_servers SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
         Row::Policy(id) => sqlx::query("UPDATE policies SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
+        Row::Rollout(id) => return rollouts::remember_version(tx, *id).await,
         Row::None => return Ok(()),
     };
     query.execute(tx).await?;

@@ -232,6 +232,7 @@ macro_rules! plain_mutations {
 }
 
 mutations!(
+    ApplyOrganizationRequest,
     CreateOrganizationRequest,
     UpdateOrganizationRequest,
     DeleteOrganizationRequest,

@@ -26,7 +26,7 @@ use crate::{
 const CREATE: &str = "/mcpgw.admin.v1.MembershipService/CreateMembership";
 const UPDATE: &str = "/mcpgw.admin.v1.MembershipService/UpdateMembership";
 const DELETE: &str = "/mcpgw.admin.v1.MembershipService/DeleteMembership";
-const FIELDS: &[&str] = &["role", "policy_roles", "groups"];
+pub(super) const FIELDS: &[&str] = &["role", "policy_roles", "groups"];
 
 #[tonic::async_trait]
 impl MembershipService for Api {
@@ -179,7 +179,7 @@ async fn keeps_an_owner(caller: &Caller, change: &mut Change, leaving: &Membersh
     Err(Error::Precondition("this is the organisation's last owner: make another one first".into()))
 }
 
-fn blank() -> Membership {
+pub(super) fn blank() -> Membership {
     let at = chrono::DateTime::UNIX_EPOCH; // the database sets the times
     Membership {
         org_id: Uuid::nil(),
@@ -192,7 +192,7 @@ fn blank() -> Membership {
     }
 }
 
-fn apply(mut row: Membership, given: &Wire, fields: &[&str]) -> Result<Membership, Error> {
+pub(super) fn apply(mut row: Membership, given: &Wire, fields: &[&str]) -> Result<Membership, Error> {
     for field in fields {
         match *field {
             "role" => row.role = Role::try_from(given.role).unwrap_or(Role::Unspecified), // refused below

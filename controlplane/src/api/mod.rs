@@ -7,6 +7,7 @@ mod auth;
 pub mod caller;
 mod config_versions;
 mod custody;
+pub mod documents;
 pub mod error;
 mod join_tokens;
 mod logs;
@@ -48,6 +49,8 @@ use crate::{
 /// A connection that does not answer for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const CALLS_PER_CONNECTION: u32 = 100;
+/// Bytes of an organisation's document: ten times what the largest that is planned for has.
+const LARGEST_DOCUMENT: usize = 32 << 20;
 
 /// The services, over what they share. Each noun's file implements its service for it.
 #[derive(Debug, Clone)]
@@ -165,6 +168,8 @@ fn services(api: &Api) -> Routes {
     routes.add_service(admin::auth_service_server::AuthServiceServer::new(api.clone()));
     routes.add_service(admin::config_version_service_server::ConfigVersionServiceServer::new(api.clone()));
     routes.add_service(admin::custody_service_server::CustodyServiceServer::new(api.clone()));
+    let documents = admin::document_service_server::DocumentServiceServer::new(api.clone());
+    routes.add_service(documents.max_decoding_message_size(LARGEST_DOCUMENT));
     routes.add_service(admin::join_token_service_server::JoinTokenServiceServer::new(api.clone()));
     routes.add_service(admin::log_service_server::LogServiceServer::new(api.clone()));
     routes.add_service(admin::membership_service_server::MembershipServiceServer::new(api.clone()));

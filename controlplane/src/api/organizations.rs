@@ -148,7 +148,7 @@ impl Api {
     }
 }
 
-fn blank() -> Organization {
+pub(super) fn blank() -> Organization {
     let at = chrono::DateTime::UNIX_EPOCH; // the database sets the times
     Organization {
         id: Uuid::nil(),

@@ -70,6 +70,8 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.PolicyService/ListPolicies", READ),
     ("/mcpgw.admin.v1.PolicyService/UpdatePolicy", WRITE),
     ("/mcpgw.admin.v1.PolicyService/DeletePolicy", WRITE),
+    ("/mcpgw.admin.v1.DocumentService/ExportOrganization", WRITE),
+    ("/mcpgw.admin.v1.DocumentService/ApplyOrganization", WRITE),
     ("/mcpgw.admin.v1.LogService/ListAuditLogs", AUDIT),
     ("/mcpgw.admin.v1.LogService/ListRequestLogs", READ),
     ("/mcpgw.admin.v1.LogService/GetRequestLog", READ),

@@ -25,6 +25,11 @@ pub async fn page(connection: &mut PgConnection, org: Uuid, after: &str, limit: 
     Ok(query.bind(org).bind(after).bind(limit).fetch_all(connection).await?)
 }
 
+/// Whether any organisation has a key of this id.
+pub async fn exists(connection: &mut PgConnection, id: &str) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM api_keys WHERE id = $1)").bind(id).fetch_one(connection).await?)
+}
+
 /// Adds a key; its times and revision are the row's own.
 pub async fn insert(connection: &mut PgConnection, key: &ApiKey) -> Result<ApiKey, Error> {
     let query = sqlx::query_as(

@@ -46,21 +46,71 @@ pub struct Files {
     metrics: Arc<Metrics>,
     seen: Vec<(PathBuf, Stamp)>,
     in_force: Version,
+    /// What is in force: the last good content of every file.
+    good: Vec<(String, OrganizationDocument)>,
 }
 
-/// What a look at the files found.
+/// Every document that was read, or why not, with the name of its file; and every file that was looked into, as it was before.
 struct Found {
-    documents: Result<Vec<(String, OrganizationDocument)>, Faults>,
-    /// The documents and every file that they point to, as they were before they were read.
+    documents: Vec<(String, Result<OrganizationDocument, Faults>)>,
+    seen: Vec<(PathBuf, Stamp)>,
+}
+
+/// What came of a look.
+struct Compiled {
+    snapshot: Result<Snapshot, Faults>,
+    /// The documents in it.
+    documents: Vec<(String, OrganizationDocument)>,
+    /// What is wrong with files whose last good content is in it.
+    refused: Vec<Fault>,
     seen: Vec<(PathBuf, Stamp)>,
 }
 
 /// Reads and compiles without serving.
 pub fn check(paths: &[PathBuf]) -> Result<(), LoadError> {
     let session_key = SessionKey { key_id: String::new(), key: vec![0; 32].into(), current: true };
-    let with = Lone { session_key, version: Version::default(), written_at_ms: 0 };
-    let documents = read(paths).documents.map_err(LoadError::Faults)?;
-    document::compile(&documents, &with, None).map(drop).map_err(LoadError::Faults)
+    let work = Work { paths: paths.to_vec(), session_key, in_force: Version::default(), good: Vec::new(), previous: None };
+    work.run().snapshot.map(drop).map_err(LoadError::Faults)
+}
+
+/// A look at the files, for a thread that may block.
+struct Work {
+    paths: Vec<PathBuf>,
+    session_key: SessionKey,
+    in_force: Version,
+    good: Vec<(String, OrganizationDocument)>,
+    previous: Option<Arc<Snapshot>>,
+}
+
+impl Work {
+    fn run(self) -> Compiled {
+        let Found { documents, seen } = read(&self.paths);
+        let written_at_ms = seen.iter().filter_map(|(_, stamp)| milliseconds(stamp.as_ref()?.0)).max().unwrap_or(0);
+        let version = Version { epoch: 1, version: written_at_ms.unsigned_abs().max(self.in_force.version + 1) };
+        let with = Lone { session_key: self.session_key, version, written_at_ms };
+        let (mut usable, mut refused) = (Vec::new(), Vec::new());
+        for (file, document) in documents {
+            let alone = document.and_then(|document| {
+                let alone = [(file.clone(), document)];
+                document::compile(&alone, &with, None)?;
+                Ok(alone)
+            });
+            match alone {
+                Ok([document]) => usable.push(document),
+                Err(Faults(faults)) => {
+                    refused.extend(faults);
+                    usable.extend(self.good.iter().find(|(good, _)| *good == file).cloned());
+                }
+            }
+        }
+        let known = usable.len() == self.paths.len();
+        let snapshot = if known {
+            document::compile(&usable, &with, self.previous.as_deref())
+        } else {
+            Err(Faults(std::mem::take(&mut refused)))
+        };
+        Compiled { snapshot, documents: usable, refused, seen }
+    }
 }
 
 impl Files {
@@ -73,6 +123,7 @@ impl Files {
             metrics: metrics.clone(),
             seen: Vec::new(),
             in_force: Version::default(),
+            good: Vec::new(),
         };
         files.compile(background).await.map_err(LoadError::Faults)?;
         Ok(files)
@@ -109,37 +160,46 @@ impl Files {
             return;
         }
         if let Err(faults) = self.compile(&Handle::current()).await {
-            self.metrics.discovery.unconfirmed();
-            tracing::error!("the documents of --static have changed and do not fit; the last good ones stay in force:\n{faults}");
+            tracing::error!(
+                "a document of --static has changed and does not fit; its last good content stays in force:\n{faults}"
+            );
         }
     }
 
-    /// Reads, compiles and puts in force.
+    /// Reads, compiles and puts in force. A file that does not fit is left out of it if there is a last good content: then that is what
+    /// fails, and what the others say is in force all the same.
     async fn compile(&mut self, background: &Handle) -> Result<(), Faults> {
-        let (paths, session_key) = (self.paths.clone(), self.session_key.clone());
-        let (in_force, previous) = (self.in_force, self.live.snapshot());
-        let compiled = background.spawn_blocking(move || {
-            let Found { documents, seen } = read(&paths);
-            let written_at_ms = seen.iter().filter_map(|(_, stamp)| milliseconds(stamp.as_ref()?.0)).max().unwrap_or(0);
-            let version = Version { epoch: 1, version: written_at_ms.unsigned_abs().max(in_force.version + 1) };
-            let with = Lone { session_key, version, written_at_ms };
-            (seen, documents.and_then(|documents| document::compile(&documents, &with, previous.as_deref())))
-        });
-        let broken = |error: tokio::task::JoinError| Faults(vec![Fault::new("", format!("compiling them broke off: {error}"))]);
-        let result = match compiled.await {
-            Ok((seen, result)) => {
+        let work = Work {
+            paths: self.paths.clone(),
+            session_key: self.session_key.clone(),
+            in_force: self.in_force,
+            good: self.good.clone(),
+            previous: self.live.snapshot(),
+        };
+        let result = match background.spawn_blocking(move || work.run()).await {
+            Ok(Compiled { snapshot, documents, mut refused, seen }) => {
                 self.seen = seen;
-                result
+                match snapshot {
+                    Ok(snapshot) => {
+                        self.good = documents;
+                        self.put_in_force(snapshot);
+                    }
+                    Err(Faults(faults)) => refused.extend(faults),
+                }
+                if refused.is_empty() { Ok(()) } else { Err(Faults(refused)) }
             }
-            Err(error) => Err(broken(error)),
+            Err(error) => Err(Faults(vec![Fault::new("", format!("compiling the documents broke off: {error}"))])),
         };
         self.metrics.static_load(result.is_ok());
-        self.put_in_force(result?);
-        Ok(())
+        if result.is_ok() {
+            self.metrics.discovery.confirmed();
+        } else {
+            self.metrics.discovery.unconfirmed();
+        }
+        result
     }
 
     fn put_in_force(&mut self, snapshot: Snapshot) {
-        self.metrics.discovery.confirmed();
         let same = self.live.snapshot().is_some_and(|current| current.digest() == snapshot.digest());
         if same {
             return; // touched, not changed
@@ -153,26 +213,26 @@ impl Files {
 }
 
 fn read(paths: &[PathBuf]) -> Found {
-    let (mut documents, mut faults, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+    let mut found = Found { documents: Vec::new(), seen: Vec::new() };
     for path in paths {
         let file = path.display().to_string();
-        seen.push((path.clone(), stamp(path)));
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => {
-                faults.push(Fault::new(file, format!("cannot be read: {error}")));
-                continue;
-            }
+        found.seen.push((path.clone(), stamp(path)));
+        let document = match fs::read_to_string(path) {
+            Ok(text) => parse(&text, path, &mut found.seen),
+            Err(error) => Err(Faults(vec![Fault::new(&file, format!("cannot be read: {error}"))])),
         };
-        let beside = path.parent().unwrap_or(Path::new(""));
-        match Document::parse(&text, &mut |source| value(beside, source, &mut seen)) {
-            Ok(document) => documents.push((file, document.resource)),
-            Err(Faults(found)) => {
-                faults.extend(found.into_iter().map(|fault| Fault::new(file.clone(), fault.to_string())));
-            }
-        }
+        found.documents.push((file, document));
     }
-    Found { documents: if faults.is_empty() { Ok(documents) } else { Err(Faults(faults)) }, seen }
+    found
+}
+
+fn parse(text: &str, path: &Path, seen: &mut Vec<(PathBuf, Stamp)>) -> Result<OrganizationDocument, Faults> {
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let document = Document::parse(text, &mut |source| value(beside, source, seen));
+    document.map(|document| document.resource).map_err(|Faults(faults)| {
+        let file = path.display().to_string();
+        Faults(faults.into_iter().map(|fault| Fault::new(&file, fault.to_string())).collect())
+    })
 }
 
 /// The value of a credential that is not in its document.

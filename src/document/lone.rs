@@ -64,7 +64,11 @@ pub fn compile(
         resource_count: u32::try_from(staged.len()).unwrap_or(u32::MAX),
         ..Manifest::default()
     };
-    snapshot::compile(&manifest, &staged, &BTreeMap::from([(POOL_KEY.to_owned(), pool_key)]), previous).map_err(whole)
+    let pool_keys = BTreeMap::from([(POOL_KEY.to_owned(), pool_key)]);
+    let snapshot = snapshot::compile(&manifest, &staged, &pool_keys, previous).map_err(whole)?;
+    // Nothing is half good here: whoever reads files knows what was good before.
+    let told: Vec<Fault> = snapshot.report().into_iter().map(|line| Fault::new("", line)).collect();
+    if told.is_empty() { Ok(snapshot) } else { Err(Faults(told)) }
 }
 
 fn joined(file: &str, path: &str) -> String {

@@ -4,9 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mcp_gateway::proto::admin::v1::{
     Role, api_key_service_client::ApiKeyServiceClient, config_version_service_client::ConfigVersionServiceClient,
-    log_service_client::LogServiceClient, membership_service_client::MembershipServiceClient,
-    organization_service_client::OrganizationServiceClient, policy_service_client::PolicyServiceClient,
-    server_service_client::ServerServiceClient, user_service_client::UserServiceClient,
+    document_service_client::DocumentServiceClient, log_service_client::LogServiceClient,
+    membership_service_client::MembershipServiceClient, organization_service_client::OrganizationServiceClient,
+    policy_service_client::PolicyServiceClient, server_service_client::ServerServiceClient,
+    user_service_client::UserServiceClient,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 use tonic::{Code, Status};
@@ -62,6 +63,10 @@ impl Person {
 
     pub fn memberships(&self) -> MembershipServiceClient<Client> {
         MembershipServiceClient::new(self.client.clone())
+    }
+
+    pub fn documents(&self) -> DocumentServiceClient<Client> {
+        DocumentServiceClient::new(self.client.clone())
     }
 
     pub fn config_versions(&self) -> ConfigVersionServiceClient<Client> {

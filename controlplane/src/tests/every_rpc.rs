@@ -21,6 +21,7 @@ async fn every_rpc_of_the_contract_is_called_and_answers() {
     history(&client).await;
     people(&client).await;
     traffic(&running, &client).await;
+    documents(&client).await;
     fleet(&running, &client).await;
     delete(&client).await;
     sign_out(&client).await;
@@ -128,6 +129,13 @@ async fn traffic(running: &Running, client: &Client) {
     let listed = logs.list_request_logs(ListRequestLogsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     assert_eq!(listed.into_inner().request_logs.len(), 1);
     logs.get_request_log(GetRequestLogRequest { request_id: request_id.to_string() }).await.unwrap();
+}
+
+async fn documents(client: &Client) {
+    let mut documents = document_service_client::DocumentServiceClient::new(client.clone());
+    let document = documents.export_organization(ExportOrganizationRequest { name: ACME.into() }).await.unwrap().into_inner();
+    let apply = ApplyOrganizationRequest { document: Some(document), ..Default::default() };
+    assert_eq!(documents.apply_organization(apply).await.unwrap().into_inner().config_version, 0);
 }
 
 async fn fleet(running: &Running, client: &Client) {

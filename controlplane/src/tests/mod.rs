@@ -7,6 +7,7 @@ mod auth;
 mod away;
 mod changes;
 mod custody;
+mod documents;
 mod endpoints;
 mod every_rpc;
 mod fleet;

@@ -36,8 +36,12 @@ impl Node {
     }
 
     async fn load(&self) -> Result<Files, LoadError> {
+        self.load_all(&["org.yaml"]).await
+    }
+
+    async fn load_all(&self, names: &[&str]) -> Result<Files, LoadError> {
         let config = Config {
-            static_files: vec![self.dir.path().join("org.yaml")],
+            static_files: names.iter().map(|name| self.dir.path().join(name)).collect(),
             state_dir: self.dir.path().join("state"),
             ..Config::default()
         };
@@ -78,6 +82,24 @@ async fn an_edit_is_followed_and_one_that_does_not_fit_changes_nothing() {
     assert_eq!(node.servers(), 2);
     assert!(node.live.snapshot().unwrap().version() > first.version());
     assert!(node.metrics.discovery.is_confirmed());
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_fit_holds_up_no_other() {
+    let node = Node::new();
+    let other = "organization: other\nservers: { a: { endpoints: [{ url: 'http://127.0.0.1:9/' }] } }\n";
+    node.write("other.yaml", other);
+    let mut files = node.load_all(&["org.yaml", "other.yaml"]).await.unwrap();
+    node.write("org.yaml", "organization: acme\nservers: [");
+    node.write("other.yaml", &other.replace("{ a:", "{ b:"));
+    files.look().await;
+    let snapshot = node.live.snapshot().unwrap();
+    assert!(snapshot.server_by_slug("acme", "time").is_some(), "as it was");
+    assert!(snapshot.server_by_slug("other", "b").is_some() && snapshot.server_by_slug("other", "a").is_none());
+    node.write("org.yaml", other);
+    files.look().await;
+    assert!(node.live.snapshot().unwrap().server_by_slug("acme", "time").is_some(), "two files cannot be of one organisation");
+    assert!(!node.metrics.discovery.is_confirmed());
 }
 
 #[tokio::test]

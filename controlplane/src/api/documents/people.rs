@@ -36,10 +36,9 @@ impl Planner<'_> {
                 groups: given.groups.clone(),
                 ..Default::default()
             };
-            let applied = memberships::apply(base, &given, memberships::FIELDS);
-            if let Some(after) = self.judged(applied, "membership", &format!("members.{email}"))? {
-                people.members.push(Edit { before, after: Some(after) });
-            }
+            let applied = memberships::apply(base.clone(), &given, memberships::FIELDS);
+            let after = self.judged(applied, "membership", &format!("members.{email}"))?.unwrap_or(base);
+            people.members.push(Edit { before, after: Some(after) });
         }
         let named = |email: &String| self.document.members.keys().any(|it| it.to_lowercase() == *email);
         let goes = !self.how.keep_unlisted && !self.document.members.is_empty();

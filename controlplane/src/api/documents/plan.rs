@@ -182,8 +182,10 @@ impl Planner<'_> {
         };
         let named = |field: &&&str| **field != "pool" || !self.document.pool.is_empty();
         let fields: Vec<&str> = organizations::FIELDS.iter().filter(named).copied().collect();
-        let applied = organizations::apply(base.clone(), given, &fields);
-        Ok(self.judged(applied, "organization", "")?.unwrap_or(base))
+        // What is wrong here does not hide what a node would refuse.
+        let as_given = Organization { allowed_origins: given.allowed_origins.clone(), ..base.clone() };
+        let applied = organizations::apply(base, given, &fields);
+        Ok(self.judged(applied, "organization", "")?.unwrap_or(as_given))
     }
 
     fn servers(&mut self, org: Uuid) -> Result<Vec<Edit<Server>>, Error> {

@@ -65,6 +65,8 @@ pub struct Machine {
     beside: Arc<Beside>,
     /// The node said at first that it runs exactly `serving`.
     known: bool,
+    /// The scope that the node said to hold by its digest alone, until every covered type was asked for.
+    held: Option<Arc<Scope>>,
     /// What the node said at first that it runs. While we know nothing newer, we have nothing to tell: another replica was faster.
     floor: Version,
     subscriptions: BTreeMap<String, Subscription>,
@@ -84,6 +86,7 @@ impl Machine {
             target: None,
             beside,
             known: false,
+            held: None,
             floor: Version::default(),
             subscriptions: BTreeMap::new(),
             outstanding: BTreeMap::new(),
@@ -179,6 +182,11 @@ impl Machine {
         self.bound = true;
         self.floor = stated_version(node);
         self.known = stated(node, "digest").is_some_and(|digest| digest.eq_ignore_ascii_case(&self.serving.digest.to_string()));
+        if stated(node, "holds") == Some("digest") {
+            // It left out what it holds; without that, all of it would be sent again.
+            let known = self.known.then_some(()).ok_or(Fault::UnknownDigest);
+            self.held = known.map(|()| Some(Arc::clone(&self.serving)))?;
+        }
         Ok(())
     }
 
@@ -192,6 +200,9 @@ impl Machine {
             }
             let first = self.first(request, &change);
             self.subscriptions.insert(request.type_url.clone(), first);
+            if type_url::COVERED.iter().all(|covered| self.subscriptions.contains_key(*covered)) {
+                self.held = None;
+            }
         }
         match self.subscriptions.get(&request.type_url) {
             Some(subscription) if subscription.is_excessive() => Err(Fault::Excessive { what: "names" }),
@@ -204,6 +215,9 @@ impl Machine {
         if request.type_url == type_url::MANIFEST {
             // Sent on every stream: it tells a node that nothing changed, and its answer tells us what the node runs.
             return Subscription::first(change, []);
+        }
+        if let Some(held) = self.held.as_ref().filter(|_| is_covered(&request.type_url)) {
+            return Subscription::complete(change, held.types.get(request.type_url.as_str()));
         }
         if self.known && request.initial_resource_versions.is_empty() && is_covered(&request.type_url) {
             return Subscription::complete(change, self.resources(&request.type_url));

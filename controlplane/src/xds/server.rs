@@ -273,6 +273,7 @@ fn status(fault: &Fault) -> Status {
     match fault {
         Fault::NoNode | Fault::NoType | Fault::NodeChanged { .. } => Status::invalid_argument(text),
         Fault::OtherNode { .. } | Fault::OtherPool { .. } => Status::permission_denied(text),
+        Fault::UnknownDigest => Status::failed_precondition(text),
         Fault::Excessive { .. } => Status::resource_exhausted(text),
     }
 }

@@ -97,8 +97,15 @@ pub struct Machine {
     /// The digest that a full resynchronisation was asked for on this stream.
     resynced: Option<Digest>,
     backoff: Backoff,
+    /// Streams in a row on which nothing was received.
+    unanswered: u32,
+    /// The control plane wants to be told what is held name by name.
+    spelled_out: bool,
     last_ticket: u64,
 }
+
+/// So often a digest alone says what is held; after that everything is spelled out, whatever the reason for the silence may be.
+const BRIEF_ATTEMPTS: u32 = 3;
 
 /// What is in force.
 struct Applied {
@@ -160,6 +167,8 @@ impl Machine {
             storing: BTreeMap::new(),
             resynced: None,
             backoff,
+            unanswered: 0,
+            spelled_out: false,
             last_ticket: 0,
         }
     }
@@ -195,11 +204,13 @@ impl Machine {
             }
             Event::Received(response) => {
                 self.backoff.succeeded();
+                (self.unanswered, self.spelled_out) = (0, false);
                 self.receive(response)
             }
             Event::Compiled { ticket, result } => self.compiled(ticket, result),
             Event::Stored { ticket, result } => self.stored(ticket, result),
             Event::Lost(lost) => {
+                self.spelled_out |= lost == Lost::Unknown;
                 self.forget_stream();
                 vec![Action::Reconnect { after: self.backoff.next(lost) }]
             }
@@ -208,7 +219,9 @@ impl Machine {
 
     /// The first request of every type. The manifest comes last: when it is asked for, everything it covers was.
     fn hello(&mut self) -> Vec<Action> {
-        let mut node = Some(self.node());
+        let brief = self.holds_what_runs() && !self.spelled_out && self.unanswered < BRIEF_ATTEMPTS;
+        self.unanswered = self.unanswered.saturating_add(1);
+        let mut node = Some(self.node(brief));
         let types = type_url::BESIDE.into_iter().chain(type_url::COVERED).chain([type_url::MANIFEST]);
         types
             .map(|type_url| {
@@ -216,7 +229,10 @@ impl Machine {
                     node: node.take(),
                     type_url: type_url.to_owned(),
                     resource_names_subscribe: vec![ALL.to_owned()],
-                    initial_resource_versions: self.accepted(type_url),
+                    initial_resource_versions: match brief && type_url::COVERED.contains(&type_url) {
+                        true => BTreeMap::new(),
+                        false => self.accepted(type_url),
+                    },
                     ..DeltaDiscoveryRequest::default()
                 })
             })
@@ -232,13 +248,22 @@ impl Machine {
         held
     }
 
-    fn node(&self) -> Node {
+    /// Whether the digest of what runs says all that is held: then a reconnect costs the same however large the configuration is.
+    fn holds_what_runs(&self) -> bool {
+        let same = |applied: &Applied| Arc::ptr_eq(&applied.staged, &self.staged) || applied.digest == self.staged.digest();
+        self.refused.is_empty() && self.suspect.is_empty() && self.applied.as_ref().is_some_and(same)
+    }
+
+    fn node(&self, brief: bool) -> Node {
         let text = |value: String| Value { kind: Some(Kind::StringValue(value)) };
         let mut fields = BTreeMap::from([("build".to_owned(), text(self.about.build.clone()))]);
         if let Some(applied) = &self.applied {
             fields.insert("epoch".to_owned(), text(applied.version.epoch.to_string()));
             fields.insert("applied_version".to_owned(), text(applied.version.version.to_string()));
             fields.insert("digest".to_owned(), text(applied.digest.to_string()));
+        }
+        if brief {
+            fields.insert("holds".to_owned(), text("digest".to_owned()));
         }
         Node {
             id: self.about.node_id.clone(),

@@ -319,6 +319,10 @@ impl Driver {
 mod tests;
 
 fn ended(status: &Status) -> Lost {
+    if status.code() == Code::FailedPrecondition {
+        tracing::info!("the control plane wants to know all that is held: {}", status.message());
+        return Lost::Unknown;
+    }
     if status.code() != Code::ResourceExhausted {
         tracing::warn!("the discovery stream failed: {}", whole(status));
         return Lost::Failed;

@@ -94,8 +94,8 @@ pub(super) struct Node {
     manifest_keys: BTreeMap<String, Vec<u8>>,
     held: Held,
     backoff: Backoff,
-    /// Whether the last stream was opened and told us nothing: the next one states everything that is held.
-    unheard: bool,
+    /// The control plane wants to be told what is held name by name.
+    spelled_out: bool,
 }
 
 impl Node {
@@ -115,7 +115,7 @@ impl Node {
             pool: identity.pool,
             held: Held::default(),
             backoff: Backoff::new(rand::random::<f64>),
-            unheard: false,
+            spelled_out: false,
         })
     }
 
@@ -142,7 +142,6 @@ impl Node {
                 return Lost::Failed;
             }
         }
-        self.unheard = true;
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
         let accepted = timeout(DEADLINE, client.delta_aggregated_resources(ReceiverStream::new(requests))).await;
         let mut responses = match accepted {
@@ -154,7 +153,7 @@ impl Node {
             tokio::select! {
                 message = responses.message() => match message {
                     Ok(Some(response)) => {
-                        self.unheard = false;
+                        self.spelled_out = false;
                         self.backoff.succeeded();
                         if self.heard(&response, &outbound, &passed).await.is_err() {
                             return Lost::Failed;
@@ -187,7 +186,7 @@ impl Node {
     fn hello(&self) -> Vec<DeltaDiscoveryRequest> {
         let text = |value: String| Value { kind: Some(Kind::StringValue(value)) };
         let mut fields = BTreeMap::from([("build".to_owned(), text(BUILD.to_owned()))]);
-        let brief = self.held.applied.is_some() && !self.unheard;
+        let brief = self.held.applied.is_some() && !self.spelled_out;
         if let Some((version, digest)) = self.held.applied {
             fields.insert("epoch".to_owned(), text(version.epoch.to_string()));
             fields.insert("applied_version".to_owned(), text(version.version.to_string()));
@@ -270,11 +269,16 @@ impl Node {
     }
 
     fn ended(&mut self, status: &Status) -> Lost {
-        if status.code() != Code::ResourceExhausted {
-            return Lost::Failed;
+        match status.code() {
+            Code::ResourceExhausted => {
+                Lost::Busy { retry_after: status.get_details_retry_info().and_then(|retry| retry.retry_delay) }
+            }
+            Code::FailedPrecondition => {
+                self.spelled_out = true;
+                Lost::Unknown
+            }
+            _ => Lost::Failed,
         }
-        self.unheard = false; // it was not let in, and so not listened to
-        Lost::Busy { retry_after: status.get_details_retry_info().and_then(|retry| retry.retry_delay) }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

@@ -67,6 +67,8 @@ pub enum Fault {
     NodeChanged { bound: String, claimed: String },
     #[error("a request must name its resource type")]
     NoType,
+    #[error("what the node holds is not known by the digest it gave: it has to state names and versions")]
+    UnknownDigest,
     #[error("the stream holds too much: {what}")]
     Excessive { what: &'static str },
 }

@@ -360,6 +360,31 @@ fn a_digest_that_was_overtaken_is_not_trusted_for_types_that_come_later() {
     assert_eq!(stream.say(subscribe(ORG_BUNDLE, &["*"])), ["OrgBundle org/a/0=a2 org/b/0=b1"]);
 }
 
+/// A first request that says what the node holds by nothing but a digest.
+fn brief(digest: &str, type_url: &str) -> DeltaDiscoveryRequest {
+    let mut node = node(digest);
+    let holds = prost_types::Value { kind: Some(prost_types::value::Kind::StringValue("digest".to_owned())) };
+    node.metadata.get_or_insert_default().fields.insert("holds".into(), holds);
+    DeltaDiscoveryRequest { node: Some(node), ..subscribe(type_url, &["*"]) }
+}
+
+#[test]
+fn what_a_node_holds_by_its_digest_is_what_it_is_compared_with_however_late_it_asks() {
+    let old = scope(1, BASE);
+    let mut stream = Stream::open(&old);
+    stream.say(brief(&old.digest.to_string(), MANIFEST));
+    stream.ack_all();
+    stream.publish(&with(2, ORG_BUNDLE, "org/a/0", "a2"));
+    assert_eq!(stream.say(subscribe(ORG_BUNDLE, &["*"])), ["OrgBundle org/a/0=a2"]);
+}
+
+#[test]
+fn a_digest_that_stands_for_what_nobody_knows_ends_the_stream() {
+    let mut stream = Stream::open(&scope(1, BASE));
+    assert_eq!(stream.say(brief("feed", GLOBAL)), none());
+    assert_eq!(stream.actions, [Action::Close(Fault::UnknownDigest)]);
+}
+
 #[test]
 fn an_unknown_digest_gets_the_difference_to_what_the_node_holds() {
     let mut stream = Stream::open(&scope(2, BASE));

@@ -20,6 +20,8 @@ pub enum Lost {
     Closed,
     /// The control plane has too much to do; it may say for how long.
     Busy { retry_after: Option<Duration> },
+    /// The control plane does not know the digest that stood for what this node holds.
+    Unknown,
     /// This node ended it, to come back with fresh credentials.
     Renewed,
 }
@@ -46,14 +48,16 @@ impl Backoff {
         let ceiling = match lost {
             Lost::Renewed => return FLOOR,
             Lost::Closed if self.failures == 0 => SPREAD,
-            Lost::Failed | Lost::Closed | Lost::Busy { .. } => BASE.saturating_mul(1 << self.failures.min(16)).min(CAP),
+            Lost::Failed | Lost::Closed | Lost::Unknown | Lost::Busy { .. } => {
+                BASE.saturating_mul(1 << self.failures.min(16)).min(CAP)
+            }
         };
         self.failures = self.failures.saturating_add(1);
         let drawn = ceiling.mul_f64((self.random)().clamp(0.0, 1.0)).max(FLOOR);
         match lost {
             // On top of what was asked for, else everybody who was turned away comes back at that very moment.
             Lost::Busy { retry_after: Some(least) } => least.min(CAP) + drawn,
-            Lost::Failed | Lost::Closed | Lost::Busy { retry_after: None } | Lost::Renewed => drawn,
+            Lost::Failed | Lost::Closed | Lost::Unknown | Lost::Busy { retry_after: None } | Lost::Renewed => drawn,
         }
     }
 }

@@ -237,22 +237,49 @@ fn an_answer_carries_the_nonce_of_its_response_and_nothing_else() {
 }
 
 #[test]
-fn a_reconnect_states_what_is_held_and_what_runs_and_no_old_nonce() {
+fn a_reconnect_states_what_runs_and_that_nothing_else_is_held_and_no_old_nonce() {
     let mut node = Node::serving();
     node.lose();
     let requests = node.connect();
-    let held = &requests.iter().find(|request| request.type_url == type_url::ORG_BUNDLE).unwrap().initial_resource_versions;
-    assert_eq!(held.get(&format!("org/{ORG}/0")), Some(&bundle(ORG, 0).1.version));
+    assert!(requests.iter().all(|request| request.initial_resource_versions.is_empty()), "the digest says it");
     let fields = requests[0].node.clone().unwrap().metadata.unwrap().fields;
     let text = |name: &str| match &fields[name].kind {
         Some(Kind::StringValue(value)) => value.clone(),
         other => panic!("{other:?}"),
     };
     assert_eq!((text("epoch"), text("applied_version"), text("build")), ("1".into(), "1".into(), "0.3.1".into()));
-    assert_eq!(text("digest"), hex::encode(&manifest(1, &first()).digest));
+    assert_eq!((text("digest"), text("holds")), (hex::encode(&manifest(1, &first()).digest), "digest".into()));
     assert!(requests.iter().all(|request| request.response_nonce.is_empty()));
     // The manifest alone says that nothing changed.
     assert_eq!(node.manifest(1, &first()), [Did::Ack(type_url::MANIFEST)]);
+}
+
+#[test]
+fn what_is_held_is_spelled_out_where_its_digest_is_unknown_or_never_answered() {
+    let spelled_out = |node: &mut Node| {
+        let requests = node.connect();
+        let stated = requests[0].node.clone().unwrap().metadata.unwrap().fields.contains_key("holds");
+        let held = &requests.iter().find(|request| request.type_url == type_url::ORG_BUNDLE).unwrap().initial_resource_versions;
+        assert_ne!(stated, held.get(&format!("org/{ORG}/0")) == Some(&bundle(ORG, 0).1.version));
+        !stated
+    };
+    let mut node = Node::serving();
+    node.lose();
+    assert!(!spelled_out(&mut node));
+    node.machine.step(Event::Lost(Lost::Unknown));
+    assert!(spelled_out(&mut node));
+    node.manifest(1, &first());
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        node.lose();
+        silent.push(spelled_out(&mut node));
+    }
+    assert_eq!(silent, [false, false, false, true, true]);
+    // What is held beside what runs is no digest's to say.
+    let mut node = Node::serving();
+    node.deliver(&second());
+    node.lose();
+    assert!(spelled_out(&mut node));
 }
 
 #[test]
@@ -508,8 +535,8 @@ fn what_a_configuration_left_out_is_said_with_its_acknowledgement_and_again_on_e
     let again = resource(type_url::MANIFEST, "manifest/default", &again);
     node.lose();
     let hello = node.connect();
-    let held = hello.iter().find(|request| request.type_url == type_url::ORG_BUNDLE).unwrap();
-    assert_eq!(held.initial_resource_versions.len(), 2, "what is in quarantine is held: nothing of it is to be sent again");
+    let fields = hello[0].node.clone().unwrap().metadata.unwrap().fields;
+    assert!(fields.contains_key("holds"), "what is in quarantine is held: nothing of it is to be sent again");
     assert_eq!(except(node.respond(type_url::MANIFEST, vec![again.clone()])), expected);
 
     // So does a node that was started again.

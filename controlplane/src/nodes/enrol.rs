@@ -1,12 +1,13 @@
 //! First contact: a one-time join token becomes a node and its credentials. Exactly one caller wins a token, however many try.
 //!
-//! Owns EnrollmentService. Every outcome is in the audit log; a refusal does not say why to the caller.
+//! Owns EnrollmentService; nodes that come back after their certificate expired are for [`super::recover`]. Every outcome is in the audit log; a refusal does not say why to the caller.
 
 use std::time::Instant;
 
 use mcp_gateway::{
     proto::node::v1::{
-        EnrollRequest, EnrollResponse, ManifestKey, NodeCredentials, enrollment_service_server::EnrollmentService,
+        EnrollRequest, EnrollResponse, ManifestKey, NodeCredentials, RecoverRequest, RecoverResponse,
+        enrollment_service_server::EnrollmentService,
     },
     seal::seal_pool_key,
 };
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use super::{
     identity::{self, Identity, Leaf},
     pace::Pace,
-    peer,
+    peer, recover,
 };
 use crate::{
     app::Core,
@@ -34,7 +35,7 @@ use crate::{
 };
 
 const METHOD: &str = "/mcpgw.node.v1.EnrollmentService/Enroll";
-/// Enrolments that may begin per second: whoever has no token must not fill the audit log.
+/// Enrolments that may begin per second, and as many recoveries: whoever has no token or key must not fill the audit log.
 const PER_SECOND: u32 = 20;
 /// What a node may call itself, in characters.
 const MAX_NAME: usize = 200;
@@ -44,6 +45,7 @@ const MAX_NAME: usize = 200;
 pub struct Enrolment {
     core: Core,
     pace: Pace,
+    recoveries: Pace,
 }
 
 /// Why a node gets no credentials.
@@ -51,6 +53,14 @@ pub struct Enrolment {
 pub(super) enum Error {
     #[error("the join token is unknown, was used before, or has expired")]
     Token,
+    #[error("there is no such node, it was removed, or this is not the key that it registered")]
+    NotRegistered,
+    #[error(
+        "the node came back {} times within a day with its certificate expired: see why it cannot renew; a new join token lets it join \
+         again (`mcpgw node join-token create`)",
+        recover::PER_DAY
+    )]
+    TooOften,
     #[error("{0}")]
     Request(String),
     #[error(transparent)]
@@ -68,7 +78,8 @@ impl From<identity::Error> for Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match &error {
-            Error::Token => Self::permission_denied(error.to_string()),
+            Error::Token | Error::NotRegistered => Self::permission_denied(error.to_string()),
+            Error::TooOften => Self::failed_precondition(error.to_string()),
             Error::Request(_) => Self::invalid_argument(error.to_string()),
             Error::Store(error) => peer::status(error),
             Error::Keys(keys::Error::NotLoaded) => Self::unavailable(error.to_string()),
@@ -98,7 +109,8 @@ impl Token {
 
 impl Enrolment {
     pub fn new(core: Core) -> Self {
-        Self { core, pace: Pace::new(PER_SECOND, Instant::now()) }
+        let pace = || Pace::new(PER_SECOND, Instant::now());
+        Self { core, pace: pace(), recoveries: pace() }
     }
 
     async fn enrol(&self, request: &EnrollRequest, address: &str) -> Result<EnrollResponse, Error> {
@@ -158,21 +170,25 @@ impl Enrolment {
         Ok(change.seal().await?.commit(&[]).await?)
     }
 
-    /// Records an attempt. If even that fails the caller is refused all the same.
     async fn refused(&self, resource: &str, address: &str) {
-        let entry = Entry {
-            org_id: None,
-            org_slug: String::new(),
-            actor: &Actor { id: "unknown".into(), name: "unknown".into(), address: address.to_owned() },
-            action: "node.enroll",
-            resource,
-            outcome: "denied",
-            config_version: 0,
-            detail: &json!({}),
-        };
-        if let Err(error) = self.core.store.record(&entry).await {
-            tracing::error!(%error, "a refused enrolment is not in the audit log");
-        }
+        refused(&self.core, "node.enroll", resource, address).await;
+    }
+}
+
+/// Records an attempt. If even that fails the caller is refused all the same.
+pub(super) async fn refused(core: &Core, action: &str, resource: &str, address: &str) {
+    let entry = Entry {
+        org_id: None,
+        org_slug: String::new(),
+        actor: &Actor { id: "unknown".into(), name: "unknown".into(), address: address.to_owned() },
+        action,
+        resource,
+        outcome: "denied",
+        config_version: 0,
+        detail: &json!({}),
+    };
+    if let Err(error) = core.store.record(&entry).await {
+        tracing::error!(%error, "a refused {action} is not in the audit log");
     }
 }
 
@@ -180,9 +196,19 @@ impl Enrolment {
 impl EnrollmentService for Enrolment {
     async fn enroll(&self, request: Request<EnrollRequest>) -> Result<Response<EnrollResponse>, Status> {
         self.pace.admit(Instant::now()).map_err(|after| busy("enrolments", after))?;
-        let address = peer::address(&request).map(|address| address.ip().to_string()).unwrap_or_default();
+        let address = caller(&request);
         Ok(Response::new(self.enrol(request.get_ref(), &address).await?))
     }
+
+    async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        self.recoveries.admit(Instant::now()).map_err(|after| busy("recoveries", after))?;
+        let address = caller(&request);
+        Ok(Response::new(recover::recover(&self.core, request.get_ref(), &address).await?))
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> String {
+    peer::address(request).map(|address| address.ip().to_string()).unwrap_or_default()
 }
 
 /// A certificate for a request's key, and everything else a node needs to take part.

@@ -87,8 +87,19 @@ pub struct Leaf {
     pub spki_sha256: [u8; 32],
 }
 
-/// Certifies the key of a request for `identity`; whatever else the request asks for is ignored.
-pub fn certify(ca: &NodeCa, csr: &[u8], identity: &Identity, trust_domain: &str) -> Result<Leaf, Error> {
+/// SHA-256 of the SubjectPublicKeyInfo of a request's key. Whoever made the request holds the key: it signed it.
+pub fn requested_key(csr: &[u8]) -> Result<[u8; 32], Error> {
+    Ok(*ContentHash::of(&read(csr)?.public_key.subject_public_key_info()).as_bytes())
+}
+
+/// As [`requested_key`], of a certificate.
+pub fn certified_key(der: &[u8]) -> Option<[u8; 32]> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(*ContentHash::of(certificate.tbs_certificate.subject_pki.raw).as_bytes())
+}
+
+/// A request whose signature fits and whose key is of a kind that is accepted.
+fn read(csr: &[u8]) -> Result<CertificateSigningRequestParams, Error> {
     if csr.len() > MAX_CSR {
         return Err(Error::Request);
     }
@@ -106,7 +117,25 @@ pub fn certify(ca: &NodeCa, csr: &[u8], identity: &Identity, trust_domain: &str)
     {
         return Err(Error::Algorithm);
     }
-    let expires_at = Utc::now() + NODE_LIFETIME;
+    Ok(request)
+}
+
+/// Certifies the key of a request for `identity`; whatever else the request asks for is ignored.
+pub fn certify(ca: &NodeCa, csr: &[u8], identity: &Identity, trust_domain: &str) -> Result<Leaf, Error> {
+    certify_until(ca, csr, identity, trust_domain, Utc::now() + NODE_LIFETIME)
+}
+
+/// As [`certify`], for as long as a test needs it.
+pub fn certify_until(
+    ca: &NodeCa,
+    csr: &[u8],
+    identity: &Identity,
+    trust_domain: &str,
+    expires_at: DateTime<Utc>,
+) -> Result<Leaf, Error> {
+    let request = read(csr)?;
+    let key = &request.public_key;
+    let spki = key.subject_public_key_info();
     let mut params = params(expires_at);
     params.distinguished_name.push(DnType::CommonName, identity.node_id.to_string());
     let not_ascii = || Error::NotANode { trust_domain: trust_domain.to_owned() };

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod listener;
 pub mod pace;
 pub mod peer;
+pub mod recover;
 pub mod service;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use tonic::{
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 
-use super::identity::Identity;
+use super::identity::{self, Identity};
 use crate::{app::Core, store};
 
 /// The node that makes a call. UNAUTHENTICATED: it has no certificate; PERMISSION_DENIED: it is no node of ours, or was removed.
@@ -20,6 +20,11 @@ pub fn identity<T>(core: &Core, request: &Request<T>) -> Result<Identity, Status
         .map_err(|error| Status::permission_denied(error.to_string()))?;
     refuse_removed(core, &identity)?;
     Ok(identity)
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo of the certificate that a call was made with.
+pub fn presented_key<T>(request: &Request<T>) -> Option<[u8; 32]> {
+    identity::certified_key(request.peer_certs()?.first()?)
 }
 
 /// Refuses a node that was removed, as far as this replica has heard.

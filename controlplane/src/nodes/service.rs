@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What a node may say of its software, in bytes.
-const MAX_BUILD: usize = 100;
+pub(super) const MAX_BUILD: usize = 100;
 
 /// NodeService.
 #[derive(Debug, Clone)]
@@ -39,6 +39,7 @@ pub struct Service {
 impl NodeService for Service {
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let identity = peer::identity(&self.core, &request)?;
+        let presented = peer::presented_key(&request);
         let RenewRequest { csr, hpke_public_key } = request.into_inner();
         let keys = self.core.custody.with_pool(&identity.pool).await.map_err(enrol::Error::from)?;
         let trust_domain = &self.core.config.trust_domain;
@@ -51,7 +52,7 @@ impl NodeService for Service {
             hpke_public_key: &hpke_public_key,
             certificate_expires_at: leaf.expires_at,
         };
-        if !self.core.store.renew_node(&node).await.map_err(|error| peer::status(&error))? {
+        if !self.core.store.renew_node(&node, presented).await.map_err(|error| peer::status(&error))? {
             return Err(peer::removed_status(&identity));
         }
         info!(node.id = %identity.node_id, "renewed the certificate of node {}", identity.node_id);

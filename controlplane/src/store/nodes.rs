@@ -136,10 +136,14 @@ impl Store {
         Ok(query.bind(id).bind(pool).fetch_one(&mut *self.connection().await?).await?)
     }
 
-    /// Notes a renewed certificate. False: there is no such node, or it was removed.
-    pub async fn renew_node(&self, node: &Enrolled<'_>) -> Result<bool, Error> {
+    /// Notes a renewed certificate; `presented` is the key of the one that it was asked for with. False: there is no such node, or it was
+    /// removed.
+    pub async fn renew_node(&self, node: &Enrolled<'_>, presented: Option<[u8; 32]>) -> Result<bool, Error> {
+        // Should the answer get lost, the node is left with the keys that it asked with: they stay registered beside the new ones.
         let renewed = sqlx::query(
-            "UPDATE nodes SET spki_sha256 = $3, hpke_public_key = $4, certificate_expires_at = $5 \
+            "UPDATE nodes SET spki_sha256 = $3, hpke_public_key = $4, certificate_expires_at = $5, \
+             previous_spki_sha256 = CASE WHEN spki_sha256 = $6 THEN spki_sha256 ELSE previous_spki_sha256 END, \
+             previous_hpke_public_key = CASE WHEN spki_sha256 = $6 THEN hpke_public_key ELSE previous_hpke_public_key END \
              WHERE id = $1 AND pool = $2 AND revoked_at IS NULL",
         )
         .bind(node.id)
@@ -147,6 +151,7 @@ impl Store {
         .bind(node.spki_sha256.as_slice())
         .bind(node.hpke_public_key)
         .bind(node.certificate_expires_at)
+        .bind(presented.map(|key| key.to_vec()))
         .execute(&mut *self.connection().await?)
         .await?;
         Ok(renewed.rows_affected() == 1)
@@ -232,6 +237,52 @@ pub async fn insert_node(connection: &mut PgConnection, node: &Enrolled<'_>, lab
     .bind(node.hpke_public_key)
     .bind(node.certificate_expires_at)
     .bind(Json(labels))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What a node registered under one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    pub hpke_public_key: Vec<u8>,
+    /// How often it recovered within the last day.
+    pub recoveries: usize,
+}
+
+/// What the node registered with this key, locked until the transaction ends. None: no such node, it was removed, or it is not its key.
+pub async fn registered(
+    connection: &mut PgConnection,
+    id: Uuid,
+    pool: &str,
+    spki_sha256: &[u8; 32],
+) -> Result<Option<Registered>, Error> {
+    let row: Option<(Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT CASE WHEN spki_sha256 = $3 THEN hpke_public_key ELSE previous_hpke_public_key END, \
+         (SELECT count(*) FROM unnest(recoveries) AS r (at) WHERE r.at > now() - interval '1 day') FROM nodes \
+         WHERE id = $1 AND pool = $2 AND revoked_at IS NULL AND $3 IN (spki_sha256, previous_spki_sha256) FOR UPDATE",
+    )
+    .bind(id)
+    .bind(pool)
+    .bind(spki_sha256.as_slice())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|(hpke_public_key, recoveries)| Registered {
+        hpke_public_key,
+        recoveries: usize::try_from(recoveries).unwrap_or(usize::MAX),
+    }))
+}
+
+/// Notes a recovery of a node that the caller has locked.
+pub async fn recovered(connection: &mut PgConnection, node: &Enrolled<'_>) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE nodes SET spki_sha256 = $2, hpke_public_key = $3, certificate_expires_at = $4, recoveries = \
+         ARRAY (SELECT r.at FROM unnest(recoveries) AS r (at) WHERE r.at > now() - interval '1 day' ORDER BY 1) || now() WHERE id = $1",
+    )
+    .bind(node.id)
+    .bind(node.spki_sha256.as_slice())
+    .bind(node.hpke_public_key)
+    .bind(node.certificate_expires_at)
     .execute(connection)
     .await?;
     Ok(())

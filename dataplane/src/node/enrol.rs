@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use super::BUILD;
 use super::identity::{Identity, IdentityError, Keys};
+use super::recover::recover_into;
 use super::token::{JoinToken, TokenError};
 use super::uplink::{Replicas, UplinkError, dial_pinned, whole};
 
@@ -72,19 +73,22 @@ pub async fn join(state_dir: &Path, enrolment: &Enrolment) -> Result<Identity, E
     }
 }
 
-/// An expired identity fetches no configuration any more, but it stops no traffic: a failure here is only told.
+/// An expired identity fetches no configuration any more, but it stops no traffic: a failure here is only told, and renewal tries again.
+/// A join token is the way out where the node cannot come back as itself.
 async fn replace_expired(identity: Identity, state_dir: &Path, enrolment: &Enrolment) -> Identity {
-    let attempt = async {
-        let token = JoinToken::parse(enrolment.token.as_ref().ok_or(EnrolError::NoToken)?)?;
-        enrol(state_dir, &token, enrolment).await
-    };
+    let node = &identity.node_id;
+    match recover_into(state_dir, &enrolment.replicas, &identity).await {
+        Ok(fresh) => return fresh,
+        Err(error) => {
+            tracing::warn!(node.id = %node, "the certificate of node {node} has expired, and it is not back yet: {error}")
+        }
+    }
+    let Some(token) = &enrolment.token else { return identity };
+    let attempt = async { enrol(state_dir, &JoinToken::parse(token)?, enrolment).await };
     match attempt.await {
         Ok(fresh) => fresh,
         Err(error) => {
-            tracing::error!(
-                node.id = %identity.node_id,
-                "the certificate of node {} has expired, and the node could not join again: {error}", identity.node_id
-            );
+            tracing::error!(node.id = %node, "the certificate of node {node} has expired, and it could not join again: {error}");
             identity
         }
     }

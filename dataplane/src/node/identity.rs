@@ -165,6 +165,13 @@ impl Identity {
         now >= self.not_after
     }
 
+    /// Its key pairs, for a request that they are already registered for.
+    pub(super) fn keys(&self) -> Result<Keys, IdentityError> {
+        let key = KeyPair::from_pem(self.private_key_pem()).map_err(|error| IdentityError::Key(error.to_string()))?;
+        let hpke = NodeKeyPair::from_parts(self.hpke.public.clone(), self.hpke.private_bytes().to_vec());
+        Ok(Keys { key, hpke })
+    }
+
     /// PEM, PKCS#8.
     pub(super) fn private_key_pem(&self) -> &str {
         self.private_key_pem.expose_secret()

@@ -1,9 +1,10 @@
-//! The node towards its control plane: who it is ([`identity`]), how it became that ([`enrol`], [`renew`]), how it gets there
+//! The node towards its control plane: who it is ([`identity`]), how it became that ([`enrol`], [`renew`], `recover`), how it gets there
 //! ([`uplink`]) and how it is ([`status`]). Never touches requests: an expired identity or a lost control plane stops no traffic.
 
 pub mod enrol;
 pub mod identity;
 mod pin;
+mod recover;
 pub mod renew;
 pub mod status;
 #[cfg(test)]

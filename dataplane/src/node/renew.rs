@@ -1,5 +1,5 @@
-//! Keeps the identity fresh: a new certificate, a new key pair and the current keys at half of the certificate's life.
-//! A failure is told and tried again; it never stops traffic.
+//! Keeps the identity fresh: a new certificate, a new key pair and the current keys at half of the certificate's life; once it has
+//! expired, a new certificate for the registered key pair. A failure is told and tried again; it never stops traffic.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::enrol::now;
 use super::identity::{Identity, IdentityError, Keys};
+use super::recover::{RecoverError, recover_into};
 use super::uplink::{Uplink, UplinkError, whole};
 
 /// Until the control plane must have answered.
@@ -41,6 +42,8 @@ enum RenewError {
     Silent,
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
 }
 
 impl Renewal {
@@ -97,8 +100,11 @@ impl Renewal {
     }
 
     async fn renew(&self, uplink: &Uplink) -> Result<Identity, RenewError> {
-        let link = uplink.link().await?;
         let old = Arc::clone(&self.identity.borrow());
+        if old.is_expired(now()) {
+            return Ok(recover_into(&self.state_dir, uplink.replicas(), &old).await?);
+        }
+        let link = uplink.link().await?;
         let keys = Keys::generate()?;
         let request =
             RenewRequest { csr: keys.certificate_request()?.into(), hpke_public_key: keys.hpke_public().to_vec().into() };
@@ -136,8 +142,8 @@ impl Renewal {
             tracing::warn!("the certificate of node {node} could not be renewed, it holds for {left} s more: {error}");
         } else {
             tracing::error!(
-                "the certificate of node {node} has expired and could not be renewed: {error}; traffic goes on under the last \
-                 configuration. Restart the node with a new join token (`mcpgw node join-token create`)"
+                "the certificate of node {node} has expired, and the node is not back yet: {error}; traffic goes on under the last \
+                 configuration, and it tries again"
             );
         }
     }

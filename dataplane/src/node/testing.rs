@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use mcp_gateway::proto::node::v1::enrollment_service_server::{EnrollmentService, EnrollmentServiceServer};
 use mcp_gateway::proto::node::v1::node_service_server::{NodeService, NodeServiceServer};
 use mcp_gateway::proto::node::v1::{
-    ManifestKey, NodeCredentials, RenewRequest, RenewResponse, ReportStatusRequest, ReportStatusResponse, ShipRequest,
-    ShipResponse,
+    EnrollRequest, EnrollResponse, ManifestKey, NodeCredentials, RecoverRequest, RecoverResponse, RenewRequest, RenewResponse,
+    ReportStatusRequest, ReportStatusResponse, ShipRequest, ShipResponse,
 };
 use mcp_gateway::seal::{PoolKey, seal_pool_key};
 use rcgen::{
@@ -100,22 +101,48 @@ impl Ca {
     }
 }
 
-/// The part of a control plane that renews certificates and takes status reports.
+/// The part of a control plane that renews certificates, takes nodes back and takes status reports.
 #[derive(Clone)]
 pub(crate) struct Desk {
     ca: Arc<Ca>,
     pub renewals: Arc<AtomicU32>,
+    pub recoveries: Arc<AtomicU32>,
+    /// What the node registered.
+    pub hpke: watch::Sender<Vec<u8>>,
     /// The last status report.
     pub report: watch::Sender<Option<ReportStatusRequest>>,
 }
 
 impl Desk {
     pub fn new(ca: &Arc<Ca>) -> Self {
-        Self { ca: Arc::clone(ca), renewals: Arc::default(), report: watch::Sender::new(None) }
+        Self {
+            ca: Arc::clone(ca),
+            renewals: Arc::default(),
+            recoveries: Arc::default(),
+            hpke: watch::Sender::default(),
+            report: watch::Sender::new(None),
+        }
     }
 
     pub async fn open(&self) -> ControlPlane {
-        ControlPlane::start(&self.ca, Routes::new(NodeServiceServer::new(self.clone()))).await
+        let routes = Routes::new(NodeServiceServer::new(self.clone()));
+        ControlPlane::start(&self.ca, routes.add_service(EnrollmentServiceServer::new(self.clone()))).await
+    }
+}
+
+#[tonic::async_trait]
+impl EnrollmentService for Desk {
+    async fn enroll(&self, _: Request<EnrollRequest>) -> Result<Response<EnrollResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        assert!(request.peer_certs().is_none_or(|certificates| certificates.is_empty()), "there is none that holds");
+        self.recoveries.fetch_add(1, Relaxed);
+        let request = request.into_inner();
+        assert_eq!(request.node_id, NODE);
+        let credentials = self.ca.credentials(&request.csr, &self.hpke.borrow(), (-60, 7200));
+        Ok(Response::new(RecoverResponse { credentials: Some(credentials) }))
     }
 }
 

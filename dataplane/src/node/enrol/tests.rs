@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
-use mcp_gateway::proto::node::v1::EnrollResponse;
 use mcp_gateway::proto::node::v1::enrollment_service_server::{EnrollmentService, EnrollmentServiceServer};
+use mcp_gateway::proto::node::v1::{EnrollResponse, RecoverRequest, RecoverResponse};
 use tonic::service::Routes;
 use tonic::{Request, Response};
 
@@ -30,6 +30,10 @@ impl EnrollmentService for Desk {
         }
         let credentials = self.ca.credentials(&request.csr, &request.hpke_public_key, self.life);
         Ok(Response::new(EnrollResponse { node_id: NODE.into(), pool: POOL.into(), credentials: Some(credentials) }))
+    }
+
+    async fn recover(&self, _: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        Err(Status::permission_denied("not the key that it registered"))
     }
 }
 
@@ -102,7 +106,7 @@ async fn without_identity_and_token_the_error_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_expired_identity_is_replaced_with_a_new_token_and_kept_without_one() {
+async fn an_expired_identity_that_cannot_come_back_is_replaced_with_a_new_token_and_kept_without_one() {
     let rig = Rig::new((-60, 3600)).await;
     let keys = Keys::generate().unwrap();
     let credentials = rig.ca.credentials(&keys.certificate_request().unwrap(), keys.hpke_public(), (-120, -60));

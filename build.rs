@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "mcpgw/admin/v1/api_keys.proto",
     "mcpgw/admin/v1/auth.proto",
     "mcpgw/admin/v1/config_diff.proto",
+    "mcpgw/admin/v1/config_status.proto",
     "mcpgw/admin/v1/config_versions.proto",
     "mcpgw/admin/v1/custody.proto",
     "mcpgw/admin/v1/documents.proto",

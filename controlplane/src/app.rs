@@ -18,6 +18,7 @@ use crate::{
     metrics::Metrics,
     nodes, open,
     publish::Publications,
+    status::overview::Overview,
     store::{self, Store},
     tasks::{OnExit, Tasks},
 };
@@ -53,6 +54,8 @@ pub struct Core {
     pub metrics: Arc<Metrics>,
     /// What nodes are brought to.
     pub publications: Publications,
+    /// How the fleet stands.
+    pub overview: Overview,
     /// Whether database and keys have been reached since the start.
     pub opened: watch::Receiver<Opening>,
 }
@@ -144,7 +147,8 @@ impl App {
         let tasks = Tasks::new(CancellationToken::new());
         let metrics = Arc::new(Metrics::default());
         let publications = Publications::new(&metrics);
-        let core = Core { config: Arc::new(config), store, custody, tasks, metrics, publications, opened };
+        let overview = Overview::new(uuid::Uuid::now_v7().to_string());
+        let core = Core { config: Arc::new(config), store, custody, tasks, metrics, publications, overview, opened };
         Ok(Self { core, opening, admin, node, http, addresses })
     }
 
@@ -206,6 +210,10 @@ fn fleet(core: &Core, listener: TcpListener) {
     let (custody, stop) = (core.custody.clone(), core.tasks.stop_token().clone());
     core.tasks.spawn("keys", OnExit::Ignore, async move { custody.follow(stop).await });
     core.publications.start(core);
+    core.tasks.supervise("fleet-overview", {
+        let core = core.clone();
+        move || core.overview.clone().run(core.clone())
+    });
     maintenance::spawn(core);
     if let Err(error) = nodes::spawn(core, listener) {
         tracing::error!(%error, "nodes cannot be served: stopping");

@@ -107,6 +107,7 @@ async fn admit(core: &Core, row: Option<(&'static str, Who)>, request: &mut Requ
         return Err(refused);
     }
     request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(Pass { claims, who, address: address.0.clone() });
     request.extensions_mut().insert(address);
     Ok(())
 }
@@ -119,6 +120,28 @@ fn address(request: &Request<Body>) -> String {
     let plain = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
     let tls = || request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>().and_then(|info| info.get_ref().remote_addr());
     plain.or_else(tls).map(|address| address.ip().to_string()).unwrap_or_default()
+}
+
+/// What let a call in, to look at it again while the call lasts; in the extensions of every request with a caller.
+#[derive(Debug, Clone)]
+pub struct Pass {
+    pub claims: Claims,
+    who: Who,
+    address: String,
+}
+
+impl Pass {
+    /// Of a request that has passed the access layer.
+    pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Error> {
+        request.extensions().get::<Self>().cloned().ok_or(Error::Unauthenticated("expected an access token"))
+    }
+
+    /// The caller as of now, if it still may make the call. Whether the token has expired is for the call to watch.
+    pub async fn again(&self, core: &Core) -> Result<Caller, Error> {
+        let caller = caller(core, &self.claims, self.address.clone()).await?;
+        permit(self.who, &caller)?;
+        Ok(caller)
+    }
 }
 
 /// One text for every token that is no good: what is wrong with it is of use to forgers only.

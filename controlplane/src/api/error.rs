@@ -34,6 +34,10 @@ pub enum Error {
     Invalid(Vec<Violation>),
     #[error("too many sign-ins at once: try again in a moment")]
     Busy,
+    #[error("{0}")]
+    Exhausted(&'static str),
+    #[error("{0}")]
+    Unavailable(&'static str),
     #[error("the database is away: try again later")]
     Away,
     #[error("an internal error; the log has it under {id}")]
@@ -62,8 +66,8 @@ impl Error {
             Self::Stale(_) | Self::Contended => Code::Aborted,
             Self::Precondition(_) | Self::InUse { .. } => Code::FailedPrecondition,
             Self::Invalid(_) => Code::InvalidArgument,
-            Self::Busy => Code::ResourceExhausted,
-            Self::Away => Code::Unavailable,
+            Self::Busy | Self::Exhausted(_) => Code::ResourceExhausted,
+            Self::Away | Self::Unavailable(_) => Code::Unavailable,
             Self::Internal { .. } => Code::Internal,
         }
     }

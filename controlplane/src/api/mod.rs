@@ -5,6 +5,7 @@ pub mod aip;
 mod api_keys;
 mod auth;
 pub mod caller;
+mod config_status;
 mod config_versions;
 mod custody;
 pub mod documents;
@@ -166,6 +167,7 @@ fn services(api: &Api) -> Routes {
     let mut routes = Routes::builder();
     routes.add_service(admin::api_key_service_server::ApiKeyServiceServer::new(api.clone()));
     routes.add_service(admin::auth_service_server::AuthServiceServer::new(api.clone()));
+    routes.add_service(admin::config_status_service_server::ConfigStatusServiceServer::new(api.clone()));
     routes.add_service(admin::config_version_service_server::ConfigVersionServiceServer::new(api.clone()));
     routes.add_service(admin::custody_service_server::CustodyServiceServer::new(api.clone()));
     let documents = admin::document_service_server::DocumentServiceServer::new(api.clone());

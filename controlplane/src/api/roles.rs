@@ -75,6 +75,8 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.LogService/ListAuditLogs", AUDIT),
     ("/mcpgw.admin.v1.LogService/ListRequestLogs", READ),
     ("/mcpgw.admin.v1.LogService/GetRequestLog", READ),
+    ("/mcpgw.admin.v1.ConfigStatusService/GetConfigStatus", READ),
+    ("/mcpgw.admin.v1.ConfigStatusService/WatchConfigStatus", READ),
     ("/mcpgw.admin.v1.ConfigVersionService/GetConfigVersion", READ),
     ("/mcpgw.admin.v1.ConfigVersionService/ListConfigVersions", READ),
     ("/mcpgw.admin.v1.ConfigVersionService/WaitConfigVersion", READ),

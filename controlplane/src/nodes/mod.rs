@@ -43,7 +43,7 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), crate::app::Error
     let failed = |error: listener::Error| crate::app::Error::Start(error.to_string());
     let keys = core.custody.keys()?;
     let incoming = listener::accept(core, &keys, listener).map_err(failed)?;
-    let fleet = Fleet::new(uuid::Uuid::now_v7().to_string());
+    let fleet = Fleet::new(core.overview.replica().to_owned());
     core.tasks.spawn("fleet-status", OnExit::Stop, fleet.clone().write(core.store.clone(), core.tasks.clone()));
     let service = service::Service { core: core.clone(), ingest: Ingest::new(core) };
     let discovery = Discovery::new(core.clone(), fleet);

@@ -2,6 +2,8 @@
 //!
 //! Judges rows against what this replica publishes, for the eyes of one viewer; never changes anything. Called by [`crate::api`].
 
+pub mod overview;
+pub mod pools;
 mod words;
 
 #[cfg(test)]
@@ -78,6 +80,19 @@ impl Look {
             look.slugs = core.store.slugs(&named.into_iter().collect::<Vec<_>>()).await?;
         }
         Ok(look)
+    }
+
+    /// The version that was read; zero: none yet.
+    pub fn published_version(&self) -> Version {
+        self.published.as_ref().map(|published| published.head.version).unwrap_or_default()
+    }
+
+    /// Whether both were judged against the same publication.
+    fn same_publication(&self, other: &Self) -> bool {
+        match (&self.published, &other.published) {
+            (Some(one), Some(other)) => (one.head, &one.scopes, &one.trials) == (other.head, &other.scopes, &other.trials),
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 
     /// What the node should run; none: this replica does not know.

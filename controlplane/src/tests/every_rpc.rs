@@ -43,6 +43,11 @@ async fn history(client: &Client) {
     let organization = Some(Organization { display_name: "Acme".into(), ..made.clone() });
     orgs.update_organization(UpdateOrganizationRequest { organization, ..Default::default() }).await.unwrap();
 
+    let mut status = config_status_service_client::ConfigStatusServiceClient::new(client.clone());
+    status.get_config_status(GetConfigStatusRequest::default()).await.unwrap();
+    let mut watched = status.watch_config_status(WatchConfigStatusRequest::default()).await.unwrap().into_inner();
+    assert!(watched.message().await.unwrap().is_some());
+
     let mut versions = config_version_service_client::ConfigVersionServiceClient::new(client.clone());
     let name = format!("configVersions/{}", made.config_version);
     versions.get_config_version(GetConfigVersionRequest { name }).await.unwrap();

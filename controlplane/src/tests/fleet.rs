@@ -37,7 +37,7 @@ async fn create(person: &Person, request: CreateJoinTokenRequest) -> Result<Crea
 }
 
 /// A node's refusal of a manifest.
-fn refusal(manifest: &DeltaDiscoveryResponse, why: &str) -> DeltaDiscoveryRequest {
+pub fn refusal(manifest: &DeltaDiscoveryResponse, why: &str) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
         type_url: MANIFEST.into(),
         response_nonce: manifest.nonce.clone(),
@@ -54,7 +54,7 @@ async fn wait(person: &Person, version: u64, seconds: i64) -> Result<Vec<String>
 }
 
 /// A node that runs what is published now.
-async fn connected(admin: &Admin, pool: &str) -> (Joined, Discovering) {
+pub async fn connected(admin: &Admin, pool: &str) -> (Joined, Discovering) {
     let joined = Joined::to(&admin.running, pool).await;
     admin.running.core.publications.wake();
     let mut watch = admin.running.core.publications.watch();

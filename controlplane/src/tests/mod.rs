@@ -6,6 +6,7 @@ mod api_keys;
 mod auth;
 mod away;
 mod changes;
+mod config_status;
 mod custody;
 mod documents;
 mod endpoints;

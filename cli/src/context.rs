@@ -116,10 +116,31 @@ impl Context {
         self.call_within(CALL_DEADLINE, client, request, rpc).await
     }
 
+    /// As `call`, for a stream of answers: it may go on for as long as it likes once it began.
+    pub async fn open<C, Q: Clone, A>(
+        &self,
+        client: fn(Service) -> C,
+        request: Q,
+        rpc: impl AsyncFn(&mut C, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> anyhow::Result<A> {
+        let late = || Failure::Unreachable(format!("the control plane did not answer within {CALL_DEADLINE:?}"));
+        tokio::time::timeout(CALL_DEADLINE, self.attempt(None, client, request, rpc)).await.map_err(|_elapsed| late())?
+    }
+
     /// As `call`, with a deadline of its own for each attempt.
     pub async fn call_within<C, Q: Clone, A>(
         &self,
         deadline: Duration,
+        client: fn(Service) -> C,
+        request: Q,
+        rpc: impl AsyncFn(&mut C, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> anyhow::Result<A> {
+        self.attempt(Some(deadline), client, request, rpc).await
+    }
+
+    async fn attempt<C, Q: Clone, A>(
+        &self,
+        deadline: Option<Duration>,
         client: fn(Service) -> C,
         request: Q,
         rpc: impl AsyncFn(&mut C, Request<Q>) -> Result<Response<A>, Status>,
@@ -131,7 +152,9 @@ impl Context {
             let token = self.token(Audience::Admin, refused.as_deref()).await?;
             let mut client = client(InterceptedService::new(channel.clone(), Bearer::new(&token)?));
             let mut attempt = Request::new(request.clone());
-            attempt.set_timeout(deadline);
+            if let Some(deadline) = deadline {
+                attempt.set_timeout(deadline);
+            }
             if let Some(reason) = &self.global.reason {
                 attempt.metadata_mut().insert("mcpgw-reason", percent_encoded(reason).parse()?);
             }

@@ -235,6 +235,8 @@ mod nouns {
         assert_eq!(gateway.json(&["config", "get", newest])["version"], newest);
         let arrived = gateway.json(&["config", "wait", newest, "--timeout", "20s"]);
         assert_eq!(arrived.as_array().unwrap().len(), 1);
+        let status = gateway.json(&["config", "status", "--exit-code"]);
+        assert_eq!((&status["version"], &status["pools"][0]["counts"]["current"]), (&json!(newest), &json!(1)), "{status:#}");
         let late = gateway.mcpgw(&["config", "wait", "999999", "--timeout", "1s"]);
         assert_ne!(late.code, 0, "{}", late.stderr);
         let changes = gateway.json(&["audit", "list", "--admin", "--action", "policy.create", "--since", "1h"]);

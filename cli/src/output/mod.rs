@@ -78,6 +78,24 @@ impl Output {
         self.write(&render_many(self.format, messages)?)
     }
 
+    /// One message that a table of its own says to people.
+    pub fn view<T: Message + Name>(&self, message: &T, table: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let text = match self.format {
+            Format::Table => table(),
+            Format::Json | Format::Yaml => structured(self.format, &reflect(message)?)?,
+        };
+        self.write(&text)
+    }
+
+    /// One message of a stream for machines: a line of JSON, or a YAML document.
+    pub fn next<T: Message + Name>(&self, message: &T) -> anyhow::Result<()> {
+        let message = reflect(message)?;
+        self.write(&match self.format {
+            Format::Yaml => format!("---\n{}", serde_saphyr::to_string(&message)?),
+            Format::Table | Format::Json => serde_json::to_string(&message)?,
+        })
+    }
+
     /// Something that is not a protobuf message; `table` says it to people.
     pub fn value<T: Serialize>(&self, value: &T, table: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = match self.format {

@@ -33,7 +33,6 @@ fn published() -> Arc<Published> {
         head: Head { version: version(7), committed_at: at(700) },
         scopes: BTreeMap::from([("p".into(), Arc::new(scope))]),
         trials: BTreeMap::new(),
-        trials: BTreeMap::new(),
         beside: BTreeMap::from([("p".into(), Arc::new(Beside::default()))]),
         voids: Arc::default(),
     })

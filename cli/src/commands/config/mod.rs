@@ -3,6 +3,7 @@
 mod diff;
 mod get;
 mod rollback;
+mod status;
 mod versions;
 mod wait;
 
@@ -21,6 +22,8 @@ pub enum Command {
     Diff(diff::Args),
     /// Brings an organisation back to what it was at a version
     Rollback(rollback::Args),
+    /// Shows what each pool should run, and which nodes do not, since when and why
+    Status(status::Args),
     /// Returns when every connected node runs at least a version
     Wait(wait::Args),
 }
@@ -31,6 +34,7 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
         Command::Get(args) => get::run(cx, args).await,
         Command::Diff(args) => diff::run(cx, args).await,
         Command::Rollback(args) => rollback::run(cx, args).await,
+        Command::Status(args) => status::run(cx, args).await,
         Command::Wait(args) => wait::run(cx, args).await,
     }
 }

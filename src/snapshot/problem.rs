@@ -17,9 +17,10 @@ pub enum Problem {
     ChunksIncomplete { org: String, count: u32, found: Vec<u32> },
     #[error("{org}: organization: expected in chunk 0 and only there")]
     OrganizationMisplaced { org: String },
-    #[error("{org}: slug: {slug:?} is also the slug of {other}")]
+    // Organisations are named as in resource names, so that whoever shows a problem can say who they are, or not.
+    #[error("org/{org}: slug: {slug:?} is also the slug of org/{other}")]
     OrgSlugTaken { org: String, slug: String, other: String },
-    #[error("{org}: server id: {server:?} is also the id of a server of {other}")]
+    #[error("org/{org}: server id: {server:?} is also the id of a server of org/{other}")]
     ServerIdTaken { org: String, server: String, other: String },
     #[error("{resource}: {field}: {value:?} is not a lower-case UUID")]
     InvalidId { resource: String, field: &'static str, value: String },

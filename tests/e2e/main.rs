@@ -13,6 +13,7 @@ mod discovery;
 mod distribution;
 mod last_good;
 mod peers;
+mod quarantine;
 mod rotation;
 mod stock_xds;
 mod versions;

@@ -245,11 +245,12 @@ impl Change {
         Ok(Sealed { tx: self.tx, origin: self.origin, version })
     }
 
-    /// Refuses what a node would refuse: each touched organisation, as it would be published, must compile.
+    /// Refuses what a node would refuse: each organisation whose bundles change must compile as it would be published. Keys are in none
+    /// of them, so that one can be revoked even if its organisation is in quarantine.
     async fn check(&mut self) -> Result<(), Error> {
         self.wait_for_rollouts().await?;
-        let mut ids: Vec<Uuid> =
-            self.touched.iter().filter(|t| t.reaches_nodes).filter_map(|t| t.org.as_ref()).map(|org| org.0).collect();
+        let bundled = self.touched.iter().filter(|t| t.reaches_nodes && t.kind.is_bundled());
+        let mut ids: Vec<Uuid> = bundled.filter_map(|t| t.org.as_ref()).map(|org| org.0).collect();
         ids.sort();
         ids.dedup();
         for id in ids {

@@ -99,7 +99,7 @@ fn a_bad_organisation_keeps_its_last_good_configuration_and_every_other_moves_on
         assert_eq!(quarantine.serving, serving(&first, RIVAL), "{expected}");
         let report = second.report();
         assert!(report[0].starts_with(&format!("org/{RIVAL}: ")) && report[0].contains(expected), "{expected}: {report:?}");
-        assert_eq!(report[0].matches("org/").count(), 1, "{report:?}");
+        assert_eq!(report[0].matches(RIVAL).count(), 1, "{report:?}");
         assert_eq!((second.quarantined().len(), report.len()), (1, 1), "{expected}: {report:?}");
 
         // The next version is about somebody else: nothing is forgotten.

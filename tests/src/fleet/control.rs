@@ -32,6 +32,13 @@ impl Control {
         self.running.addresses
     }
 
+    /// The value of a metric, named with its labels as on the page; one that nothing was counted in is 0.
+    pub fn metric(&self, name: &str) -> u64 {
+        let page = self.running.core.metrics.text();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().expect("a whole number"))
+    }
+
     /// A connection to the admin API.
     pub async fn channel(&self) -> anyhow::Result<Channel> {
         Ok(Endpoint::from_shared(format!("http://{}", self.addresses().admin))?.connect().await?)

@@ -43,6 +43,15 @@ impl Kind {
             Self::Rollout => "rollout",
         }
     }
+
+    /// Whether it is part of its organisation's bundles, or decides which of them are published.
+    pub(super) fn is_bundled(self) -> bool {
+        match self {
+            Self::Organization | Self::Server | Self::Policy | Self::Rollout => true,
+            Self::User | Self::Membership | Self::ApiKey | Self::Session => false,
+            Self::Node | Self::JoinToken | Self::CustodyKey => false,
+        }
+    }
 }
 
 /// What was done to a resource.

@@ -79,6 +79,7 @@ async fn every_noun_has_its_verbs() {
     nouns::nodes_and_tokens(&gateway);
     nouns::custody(&gateway);
     nouns::versions_and_logs(&gateway);
+    gateway::documents::walk(&gateway);
     nouns::sign_out(&gateway);
 }
 

@@ -1,6 +1,6 @@
-//! What a first start creates: the owner and the organisation that the owner owns.
+//! What a first start creates: the owner, the organisation that the owner owns, and the organisation of the bootstrap document.
 //!
-//! Does nothing where there is any user already. Called by `open`.
+//! Does nothing where there is any user already, and nothing about an organisation that is there or ever was. Called by `open`.
 
 use mcp_gateway::proto::config::v1::AuditFullAction;
 use secrecy::ExposeSecret;
@@ -18,13 +18,30 @@ use crate::{
     store::{self, change::Change},
 };
 
+mod document;
+
 /// Replicas that start together create one owner.
 const LOCK: &str = "first start";
 
-/// Creates the owner if nobody is there yet.
-pub async fn owner(core: &Core) -> Result<Option<Owner>, Error> {
+/// Creates the owner if nobody is there yet, and what the document of `bootstrap_file` says if its organisation never was: one change.
+pub async fn first_start(core: &Core) -> Result<Option<Owner>, Error> {
     let mut change = core.store.begin_system(LOCK).await?;
     store::hold(change.connection(), LOCK).await?;
+    let document = match &core.config.bootstrap_file {
+        Some(path) => document::wanted(&mut change, path).await?,
+        None => None,
+    };
+    let owner = owner(core, &mut change).await?;
+    if let Some(document) = document {
+        document::apply(core, &mut change, &document).await?;
+    }
+    if !change.is_empty() {
+        change.seal().await?.commit(&[]).await?;
+    }
+    Ok(owner)
+}
+
+async fn owner(core: &Core, change: &mut Change) -> Result<Option<Owner>, Error> {
     if store::users::any(change.connection()).await? {
         return Ok(None);
     }
@@ -34,8 +51,7 @@ pub async fn owner(core: &Core) -> Result<Option<Owner>, Error> {
     let hash = Passwords::default().hash(&password).await.map_err(|e| Error::Start(format!("the owner's password: {e}")))?;
     let email = core.config.owner_email.clone();
     let slug = core.config.owner_organization.clone();
-    create(&mut change, &email, &hash, &slug).await?;
-    change.seal().await?.commit(&[]).await?;
+    create(change, &email, &hash, &slug).await?;
     Ok(Some(Owner { email, password, generated, organization: slug }))
 }
 

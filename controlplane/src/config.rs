@@ -84,6 +84,9 @@ pub struct Config {
     /// First start only: the organisation that the owner owns.
     pub owner_organization: String,
 
+    /// The document of an organisation (as `mcpgw export` writes it) that is created at a start if there never was one of that name.
+    pub bootstrap_file: Option<PathBuf>,
+
     /// How long calls and streams may take to end at shutdown, in seconds.
     pub drain_seconds: u64,
     /// What to log, as a `tracing` filter.
@@ -119,6 +122,7 @@ impl Default for Config {
             owner_password: SecretString::default(),
             owner_password_file: None,
             owner_organization: "default".into(),
+            bootstrap_file: None,
             drain_seconds: 20,
             log: "info".into(),
             log_json: false,
@@ -305,6 +309,12 @@ fn environment(known: &BTreeSet<String>) -> Dict {
         }
     }
     found
+}
+
+/// A variable that a document names.
+#[allow(clippy::disallowed_methods)] // this is the place that reads the environment
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// The text of a variable or flag as a value of the setting's kind: numbers and truth values are read, texts stay as they are.

@@ -1,4 +1,4 @@
-//! Reaching the database: migrate, load the keys, create the owner. Waits for a database that is away, gives up on what waiting
+//! Reaching the database: migrate, load the keys, create the owner and the first organisation. Waits for a database that is away, gives up on what waiting
 //! cannot mend. Called once by `app`.
 
 use std::time::Duration;
@@ -54,7 +54,7 @@ async fn once(core: &Core) -> Result<Option<Owner>, Error> {
         core.store.refuse_if_behind().await?;
     }
     core.custody.load().await?;
-    bootstrap::owner(core).await
+    bootstrap::first_start(core).await
 }
 
 /// Whether waiting may mend it.

@@ -11,6 +11,7 @@ mod conformance;
 mod direct_peers;
 mod discovery;
 mod distribution;
+mod documents;
 mod last_good;
 mod peers;
 mod quarantine;

@@ -1,10 +1,12 @@
 //! Every command: a noun is a directory, a verb is a file.
 //! Owns dispatch only. Called by `main`.
 
+mod apply;
 mod audit;
 mod call;
 mod config;
 mod custody;
+mod export;
 mod key;
 mod login;
 mod logout;
@@ -72,6 +74,10 @@ pub enum Remote {
     Custody(custody::Command),
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Makes an organisation what a document says, after showing the difference
+    Apply(apply::Args),
+    /// Writes an organisation as a document
+    Export(export::Args),
     /// Tells the story of one MCP request: who, which rule, which configuration, where, what came of it
     Why(why::Args),
     /// Lists the tools that a server offers to the caller
@@ -107,6 +113,8 @@ async fn remote(cx: &Context, command: Remote) -> anyhow::Result<()> {
         Remote::Config(command) => config::run(cx, command).await,
         Remote::Custody(command) => custody::run(cx, command).await,
         Remote::Audit(command) => audit::run(cx, command).await,
+        Remote::Apply(args) => apply::run(cx, args).await,
+        Remote::Export(args) => export::run(cx, args).await,
         Remote::Why(args) => why::run(cx, args).await,
         Remote::Tools(args) => tools::run(cx, args).await,
         Remote::Call(args) => call::run(cx, args).await,

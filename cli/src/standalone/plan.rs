@@ -24,6 +24,9 @@ pub struct Settings {
     /// A YAML file with the sections controlplane and dataplane
     #[arg(long, env = "MCPGW_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The document of an organisation to begin with, as `mcpgw export` writes it; only read if there never was one of that name
+    #[arg(long, env = "MCPGW_BOOTSTRAP_FILE", value_name = "FILE")]
+    bootstrap: Option<PathBuf>,
     /// Where MCP clients connect
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -72,7 +75,10 @@ impl Plan {
             ("owner_email", owner.email.clone()),
             ("owner_password", owner.password.clone()),
         ];
-        let flags: Dict = flags.map(|(name, value)| (name.to_owned(), Value::from(value))).into();
+        let mut flags: Dict = flags.map(|(name, value)| (name.to_owned(), Value::from(value))).into();
+        if let Some(file) = &self.settings.bootstrap {
+            flags.insert("bootstrap_file".into(), Value::from(file.display().to_string()));
+        }
         Ok(ControlPlane::load(self.settings.config.as_deref(), flags)?)
     }
 

@@ -1,5 +1,7 @@
 //! A running `mcpgw standalone --demo`, a small MCP server behind it, and the command line to use it with.
 
+pub mod documents;
+
 use std::io::{BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -106,6 +106,13 @@ impl From<StepRow> for Step {
     }
 }
 
+/// Whether an organisation of that slug is there, or was: history outlives it.
+pub async fn ever_was(connection: &mut PgConnection, slug: &str) -> Result<bool, Error> {
+    let found =
+        "SELECT EXISTS (SELECT FROM organizations WHERE slug = $1) OR EXISTS (SELECT FROM config_change WHERE org_slug = $1)";
+    Ok(sqlx::query_scalar(found).bind(slug).fetch_one(connection).await?)
+}
+
 /// The document of a server as it was deleted last, and its sealed credential then.
 pub async fn last_of_server(connection: &mut PgConnection, uid: Uuid) -> Result<Option<(Value, Option<Vec<u8>>)>, Error> {
     let found = sqlx::query_as(

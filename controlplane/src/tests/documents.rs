@@ -228,6 +228,7 @@ async fn a_document_does_no_more_than_its_caller_may() {
     let (mut admin, acme, person) = Admin::with_acme().await;
     let owner = admin.member(acme, Role::Owner).await;
     admin.member(acme, Role::Owner).await;
+    let stranger = admin.user(false).await;
     let as_it_is = export(&person).await;
     let with = |change: &dyn Fn(&mut OrganizationDocument)| {
         let mut document = as_it_is.clone();
@@ -266,7 +267,6 @@ async fn a_document_does_no_more_than_its_caller_may() {
         assert_eq!(refused.code(), Code::PermissionDenied, "{what}: {refused:?}");
     }
     // Whether somebody has an account is told to nobody: known or not, the answer is the same.
-    let stranger = admin.user(false).await;
     let mut told = Vec::new();
     for email in [email(stranger), "nobody@example.com".to_owned()] {
         let added = with(&|it| drop(it.members.insert(email.clone(), read(ACME).members["bob@example.com"].clone())));

@@ -66,3 +66,69 @@ async fn no_key_lies_in_the_database_as_it_is() {
     let shows = |stored: &[u8], secret: &[u8]| stored.windows(secret.len()).any(|window| window == secret);
     assert!(rows.iter().all(|(_, wrapped, public)| !secrets.iter().any(|s| shows(wrapped, s) || shows(public, s))));
 }
+
+const BOOTSTRAP: &str = "\
+organization: acme
+servers: { time: { endpoints: [{ url: 'http://127.0.0.1:9/mcp' }], upstreamCredential: { header: x-key, valueFile: token } } }
+policies: { all: { effect: allow, subjects: { roles: ['*'] }, servers: [time], match: { tools: ['*'] } } }
+members: { ann@example.com: { role: owner } }
+";
+
+/// A control plane's settings with a document beside them.
+async fn with_document(text: &str) -> (crate::config::Config, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("token"), "a token\n").unwrap();
+    std::fs::write(dir.path().join("acme.yaml"), text).unwrap();
+    let mut config = config(&database().await);
+    config.bootstrap_file = Some(dir.path().join("acme.yaml"));
+    (config, dir)
+}
+
+#[tokio::test]
+async fn a_first_start_begins_with_a_document_and_later_ones_leave_everything_as_it_is() {
+    let (config, dir) = with_document(BOOTSTRAP).await;
+    let running = Running::with(config.clone()).await;
+    let mut sql = running.sql().await;
+    let counts = "SELECT (SELECT count(*) FROM organizations) AS a, (SELECT count(*) FROM mcp_servers), \
+                  (SELECT count(*) FROM policies), (SELECT version FROM config_head)";
+    let first: (i64, i64, i64, i64) = sqlx::query_as(counts).fetch_one(&mut sql).await.unwrap();
+    assert_eq!(first, (2, 1, 1, 1), "the owner's organisation and the document's, as one version");
+    sqlx::query("DELETE FROM organizations WHERE slug = 'acme'").execute(&mut sql).await.unwrap();
+    running.stop().await.unwrap();
+    for what in ["the file is there", "the file is gone"] {
+        let running = Running::with(config.clone()).await;
+        let now: (i64, i64, i64, i64) = sqlx::query_as(counts).fetch_one(&mut running.sql().await).await.unwrap();
+        assert_eq!(now, (1, 0, 0, 1), "{what}: what was deleted does not come back");
+        running.stop().await.unwrap();
+        std::fs::remove_file(dir.path().join("acme.yaml")).ok();
+    }
+}
+
+#[tokio::test]
+async fn the_document_of_a_first_start_may_be_of_the_owners_own_organisation() {
+    let (config, _dir) = with_document(&BOOTSTRAP.replace("acme", "default")).await;
+    let running = Running::with(config).await;
+    let members = "SELECT count(*) FROM memberships";
+    let members: i64 = sqlx::query_scalar(members).fetch_one(&mut running.sql().await).await.unwrap();
+    assert_eq!(members, 2, "the owner stays");
+    running.owner().await;
+}
+
+#[tokio::test]
+async fn a_document_that_does_not_fit_refuses_the_first_start_with_every_reason() {
+    let wrong = BOOTSTRAP.replace("servers: [time]", "servers: [gone]").replace("http://127", "ftp://127");
+    for (text, expected) in [
+        (wrong.as_str(), ["policies.all.servers[0]: ", "servers.time.endpoints[0].url: "]),
+        (
+            "organization: acme\nserver: {}\npolicies: []",
+            ["server: OrganizationDocument has no such field", "policies: expected a map"],
+        ),
+    ] {
+        let (config, dir) = with_document(text).await;
+        let (running, opened) = Running::unopened(config).await;
+        let error = opened.wait().await.unwrap_err().to_string();
+        assert!(error.contains(&format!("bootstrap_file {}", dir.path().join("acme.yaml").display())), "{error}");
+        assert!(expected.iter().all(|it| error.contains(it)), "{error}");
+        assert!(running.ended().await.is_err());
+    }
+}

@@ -16,5 +16,6 @@ mod last_good;
 mod peers;
 mod quarantine;
 mod rotation;
+mod scale;
 mod stock_xds;
 mod versions;

@@ -18,6 +18,7 @@ use crate::{
     metrics::Metrics,
     nodes, open,
     publish::Publications,
+    rollouts,
     status::overview::Overview,
     store::{self, Store},
     tasks::{OnExit, Tasks},
@@ -215,6 +216,7 @@ fn fleet(core: &Core, listener: TcpListener) {
         move || core.overview.clone().run(core.clone())
     });
     maintenance::spawn(core);
+    rollouts::spawn(core);
     if let Err(error) = nodes::spawn(core, listener) {
         tracing::error!(%error, "nodes cannot be served: stopping");
         core.tasks.stop_token().cancel();

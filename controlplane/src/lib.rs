@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod nodes;
 mod open;
 pub mod publish;
+pub mod rollouts;
 pub mod status;
 pub mod store;
 pub mod tasks;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
     ApiKey, AuditLog, ConfigVersion, CustodyKey, CustodyKeyState, JoinToken, Membership, Node, Organization, Policy, RequestLog,
-    Server, User,
+    Rollout, Server, User,
 };
 use prost_types::Timestamp;
 
@@ -63,6 +63,21 @@ impl Tabular for Organization {
             label(self.audit_full().as_str_name(), "AUDIT_FULL_ACTION_"),
             time(self.create_time.as_ref()),
             version(self.config_version),
+        ]
+    }
+}
+
+impl Tabular for Rollout {
+    const HEADER: &'static [&'static str] = &["ROLLOUT", "STATE", "STEP", "CANARIES", "STARTED", "BY", "WHY IT HALTED"];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last(&self.name),
+            label(self.state().as_str_name(), "ROLLOUT_STATE_"),
+            format!("{}/{}", self.step, self.steps.len()),
+            self.canaries.len().to_string(),
+            time(self.create_time.as_ref()),
+            self.actor.clone(),
+            self.halt_detail.clone(),
         ]
     }
 }

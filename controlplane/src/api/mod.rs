@@ -20,6 +20,7 @@ mod policies;
 mod refresh;
 pub mod roles;
 mod rollback;
+pub mod rollouts;
 mod said;
 mod servers;
 pub mod users;
@@ -178,6 +179,7 @@ fn services(api: &Api) -> Routes {
     routes.add_service(admin::node_service_server::NodeServiceServer::new(api.clone()));
     routes.add_service(admin::organization_service_server::OrganizationServiceServer::new(api.clone()));
     routes.add_service(admin::policy_service_server::PolicyServiceServer::new(api.clone()));
+    routes.add_service(admin::rollout_service_server::RolloutServiceServer::new(api.clone()));
     routes.add_service(admin::server_service_server::ServerServiceServer::new(api.clone()));
     routes.add_service(admin::user_service_server::UserServiceServer::new(api.clone()));
     routes.routes()

@@ -88,6 +88,17 @@ impl Custody {
                 Err(error) => return Err(error),
             }
         }
+        for (rollout, place, server, wrapped) in store::rollouts::sealed_credentials(connection).await? {
+            let id = server.to_string();
+            let context = credential_context(&id);
+            match keys.open(&context, &wrapped) {
+                Ok(value) => store::rollouts::reseal(connection, rollout, place, &keys.seal(&context, &value)).await?,
+                Err(Error::Unreadable) => {
+                    error!(%rollout, server.id = id, "rollout {rollout}: no key opens its credential of server {id}")
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 }

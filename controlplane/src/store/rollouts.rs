@@ -20,7 +20,7 @@ use crate::{
             decide::{Canary, Facts, Tally},
         },
     },
-    store::publish::{canary_key, head},
+    store::publish::canary_key,
 };
 
 /// A running rollout as publishers need it.
@@ -91,14 +91,13 @@ impl Store {
         Ok(query.fetch_all(&mut *self.connection().await?).await?)
     }
 
-    /// Ids and organisations of the rollouts that are running.
-    pub async fn running_rollouts(&self) -> Result<Vec<(Uuid, String)>, Error> {
-        let query = sqlx::query_as("SELECT id, org_slug FROM rollouts WHERE state = 'running' ORDER BY id");
-        Ok(query.fetch_all(&mut *self.connection().await?).await?)
+    /// The rollouts that are running.
+    pub async fn running_rollouts(&self) -> Result<Vec<Rollout>, Error> {
+        Ok(sqlx::query_as(select("state = 'running' ORDER BY id")).fetch_all(&mut *self.connection().await?).await?)
     }
 }
 
-/// Whether the caller's transaction is the one that moves rollouts on; another replica's waits for the next look.
+/// Whether the caller's transaction is the one that looks at rollouts now: no other replica's does until it ends.
 pub async fn lead(connection: &mut PgConnection) -> Result<bool, Error> {
     Ok(sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(LOCK).fetch_one(connection).await?)
 }
@@ -178,6 +177,14 @@ pub async fn update(connection: &mut PgConnection, row: &Rollout, new_step: bool
     Ok(query.fetch_one(connection).await?)
 }
 
+/// Notes that every connected canary runs the candidate. No transition: nothing of it reaches nodes.
+pub async fn begin_to_bake(connection: &mut PgConnection, row: &Rollout) -> Result<(), Error> {
+    let query = "UPDATE rollouts SET baking_since = clock_timestamp() \
+        WHERE id = $1 AND revision = $2 AND state = 'running' AND baking_since IS NULL";
+    sqlx::query(query).bind(row.id).bind(row.meta.revision).execute(connection).await?;
+    Ok(())
+}
+
 /// What the version that was just taken means for a rollout: its step begins with it, or its canaries go back with it. The scope that
 /// nodes are moved to gets at least this version, whatever its content.
 pub async fn remember_version(connection: &mut PgConnection, id: Uuid) -> Result<(), Error> {
@@ -209,18 +216,50 @@ pub async fn running(connection: &mut PgConnection) -> Result<Vec<Running>, Erro
     Ok(sqlx::query_as(query).fetch_all(connection).await?)
 }
 
-/// The organisation as it is in the caller's transaction, to be kept as a candidate. Credentials of `kept` servers are left out: their own
-/// hold, whatever becomes of them meanwhile.
-pub async fn capture(connection: &mut PgConnection, org: Uuid, kept: &[Uuid]) -> Result<Value, Error> {
-    let captured = sqlx::query_scalar(
-        "SELECT jsonb_build_object('organization', (SELECT to_jsonb(o) FROM organizations o WHERE o.id = $1), \
-         'servers', coalesce((SELECT jsonb_agg(CASE WHEN s.id = ANY ($2) \
-           THEN to_jsonb(s) || jsonb_build_object('credential_wrapped', NULL) ELSE to_jsonb(s) END ORDER BY s.id) \
-           FROM mcp_servers s WHERE s.org_id = $1), '[]'), \
-         'policies', coalesce((SELECT jsonb_agg(to_jsonb(p) ORDER BY p.id) FROM policies p WHERE p.org_id = $1), '[]'))",
+/// An organisation as it is in the caller's transaction.
+#[derive(Debug)]
+pub struct Captured {
+    pub pool: String,
+    /// The form of `rollouts.candidate`.
+    pub rows: Value,
+}
+
+/// From here on changes can be taken back.
+pub async fn mark(connection: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query("SAVEPOINT candidate").execute(connection).await?;
+    Ok(())
+}
+
+/// Takes back what was changed since [`mark`].
+pub async fn take_back(connection: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query("ROLLBACK TO SAVEPOINT candidate").execute(connection).await?;
+    Ok(())
+}
+
+/// The organisation as it is in the caller's transaction, to be kept as a candidate.
+pub async fn capture(connection: &mut PgConnection, org: Uuid) -> Result<Captured, Error> {
+    let captured = sqlx::query_as(
+        "SELECT o.pool, jsonb_build_object('organization', to_jsonb(o), \
+         'servers', coalesce((SELECT jsonb_agg(to_jsonb(s) ORDER BY s.id) FROM mcp_servers s WHERE s.org_id = o.id), '[]'), \
+         'policies', coalesce((SELECT jsonb_agg(to_jsonb(p) ORDER BY p.id) FROM policies p WHERE p.org_id = o.id), '[]')) \
+         FROM organizations o WHERE o.id = $1",
     );
-    let captured: Json<Value> = captured.bind(org).bind(kept).fetch_one(connection).await?;
-    Ok(captured.0)
+    let (pool, rows): (String, Json<Value>) = captured.bind(org).fetch_one(connection).await?;
+    Ok(Captured { pool, rows: rows.0 })
+}
+
+/// Leaves out the credentials that are those of the servers as they are: whatever becomes of these meanwhile holds.
+pub async fn without_stored_credentials(connection: &mut PgConnection, org: Uuid, mut rows: Value) -> Result<Value, Error> {
+    let stored = "SELECT id::text, '\\x' || encode(credential_wrapped, 'hex') FROM mcp_servers \
+        WHERE org_id = $1 AND credential_wrapped IS NOT NULL";
+    let stored: Vec<(String, String)> = sqlx::query_as(stored).bind(org).fetch_all(connection).await?;
+    for server in rows.get_mut("servers").and_then(Value::as_array_mut).into_iter().flatten() {
+        let is_its_own = stored.iter().any(|(id, wrapped)| server["id"] == *id && server["credential_wrapped"] == *wrapped);
+        if is_its_own {
+            server["credential_wrapped"] = Value::Null;
+        }
+    }
+    Ok(rows)
 }
 
 /// The organisation as it is to become; none: there is no such rollout, or it is over.
@@ -330,9 +369,4 @@ pub async fn reseal(connection: &mut PgConnection, id: Uuid, place: i32, wrapped
         jsonb_set(candidate, ARRAY['servers', $2::text, 'credential_wrapped'], to_jsonb($3::bytea)), revision = revision + 1 WHERE id = $1";
     sqlx::query(query).bind(id).bind(place).bind(wrapped).execute(connection).await?;
     Ok(())
-}
-
-/// The newest version, for a row that was just given it.
-pub async fn newest(connection: &mut PgConnection) -> Result<Version, Error> {
-    Ok(head(connection).await?.version)
 }

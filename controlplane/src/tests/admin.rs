@@ -6,8 +6,8 @@ use mcp_gateway::proto::admin::v1::{
     Role, api_key_service_client::ApiKeyServiceClient, config_version_service_client::ConfigVersionServiceClient,
     document_service_client::DocumentServiceClient, log_service_client::LogServiceClient,
     membership_service_client::MembershipServiceClient, organization_service_client::OrganizationServiceClient,
-    policy_service_client::PolicyServiceClient, server_service_client::ServerServiceClient,
-    user_service_client::UserServiceClient,
+    policy_service_client::PolicyServiceClient, rollout_service_client::RolloutServiceClient,
+    server_service_client::ServerServiceClient, user_service_client::UserServiceClient,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 use tonic::{Code, Status};
@@ -67,6 +67,10 @@ impl Person {
 
     pub fn documents(&self) -> DocumentServiceClient<Client> {
         DocumentServiceClient::new(self.client.clone())
+    }
+
+    pub fn rollouts(&self) -> RolloutServiceClient<Client> {
+        RolloutServiceClient::new(self.client.clone())
     }
 
     pub fn config_versions(&self) -> ConfigVersionServiceClient<Client> {

@@ -22,6 +22,7 @@ async fn every_rpc_of_the_contract_is_called_and_answers() {
     people(&client).await;
     traffic(&running, &client).await;
     documents(&client).await;
+    rollouts(&running, &client).await;
     fleet(&running, &client).await;
     delete(&client).await;
     sign_out(&client).await;
@@ -141,6 +142,24 @@ async fn documents(client: &Client) {
     let document = documents.export_organization(ExportOrganizationRequest { name: ACME.into() }).await.unwrap().into_inner();
     let apply = ApplyOrganizationRequest { document: Some(document), ..Default::default() };
     assert_eq!(documents.apply_organization(apply).await.unwrap().into_inner().config_version, 0);
+}
+
+async fn rollouts(running: &Running, client: &Client) {
+    let row = "INSERT INTO nodes (id, pool, spki_sha256, hpke_public_key, certificate_expires_at) \
+               VALUES ($1, 'default', '', '', now() + interval '1 d')";
+    sqlx::query(row).bind(Uuid::now_v7()).execute(&mut running.sql().await).await.unwrap();
+    let mut documents = document_service_client::DocumentServiceClient::new(client.clone());
+    let document = documents.export_organization(ExportOrganizationRequest { name: ACME.into() }).await.unwrap().into_inner();
+    let document = Some(OrganizationDocument { display_name: "Acme, soon".into(), ..document });
+    let mut rollouts = rollout_service_client::RolloutServiceClient::new(client.clone());
+    let create = CreateRolloutRequest { document, ..Default::default() };
+    let name = rollouts.create_rollout(create).await.unwrap().into_inner().name;
+    rollouts.get_rollout(GetRolloutRequest { name: name.clone() }).await.unwrap();
+    rollouts.list_rollouts(ListRolloutsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    sqlx::query("UPDATE rollouts SET state = 'halted'").execute(&mut running.sql().await).await.unwrap();
+    rollouts.resume_rollout(ResumeRolloutRequest { name: name.clone(), ..Default::default() }).await.unwrap();
+    rollouts.abort_rollout(AbortRolloutRequest { name, ..Default::default() }).await.unwrap();
+    sqlx::query("DELETE FROM nodes").execute(&mut running.sql().await).await.unwrap();
 }
 
 async fn fleet(running: &Running, client: &Client) {

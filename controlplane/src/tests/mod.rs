@@ -18,6 +18,7 @@ mod memberships;
 mod organizations;
 mod policies;
 mod roles;
+mod rollouts;
 mod servers;
 mod start;
 mod tls;

@@ -1,10 +1,11 @@
 //! Every role × RPC pair of the role table, tried over the wire; and what one organisation learns of another: nothing.
 
 use mcp_gateway::proto::admin::v1::{
-    DeleteMembershipRequest, DeleteOrganizationRequest, DeletePolicyRequest, DeleteServerRequest, DiffConfigVersionsRequest,
-    GetMembershipRequest, GetOrganizationRequest, GetPolicyRequest, GetServerRequest, ListAuditLogsRequest,
-    ListConfigVersionsRequest, ListMembershipsRequest, ListPoliciesRequest, ListRequestLogsRequest, ListServersRequest,
-    Organization, Role, RollbackConfigRequest, SetEndpointStateRequest, UpdateOrganizationRequest,
+    AbortRolloutRequest, DeleteMembershipRequest, DeleteOrganizationRequest, DeletePolicyRequest, DeleteServerRequest,
+    DiffConfigVersionsRequest, GetMembershipRequest, GetOrganizationRequest, GetPolicyRequest, GetRolloutRequest,
+    GetServerRequest, ListAuditLogsRequest, ListConfigVersionsRequest, ListMembershipsRequest, ListPoliciesRequest,
+    ListRequestLogsRequest, ListRolloutsRequest, ListServersRequest, Organization, ResumeRolloutRequest, Role,
+    RollbackConfigRequest, SetEndpointStateRequest, UpdateOrganizationRequest,
 };
 use prost::Message;
 use tonic::{Code, Status, client::Grpc};
@@ -119,6 +120,7 @@ async fn another_organisation_looks_like_one_that_never_was() {
     let org = |slug: &str| format!("organizations/{slug}");
     let server = |slug: &str| format!("organizations/{slug}/servers/s");
     let policy = |slug: &str| format!("organizations/{slug}/policies/p");
+    let rollout = |slug: &str| format!("organizations/{slug}/rollouts/{}", uuid::Uuid::nil());
     let member = |slug: &str| format!("organizations/{slug}/memberships/{}", stranger.user);
     let of = |service: &str, method: &str| -> &'static str {
         let path = format!("/mcpgw.admin.v1.{service}Service/{method}");
@@ -172,6 +174,10 @@ async fn another_organisation_looks_like_one_that_never_was() {
             ..Default::default()
         })
         .await,
+        told(&client, of("Rollout", "GetRollout"), |s| GetRolloutRequest { name: rollout(s) }).await,
+        told(&client, of("Rollout", "ListRollouts"), |s| ListRolloutsRequest { parent: org(s), ..Default::default() }).await,
+        told(&client, of("Rollout", "ResumeRollout"), |s| ResumeRolloutRequest { name: rollout(s), ..Default::default() }).await,
+        told(&client, of("Rollout", "AbortRollout"), |s| AbortRolloutRequest { name: rollout(s), ..Default::default() }).await,
         told(&client, of("Log", "ListAuditLogs"), |s| ListAuditLogsRequest { parent: org(s), ..Default::default() }).await,
         told(&client, of("Log", "ListRequestLogs"), |s| ListRequestLogsRequest { parent: org(s), ..Default::default() }).await,
     ];

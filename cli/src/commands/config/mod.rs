@@ -3,6 +3,7 @@
 mod diff;
 mod get;
 mod rollback;
+mod rollout;
 mod status;
 mod versions;
 mod wait;
@@ -24,6 +25,9 @@ pub enum Command {
     Rollback(rollback::Args),
     /// Shows what each pool should run, and which nodes do not, since when and why
     Status(status::Args),
+    /// Lets some nodes try a change of an organisation before all get it
+    #[command(subcommand)]
+    Rollout(rollout::Command),
     /// Returns when every connected node runs at least a version
     Wait(wait::Args),
 }
@@ -35,6 +39,7 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
         Command::Diff(args) => diff::run(cx, args).await,
         Command::Rollback(args) => rollback::run(cx, args).await,
         Command::Status(args) => status::run(cx, args).await,
+        Command::Rollout(command) => rollout::run(cx, command).await,
         Command::Wait(args) => wait::run(cx, args).await,
     }
 }

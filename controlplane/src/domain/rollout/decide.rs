@@ -93,7 +93,9 @@ fn refusal(rollout: &Rollout, facts: &Facts) -> Option<Halt> {
     let org = rollout.org_id.to_string();
     facts.canaries.iter().find_map(|canary| {
         if canary.refused >= rollout.version && canary.refused > canary.applied {
-            let why = canary.problems.first().map_or("without a reason", String::as_str);
+            // What else is wrong may be another organisation's: the node's own problems tell platform administrators.
+            let own = canary.problems.iter().find(|problem| problem.contains(&org));
+            let why = own.map_or("its own problems say why (mcpgw node get)", String::as_str);
             let detail = format!("nodes/{} refused version {}: {why}", canary.id, canary.refused);
             return Some(Halt { reason: Reason::Refused, detail });
         }

@@ -44,7 +44,7 @@ impl Replica {
         let mut change = self.core.store.begin_system("test").await.unwrap();
         let mut part = store::begin_within(change.connection()).await.unwrap();
         sqlx::query(sql).bind(org).execute(&mut *part).await.unwrap();
-        let candidate = rollouts::capture(&mut part, org, &[]).await.unwrap();
+        let candidate = rollouts::capture(&mut part, org).await.unwrap().rows;
         part.rollback().await.unwrap();
         let row = rollouts::insert(change.connection(), &rollout(org), &candidate).await.unwrap();
         let version = seal(change, &row).await;
@@ -162,7 +162,7 @@ async fn an_organisation_waits_for_its_rollout_and_a_pool_has_one_at_a_time() {
     let refused = change.seal().await.err().unwrap().to_string();
     assert!(refused.contains(&row.name()) && refused.contains("abort"), "{refused}");
     let mut change = replica.core.store.begin_system("test").await.unwrap();
-    let candidate = rollouts::capture(change.connection(), org(2), &[]).await.unwrap();
+    let candidate = rollouts::capture(change.connection(), org(2)).await.unwrap().rows;
     let second = rollouts::insert(change.connection(), &rollout(org(2)), &candidate).await.unwrap_err();
     assert!(matches!(second, store::Error::Precondition(_)), "{second}");
     drop(change);

@@ -26,6 +26,9 @@ enum Held {
     Absent,
     /// Nothing, although it is in the base.
     Nothing,
+    /// It refused what it was last told, so that it has that, or what it had before, or nothing: a refusal is about a response, not about
+    /// each resource in it.
+    Unsure,
 }
 
 /// What the node holds: everything of a base that all streams share, except for what is listed. A stream that is up to date lists nothing.
@@ -39,7 +42,7 @@ impl Holding {
     fn version(&self, name: &str) -> Option<&Arc<str>> {
         match self.except.get(name) {
             Some(Held::Version(version)) => Some(version),
-            Some(Held::Absent | Held::Nothing) => None,
+            Some(Held::Absent | Held::Nothing | Held::Unsure) => None,
             None => self.base.get(name).map(|encoded| &encoded.version),
         }
     }
@@ -58,6 +61,15 @@ impl Holding {
 
     fn set_absent(&mut self, name: &str) {
         self.except.insert(name.into(), Held::Absent);
+    }
+
+    fn set_unsure(&mut self, name: &str) {
+        self.except.insert(name.into(), Held::Unsure);
+    }
+
+    /// Whether the node may have something under this name.
+    fn may_have(&self, name: &str) -> bool {
+        self.version(name).is_some() || self.except.get(name) == Some(&Held::Unsure)
     }
 
     fn forget(&mut self, name: &str) {
@@ -253,12 +265,12 @@ impl Subscription {
         self.dirty
     }
 
-    /// The node refused this content of these names: it does not hold it, and never gets it again here.
+    /// The node refused this content of these names, perhaps not of each: it never gets it again here, but it is told when they are gone.
     pub fn refuse(&mut self, sent: &[(String, Arc<str>)]) {
         self.plan = None;
         for (name, version) in sent {
             if self.held.version(name) == Some(version) {
-                self.held.forget(name);
+                self.held.set_unsure(name);
             }
             self.refused.insert(name.clone(), version.clone());
         }
@@ -349,6 +361,6 @@ impl Subscription {
     fn is_owed_an_end(&self, name: &Arc<str>) -> bool {
         let named = self.names.contains(&**name);
         let never = named && !self.held.is_known(name);
-        (self.wildcard || named) && (self.held.version(name).is_some() || never || self.owed.contains(&**name))
+        (self.wildcard || named) && (self.held.may_have(name) || never || self.owed.contains(&**name))
     }
 }

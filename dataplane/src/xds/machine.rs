@@ -231,12 +231,20 @@ impl Machine {
                     resource_names_subscribe: vec![ALL.to_owned()],
                     initial_resource_versions: match brief && type_url::COVERED.contains(&type_url) {
                         true => BTreeMap::new(),
-                        false => self.accepted(type_url),
+                        false => self.stated(type_url),
                     },
                     ..DeltaDiscoveryRequest::default()
                 })
             })
             .collect()
+    }
+
+    /// What this node holds of a type, for a new stream: the suspect under no version, so that it comes again, or its removal does.
+    fn stated(&self, type_url: &str) -> BTreeMap<String, String> {
+        let suspect = self.suspect.iter().filter(|(of_type, _)| of_type == type_url);
+        let mut held = self.accepted(type_url);
+        held.extend(suspect.map(|(_, name)| (name.clone(), String::new())));
+        held
     }
 
     /// What this node holds of a type, staged and not refused.
@@ -260,7 +268,10 @@ impl Machine {
         if let Some(applied) = &self.applied {
             fields.insert("epoch".to_owned(), text(applied.version.epoch.to_string()));
             fields.insert("applied_version".to_owned(), text(applied.version.version.to_string()));
-            fields.insert("digest".to_owned(), text(applied.digest.to_string()));
+            // What newer versions have brought since is not part of it: a control plane that believed the digest would leave gaps.
+            if self.holds_what_runs() {
+                fields.insert("digest".to_owned(), text(applied.digest.to_string()));
+            }
         }
         if brief {
             fields.insert("holds".to_owned(), text("digest".to_owned()));
@@ -299,6 +310,8 @@ impl Machine {
     /// Nothing of the old stream may be said on the next one.
     fn forget_stream(&mut self) {
         self.resynced = None;
+        // What was refused comes again, or is gone: without this, something that is gone would be held against every later manifest.
+        self.refused.clear();
         for pending in self.compiling.iter_mut().chain(&mut self.waiting) {
             pending.nonce = None;
         }

@@ -125,14 +125,14 @@ impl Machine {
 
     /// Whether what is staged is what the manifest covers; if not, whether everything should be sent once more.
     fn complete(&self, manifest: &Manifest, digest: Digest) -> Result<(), (Refusal, bool)> {
+        let found = self.staged.digest();
+        if found == digest {
+            return Ok(());
+        }
         if !self.refused.is_empty() {
             // Sending the same again would not help.
             let problems = self.refused.iter().map(|((_, name), reason)| format!("{name}: {reason}"));
             return Err((Refusal::of(code::INVALID_ARGUMENT, problems), false));
-        }
-        let found = self.staged.digest();
-        if found == digest {
-            return Ok(());
         }
         let (held, covered) = (self.staged.len(), manifest.resource_count);
         let message = format!("staged {held} resources with digest {found}; the manifest covers {covered} with digest {digest}");

@@ -490,9 +490,15 @@ fn a_configuration_that_does_not_compile_is_refused_and_asked_for_again_on_the_n
     assert_eq!(node.compiled(Err(vec![problem])), [Did::Nack(type_url::MANIFEST, code::INVALID_ARGUMENT)]);
     assert_eq!(node.version(), Some(1));
     node.lose();
-    let held = node.connect().into_iter().find(|request| request.type_url == type_url::ORG_BUNDLE).unwrap();
-    let held: Vec<_> = held.initial_resource_versions.into_keys().collect();
-    assert_eq!(held, [format!("org/{ORG}/0")], "only what was accepted");
+    let hello = node.connect();
+    let facts = &hello[0].node.as_ref().unwrap().metadata.as_ref().unwrap().fields;
+    assert!(facts.contains_key("applied_version") && !facts.contains_key("digest"), "it holds more than what is in force");
+    let held = hello.into_iter().find(|request| request.type_url == type_url::ORG_BUNDLE).unwrap().initial_resource_versions;
+    let (good, suspect) = (&held[&format!("org/{ORG}/0")], &held[&format!("org/{OTHER}/0")]);
+    assert!(
+        !good.is_empty() && suspect.is_empty(),
+        "told of, so that its removal arrives; under no version, so that it comes again"
+    );
     // A repaired version is taken.
     node.deliver(&second());
     assert_eq!(node.manifest(3, &second()), [Did::Compile]);

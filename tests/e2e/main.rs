@@ -17,5 +17,6 @@ mod peers;
 mod quarantine;
 mod rotation;
 mod scale;
+mod simulation;
 mod stock_xds;
 mod versions;

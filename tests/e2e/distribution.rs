@@ -136,7 +136,7 @@ async fn change(fleet: &Fleet, sql: &'static str) {
 }
 
 /// What the only node says is wrong, once that is as expected.
-async fn problems(admin: &Admin, expected: impl Fn(&[String]) -> bool) -> Vec<String> {
+pub async fn problems(admin: &Admin, expected: impl Fn(&[String]) -> bool) -> Vec<String> {
     let arrived = async {
         // There is no watch on nodes yet, so this asks until the control plane has noted it.
         let mut turn = tokio::time::interval(Duration::from_millis(50));

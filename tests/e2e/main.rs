@@ -12,6 +12,7 @@ mod direct_peers;
 mod discovery;
 mod distribution;
 mod documents;
+mod history;
 mod last_good;
 mod peers;
 mod quarantine;

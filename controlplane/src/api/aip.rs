@@ -261,5 +261,7 @@ mutations!(
     UpdateNodeRequest,
     DeleteNodeRequest,
     RollbackConfigRequest,
+    AcceptConfigRequest,
+    BumpEpochRequest,
 );
 plain_mutations!(RevokeApiKeyRequest, SetPasswordRequest);

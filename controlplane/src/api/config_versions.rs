@@ -3,9 +3,10 @@
 //! Members of an organisation see what touched it and nothing else. Waiting for the fleet is in `wait`.
 
 use mcp_gateway::proto::admin::v1::{
-    ConfigChange, ConfigVersion as Wire, DiffConfigVersionsRequest, DiffConfigVersionsResponse, GetConfigVersionRequest,
-    ListConfigVersionsRequest, ListConfigVersionsResponse, RollbackConfigRequest, RollbackConfigResponse,
-    WaitConfigVersionRequest, WaitConfigVersionResponse, config_version_service_server::ConfigVersionService,
+    AcceptConfigRequest, AcceptConfigResponse, BumpEpochRequest, BumpEpochResponse, ConfigChange, ConfigVersion as Wire,
+    DiffConfigVersionsRequest, DiffConfigVersionsResponse, GetConfigVersionRequest, ListConfigVersionsRequest,
+    ListConfigVersionsResponse, RollbackConfigRequest, RollbackConfigResponse, WaitConfigVersionRequest,
+    WaitConfigVersionResponse, config_version_service_server::ConfigVersionService,
 };
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
@@ -16,7 +17,7 @@ use super::{
     aip::{self, Pages},
     caller::Caller,
     error::Error,
-    rollback, wait,
+    recovery, rollback, wait,
 };
 use crate::{
     domain::diff::{self, Step},
@@ -58,6 +59,16 @@ impl ConfigVersionService for Api {
     async fn rollback_config(&self, request: Request<RollbackConfigRequest>) -> Result<Response<RollbackConfigResponse>, Status> {
         let (caller, request) = admitted(request)?;
         Ok(Response::new(rollback::to_version(self, &caller, request).await?))
+    }
+
+    async fn accept_config(&self, request: Request<AcceptConfigRequest>) -> Result<Response<AcceptConfigResponse>, Status> {
+        let (caller, request) = admitted(request)?;
+        Ok(Response::new(recovery::accept(self, &caller, request).await?))
+    }
+
+    async fn bump_epoch(&self, request: Request<BumpEpochRequest>) -> Result<Response<BumpEpochResponse>, Status> {
+        let (caller, request) = admitted(request)?;
+        Ok(Response::new(recovery::bump_epoch(self, &caller, request).await?))
     }
 }
 

@@ -17,6 +17,7 @@ mod nodes;
 pub mod organizations;
 pub mod passwords;
 mod policies;
+mod recovery;
 mod refresh;
 pub mod roles;
 mod rollback;

@@ -87,6 +87,8 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.RolloutService/ListRollouts", READ),
     ("/mcpgw.admin.v1.RolloutService/ResumeRollout", WRITE),
     ("/mcpgw.admin.v1.RolloutService/AbortRollout", WRITE),
+    ("/mcpgw.admin.v1.ConfigVersionService/AcceptConfig", Who::Platform),
+    ("/mcpgw.admin.v1.ConfigVersionService/BumpEpoch", Who::Platform),
     ("/mcpgw.admin.v1.NodeService/GetNode", Who::Platform),
     ("/mcpgw.admin.v1.NodeService/ListNodes", Who::Platform),
     ("/mcpgw.admin.v1.NodeService/UpdateNode", Who::Platform),

@@ -22,7 +22,10 @@ use super::scope::{Beside, Encoded, Resources, Scope};
 use crate::{
     domain::bundle::{self, OrgRows},
     keys::{Key, Keys, Ring, SigningKey},
-    store::publish::{ScopeRow, Voids},
+    store::{
+        holds::Rows,
+        publish::{ScopeRow, Voids},
+    },
 };
 
 /// What the settings of the process say to every node.
@@ -38,6 +41,7 @@ pub struct Settings {
 /// One organisation as nodes get it. Its secrets are in the clear here, and only here.
 pub struct OrgPart {
     pub pool: String,
+    pub rows: Rows,
     pub bundles: Vec<(Arc<str>, Encoded)>,
     /// Sorted by server.
     pub credentials: Vec<UpstreamCredential>,
@@ -81,6 +85,10 @@ pub fn org_part(rows: &OrgRows, credentials: Vec<UpstreamCredential>, keys: Vec<
     }
     OrgPart {
         pool: rows.organization.pool.clone(),
+        rows: Rows {
+            servers: u32::try_from(rows.servers.len()).unwrap_or(u32::MAX),
+            policies: u32::try_from(rows.policies.len()).unwrap_or(u32::MAX),
+        },
         bundles: bundle::org_bundles(rows).into_iter().map(encode).collect(),
         credentials,
         keys: shards,

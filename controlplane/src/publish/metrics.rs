@@ -15,6 +15,8 @@ pub struct Metrics {
     version: Gauge<u64, AtomicU64>,
     epoch: Gauge<u64, AtomicU64>,
     pub failures: Counter,
+    /// Pools whose newest content is held.
+    pub held: Gauge,
     pub build_seconds: Histogram,
 }
 
@@ -24,12 +26,14 @@ impl Metrics {
             version: Gauge::default(),
             epoch: Gauge::default(),
             failures: Counter::default(),
+            held: Gauge::default(),
             build_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
         };
         metrics.register(|registry| {
             registry.register("published_version", "The configuration version that nodes are brought to", this.version.clone());
             registry.register("published_epoch", "The epoch of that version", this.epoch.clone());
             registry.register("publish_failures", "Times that a new version could not be published", this.failures.clone());
+            registry.register("publish_held_pools", "Pools whose rows vanished and whose older content stays", this.held.clone());
             registry.register(
                 "publish_build_seconds",
                 "From the first read to the encoded scopes of all pools",

@@ -3,6 +3,7 @@
 //! Owns what is published; never talks to a node. Called by `app`; read by [`crate::xds`] and [`crate::api`].
 
 pub mod build;
+mod guard;
 pub mod metrics;
 pub mod publisher;
 pub mod scope;
@@ -37,6 +38,8 @@ pub struct Published {
     /// By pool.
     pub beside: BTreeMap<String, Arc<Beside>>,
     pub voids: Arc<Voids>,
+    /// By pool: why its newest content is not published (see [`guard`]). Its scope is an older one, or there is none.
+    pub holds: BTreeMap<String, String>,
 }
 
 /// What the canaries of a running rollout get. Who they are is a matter of the version, like the rest: the same on every replica.

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     Published, Trial,
     build::{self, Content, Ingredients, OrgPart, Orgs, Settings},
+    guard::{self, Guard},
     metrics::Metrics,
     scope::{Beside, Scope},
 };
@@ -71,6 +72,7 @@ pub struct Publisher {
     floors: BTreeMap<String, Version>,
     /// What was published last, by scope, and what it was made of: the next version costs what changed.
     pools: BTreeMap<String, Arc<Pool>>,
+    guard: Guard,
     failing: bool,
 }
 
@@ -99,7 +101,8 @@ struct Read {
 impl Publisher {
     pub fn new(core: Core, metrics: Metrics, out: watch::Sender<Option<Arc<Published>>>) -> Self {
         let (parts, candidates, floors, pools) = (Orgs::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { core, metrics, out, parts, keys: None, read: None, candidates, floors, pools, failing: false }
+        let guard = Guard::default();
+        Self { core, metrics, out, parts, keys: None, read: None, candidates, floors, pools, guard, failing: false }
     }
 
     /// Publishes until the app stops.
@@ -143,7 +146,11 @@ impl Publisher {
         let voids = store.voids(self.core.config.access_token_lifetime()).await?;
         let head = store.head().await?;
         let last = self.out.borrow().clone();
-        let current = last.as_ref().filter(|last| last.head == head && last.scopes.keys().eq(&voids.pools));
+        let look = self.guard.must_look(store).await?;
+        if look {
+            self.read = None;
+        }
+        let current = last.as_ref().filter(|last| last.head == head && !look && guard::tells_of(last, &voids.pools));
         let of = |last: &Published| Read { head: last.head, scopes: last.scopes.clone(), trials: last.trials.clone() };
         let rebuilt = match current {
             Some(last) => Ok(of(last)),
@@ -156,7 +163,7 @@ impl Publisher {
             (Err(error), None) => return Err(error),
         };
         let beside = besides(&voids, last.as_deref());
-        let news = Published { head, scopes, trials, beside, voids: Arc::new(voids) };
+        let news = Published { head, scopes, trials, beside, voids: Arc::new(voids), holds: self.guard.tell(&self.metrics) };
         if last.as_deref() != Some(&news) {
             self.metrics.published(head.version);
             self.out.send_replace(Some(Arc::new(news)));
@@ -174,12 +181,21 @@ impl Publisher {
         let (mut scopes, mut trials) = (BTreeMap::new(), BTreeMap::new());
         let tried: BTreeSet<String> = self.candidates.keys().map(|pool| canary_key(pool)).collect();
         self.pools.retain(|scope, _| pools.contains(scope) || tried.contains(scope));
+        self.guard.keep(pools);
         for pool in pools {
             let orgs = orgs.remove(pool).unwrap_or_default();
+            let counts = guard::counts(&orgs);
+            if self.guard.holds(&self.core.store, pool, &counts, &self.parts, head.version).await? {
+                let last = self.out.borrow().clone();
+                scopes.extend(last.iter().filter_map(|last| last.scopes.get_key_value(pool)).map(owned));
+                trials.extend(last.iter().filter_map(|last| last.trials.get_key_value(pool)).map(owned));
+                continue;
+            }
             scopes.insert(pool.clone(), self.scope(pool, pool, orgs.clone(), head).await?);
             if let Some(trial) = self.trial(pool, orgs, head).await? {
                 trials.insert(pool.clone(), Arc::new(trial));
             }
+            self.guard.published(pool, head.version, counts);
         }
         self.metrics.build_seconds.observe(started.elapsed().as_secs_f64());
         debug!(version = %head.version, "read version {} in {:?}", head.version, started.elapsed());
@@ -265,7 +281,7 @@ impl Publisher {
             return Ok(Arc::clone(&same.scope));
         }
         let (made_of, content) = self.encode(pool, made_of, before).await?;
-        let row = self.core.store.settle_scope(name, head, &content.digest).await?;
+        let row = self.core.store.settle_scope(name, head, (&content.digest, &guard::counts(&made_of.orgs))).await?;
         if row.digest != content.digest {
             if row.version > head.version {
                 return Err(Error::Overtaken { pool: name.into(), found: head.version, newer: row.version });
@@ -308,6 +324,10 @@ impl Publisher {
         });
         encoded.await.ok().flatten().ok_or(Error::CutOff)
     }
+}
+
+fn owned<T>((pool, shared): (&String, &Arc<T>)) -> (String, Arc<T>) {
+    (pool.clone(), Arc::clone(shared))
 }
 
 /// Encodes organisations, off the runtime's threads.

@@ -35,6 +35,7 @@ fn published() -> Arc<Published> {
         trials: BTreeMap::new(),
         beside: BTreeMap::from([("p".into(), Arc::new(Beside::default()))]),
         voids: Arc::default(),
+        holds: BTreeMap::new(),
     })
 }
 

@@ -93,6 +93,7 @@ pub struct Change {
     tx: Transaction<'static, Postgres>,
     origin: Origin,
     touched: Vec<Touched>,
+    new_epoch: bool,
     action: Option<&'static str>,
     outcome: &'static str,
     detail: serde_json::Value,
@@ -121,7 +122,16 @@ impl Store {
         {
             return Ok(Begun::Answered(answer));
         }
-        let change = Change { tx, origin, touched: Vec::new(), action: None, outcome: "ok", detail: json!({}), promotes: false };
+        let change = Change {
+            tx,
+            origin,
+            touched: Vec::new(),
+            action: None,
+            outcome: "ok",
+            detail: json!({}),
+            promotes: false,
+            new_epoch: false,
+        };
         Ok(Begun::Fresh(Box::new(change)))
     }
 
@@ -212,6 +222,11 @@ impl Change {
         Ok(())
     }
 
+    /// Begins an epoch with this change's version.
+    pub fn begin_epoch(&mut self) {
+        self.new_epoch = true;
+    }
+
     /// Names the audit entry otherwise than after the first touched resource, such as `api_key.revoke`.
     pub fn action(&mut self, action: &'static str) {
         self.action = Some(action);
@@ -235,7 +250,7 @@ impl Change {
         }
         let mut version = 0;
         if self.touched.iter().any(|t| t.reaches_nodes) {
-            let (epoch, next, at) = take_version(&mut self.tx).await?;
+            let (epoch, next, at) = take_version(&mut self.tx, self.new_epoch).await?;
             version = next;
             self.log(epoch, next, at).await?;
             sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(next.to_string()).execute(&mut *self.tx).await?;
@@ -376,8 +391,8 @@ impl Sealed {
 }
 
 /// Takes the next version. From here to the commit no other change can take one.
-async fn take_version(tx: &mut PgConnection) -> Result<(i64, i64, DateTime<Utc>), Error> {
-    let taken =
-        "UPDATE config_head SET version = version + 1, committed_at = clock_timestamp() RETURNING epoch, version, committed_at";
-    Ok(sqlx::query_as(taken).fetch_one(tx).await?)
+async fn take_version(tx: &mut PgConnection, new_epoch: bool) -> Result<(i64, i64, DateTime<Utc>), Error> {
+    let taken = "UPDATE config_head SET epoch = epoch + $1, version = version + 1, committed_at = clock_timestamp() \
+         RETURNING epoch, version, committed_at";
+    Ok(sqlx::query_as(taken).bind(i64::from(new_epoch)).fetch_one(tx).await?)
 }

@@ -18,6 +18,7 @@ pub mod change;
 pub mod config_versions;
 pub mod endpoints;
 mod error;
+pub mod holds;
 pub mod ingest;
 pub mod join_tokens;
 pub mod keys;

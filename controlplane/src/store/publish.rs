@@ -9,10 +9,11 @@ use mcp_gateway::{
 };
 use sqlx::{
     FromRow, PgConnection, Postgres, Row as _, Transaction, postgres::PgListener, postgres::PgPoolOptions, postgres::PgRow,
+    types::Json,
 };
 use uuid::Uuid;
 
-use super::{Error, Store, change::CHANNEL, endpoints};
+use super::{Error, Store, change::CHANNEL, endpoints, holds::Counts};
 use crate::domain::{self, Role};
 
 /// The newest committed version.
@@ -99,12 +100,12 @@ impl Store {
     /// Says that a scope, which is a pool or its [`canary_key`], has the content `digest` as of `found`, and returns what holds now: the
     /// oldest version known to have brought this content and not below the scope's floor, or a newer one with another content if `found`
     /// is overtaken.
-    pub async fn settle_scope(&self, scope: &str, found: Head, digest: &Digest) -> Result<ScopeRow, Error> {
+    pub async fn settle_scope(&self, scope: &str, found: Head, (digest, counts): (&Digest, &Counts)) -> Result<ScopeRow, Error> {
         let mut connection = self.connection().await?;
         sqlx::query(
-            "INSERT INTO config_scope (pool, epoch, version, digest, committed_at) VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO config_scope (pool, epoch, version, digest, committed_at, counts) VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (pool) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, digest = excluded.digest, \
-             committed_at = excluded.committed_at \
+             committed_at = excluded.committed_at, counts = excluded.counts \
              WHERE (config_scope.epoch, config_scope.version) < (excluded.epoch, excluded.version) \
              AND (config_scope.digest <> excluded.digest OR config_scope.epoch <> excluded.epoch \
              OR ((config_scope.epoch, config_scope.version) < (config_scope.floor_epoch, config_scope.floor_version) \
@@ -115,6 +116,7 @@ impl Store {
         .bind(signed(found.version.version))
         .bind(digest.as_bytes().as_slice())
         .bind(found.committed_at)
+        .bind(Json(counts))
         .execute(&mut *connection)
         .await?;
         let row = sqlx::query_as("SELECT epoch, version, digest, committed_at FROM config_scope WHERE pool = $1").bind(scope);

@@ -24,6 +24,7 @@ async fn every_rpc_of_the_contract_is_called_and_answers() {
     documents(&client).await;
     rollouts(&running, &client).await;
     fleet(&running, &client).await;
+    recover(&running, &client).await;
     delete(&client).await;
     sign_out(&client).await;
 
@@ -60,6 +61,32 @@ async fn history(client: &Client) {
     assert_eq!(versions.rollback_config(back).await.unwrap().into_inner().diff.unwrap().resources.len(), 1);
     let wait = WaitConfigVersionRequest { version: made.config_version, timeout: None };
     assert_eq!(versions.wait_config_version(wait).await.unwrap().into_inner().nodes, []);
+}
+
+/// After rows vanished, and after a restore.
+async fn recover(running: &Running, client: &Client) {
+    let because = |reason: &str| {
+        let mut metadata = tonic::metadata::MetadataMap::new();
+        metadata.insert("mcpgw-reason", reason.parse().unwrap());
+        metadata
+    };
+    let mut versions = config_version_service_client::ConfigVersionServiceClient::new(client.clone());
+    let mut bump = tonic::Request::new(BumpEpochRequest::default());
+    *bump.metadata_mut() = because("restored");
+    assert_eq!(versions.bump_epoch(bump).await.unwrap().into_inner().epoch, 2);
+    crate::nodes::client::published(running).await;
+    let mut sql = running.sql().await;
+    sqlx::query("CREATE TABLE copied AS TABLE mcp_servers").execute(&mut sql).await.unwrap();
+    sqlx::query("TRUNCATE mcp_servers CASCADE").execute(&mut sql).await.unwrap();
+    let mut bump = tonic::Request::new(BumpEpochRequest::default()); // any version will do
+    *bump.metadata_mut() = because("again");
+    versions.bump_epoch(bump).await.unwrap();
+    let mut published = running.core.publications.watch();
+    published.wait_for(|now| now.as_ref().is_some_and(|now| now.holds.contains_key("default"))).await.unwrap();
+    let mut accept = tonic::Request::new(AcceptConfigRequest { pool: "default".into(), ..Default::default() });
+    *accept.metadata_mut() = because("meant");
+    assert!(versions.accept_config(accept).await.unwrap().into_inner().hold.contains("servers"));
+    sqlx::query("INSERT INTO mcp_servers SELECT * FROM copied").execute(&mut sql).await.unwrap();
 }
 
 async fn people(client: &Client) {

@@ -130,6 +130,11 @@ impl Machine {
         self.respond(&foreign).or_else(|| self.next_response())
     }
 
+    /// The version that the node said at first that it runs.
+    pub fn stated(&self) -> Version {
+        self.floor
+    }
+
     /// Whether the node runs a newer version than we know.
     pub fn is_behind(&self) -> bool {
         self.target.as_ref().map_or(self.serving.version, |target| target.version) < self.floor

@@ -7,8 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mcp_gateway::proto::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_server::AggregatedDiscoveryService,
+use mcp_gateway::{
+    proto::envoy::service::discovery::v3::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_server::AggregatedDiscoveryService,
+    },
+    snapshot::Version,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -65,6 +68,10 @@ struct Stream {
     requests: Streaming<DeltaDiscoveryRequest>,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
     published: watch::Receiver<Option<Arc<Published>>>,
+    /// The newest version that the node said it runs.
+    runs: Version,
+    /// What is told of a node that runs something newer than the database holds.
+    ahead: Option<String>,
     /// Until when something that waits for room must have found it.
     deadline: Option<tokio::time::Instant>,
 }
@@ -96,7 +103,9 @@ impl Discovery {
         peer::refuse_unknown(&self.core, &identity).await?;
         let (Some(scope), Some(beside)) = (now.scope(&identity.pool, identity.node_id), now.beside.get(&identity.pool)) else {
             self.core.publications.wake();
-            return Err(Status::unavailable(format!("pool {} is not published yet", identity.pool)));
+            // Held without anything older to send is no empty configuration either.
+            let why = now.holds.get(&identity.pool).map_or("not published yet", |_| "held: rows vanished from the database");
+            return Err(Status::unavailable(format!("pool {} is {why}", identity.pool)));
         };
         let parties = Parties {
             node_id: identity.node_id.to_string(),
@@ -115,6 +124,8 @@ impl Discovery {
             requests: request.into_inner(),
             responses,
             published,
+            runs: Version::default(),
+            ahead: None,
             deadline: None,
         };
         self.core.tasks.spawn("discovery-stream", OnExit::Ignore, stream.run());
@@ -194,6 +205,7 @@ impl Stream {
             if let Err(end) = step {
                 return end;
             }
+            self.compare().await;
         }
     }
 
@@ -210,6 +222,28 @@ impl Stream {
             self.core.publications.wake();
         }
         Ok(())
+    }
+
+    /// Notices a node that runs something newer than the database holds: it refuses all that this database will say.
+    async fn compare(&mut self) {
+        self.runs = self.runs.max(self.machine.stated());
+        let head = self.published.borrow().as_ref().map(|now| now.head.version).unwrap_or_default();
+        if head >= self.runs {
+            self.ahead = None;
+            return;
+        }
+        if self.ahead.is_some() {
+            return;
+        }
+        // Not what this replica has read: another one may only have been faster.
+        let Ok(head) = self.core.store.head().await else { return };
+        if head.version < self.runs {
+            let (runs, head) = (self.runs, head.version);
+            let text = format!("runs {runs}, newer than the store's {head}: was the store restored? `mcpgw config bump-epoch`");
+            warn!(node.id = %self.identity.node_id, "node {} {text}", self.identity.node_id);
+            self.seat.refused(head, vec![text.clone()]);
+            self.ahead = Some(text);
+        }
     }
 
     fn news(&mut self) -> Result<(), End> {
@@ -231,6 +265,7 @@ impl Stream {
                 Action::Applied { version } => {
                     self.metrics.applied.inc();
                     debug!(node.id = %self.identity.node_id, %version, "node {} runs version {version}", self.identity.node_id);
+                    self.runs = self.runs.max(version);
                     self.seat.applied(version, Vec::new());
                 }
                 Action::Refused(refusal) => self.refused(&refusal),
@@ -253,7 +288,7 @@ impl Stream {
         }
         self.metrics.refused.get_or_create(&Type::of(type_url)).inc();
         warn!(node.id = %node, %version, code, ?names, "node {node} refused {type_url} of version {version}: {problems:?}");
-        self.seat.refused(*version, problems);
+        self.seat.refused(*version, self.ahead.iter().cloned().chain(problems).collect());
     }
 }
 

@@ -1,5 +1,7 @@
 //! `mcpgw config`: the history of the configuration and its arrival on the nodes.
 
+mod accept;
+mod bump_epoch;
 mod diff;
 mod get;
 mod rollback;
@@ -28,6 +30,10 @@ pub enum Command {
     /// Lets some nodes try a change of an organisation before all get it
     #[command(subcommand)]
     Rollout(rollout::Command),
+    /// Lets through what vanished from the tables of a pool
+    Accept(accept::Args),
+    /// Begins a new epoch, after the database was restored from a backup
+    BumpEpoch(bump_epoch::Args),
     /// Returns when every connected node runs at least a version
     Wait(wait::Args),
 }
@@ -40,6 +46,8 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
         Command::Rollback(args) => rollback::run(cx, args).await,
         Command::Status(args) => status::run(cx, args).await,
         Command::Rollout(command) => rollout::run(cx, command).await,
+        Command::Accept(args) => accept::run(cx, args).await,
+        Command::BumpEpoch(args) => bump_epoch::run(cx, args).await,
         Command::Wait(args) => wait::run(cx, args).await,
     }
 }

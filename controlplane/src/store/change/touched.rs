@@ -25,6 +25,10 @@ pub enum Kind {
     JoinToken,
     CustodyKey,
     Rollout,
+    /// What a pool's nodes get.
+    Pool,
+    /// Of versions.
+    Epoch,
 }
 
 impl Kind {
@@ -41,6 +45,8 @@ impl Kind {
             Self::JoinToken => "join_token",
             Self::CustodyKey => "custody_key",
             Self::Rollout => "rollout",
+            Self::Pool => "pool",
+            Self::Epoch => "epoch",
         }
     }
 
@@ -49,7 +55,7 @@ impl Kind {
         match self {
             Self::Organization | Self::Server | Self::Policy | Self::Rollout => true,
             Self::User | Self::Membership | Self::ApiKey | Self::Session => false,
-            Self::Node | Self::JoinToken | Self::CustodyKey => false,
+            Self::Node | Self::JoinToken | Self::CustodyKey | Self::Pool | Self::Epoch => false,
         }
     }
 }

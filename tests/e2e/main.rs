@@ -16,6 +16,7 @@ mod history;
 mod last_good;
 mod peers;
 mod quarantine;
+mod rollout;
 mod rotation;
 mod scale;
 mod simulation;

@@ -27,5 +27,6 @@ async fn one_changed_organisation_is_one_bundle_and_a_manifest_and_an_unchanged_
         let messages = traffic.messages_received + traffic.messages_sent;
         assert!(messages > 0 && messages <= 2000, "{what}: {traffic:?}");
     }
+    assert_eq!(report.compilations.len(), 4, "one node compiled the whole, then each change");
     assert!(report.table().lines().count() > 10 && report.json()["memory_per_stream"].is_u64());
 }

@@ -50,8 +50,11 @@ impl Fleet {
             joining.spawn(async move { join(&directory, &enrolment).await.map(|_| directory) });
         }
         while let Some(joined) = joining.join_next().await {
-            let progress = Arc::default();
-            let node = Node::load(&joined??, Arc::clone(&self.common), Arc::clone(&progress))?;
+            let (directory, progress) = (joined??, Arc::default());
+            let mut node = Node::load(&directory, Arc::clone(&self.common), Arc::clone(&progress))?;
+            if self.progress.is_empty() {
+                node.keep_contents(&directory)?;
+            }
             self.progress.push(progress);
             self.running.spawn(node.run());
         }
@@ -105,6 +108,11 @@ impl Fleet {
     /// Covered resources of a node.
     pub(super) fn resources(&self) -> usize {
         self.nodes().map(|node| node.resources).max().unwrap_or_default()
+    }
+
+    /// Milliseconds of each compilation of the one node that compiles.
+    pub(super) fn compiled(&self) -> Vec<f64> {
+        self.nodes().find(|node| !node.compiled.is_empty()).map(|node| node.compiled.clone()).unwrap_or_default()
     }
 
     pub(super) fn refused(&self) -> u64 {

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use mcp_gateway::proto::config::v1::Manifest;
 use mcp_gateway::proto::envoy::service::discovery::v3::DeltaDiscoveryResponse;
-use mcp_gateway::snapshot::{ContentHash, Digest, Version, digest, verify_manifest};
+use mcp_gateway::seal::PoolKey;
+use mcp_gateway::snapshot::{ContentHash, Digest, Snapshot, Staged, Version, compile, digest, verify_manifest};
 use mcp_gateway::type_url;
 use prost::Message as _;
 
@@ -26,9 +28,44 @@ impl Names {
     }
 }
 
+/// Contents, for the one node that compiles what it gets as a real one would.
+pub(super) struct Whole {
+    pool_keys: BTreeMap<String, PoolKey>,
+    staged: Staged,
+    snapshot: Option<Snapshot>,
+    /// Milliseconds of each compilation; the first one knew nothing before it.
+    pub took: Vec<f64>,
+}
+
+impl Whole {
+    pub(super) fn new(pool_keys: BTreeMap<String, PoolKey>) -> Self {
+        Self { pool_keys, staged: Staged::new(), snapshot: None, took: Vec::new() }
+    }
+
+    fn take(&mut self, response: &DeltaDiscoveryResponse) -> anyhow::Result<()> {
+        for resource in &response.resources {
+            let body = resource.resource.clone().unwrap_or_default().value;
+            self.staged.put(&response.type_url, &resource.name, body.into())?;
+        }
+        for name in &response.removed_resources {
+            self.staged.remove(&response.type_url, name);
+        }
+        Ok(())
+    }
+
+    fn compile(&mut self, manifest: &Manifest) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let made = tokio::task::block_in_place(|| compile(manifest, &self.staged, &self.pool_keys, self.snapshot.as_ref()));
+        self.took.push(began.elapsed().as_secs_f64() * 1000.0);
+        self.snapshot = Some(made.map_err(|problems| anyhow!("{problems:?}"))?);
+        Ok(())
+    }
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Held {
+    pub whole: Option<Whole>,
     covered: BTreeMap<&'static str, BTreeMap<Arc<str>, ContentHash>>,
     /// By type: name and version of what travels beside the manifest.
     pub beside: BTreeMap<String, BTreeMap<String, String>>,
@@ -47,6 +84,9 @@ impl Held {
     ) -> anyhow::Result<Option<i64>> {
         let covered = type_url::COVERED.into_iter().find(|covered| *covered == response.type_url);
         let mut made_at = None;
+        if let (Some(whole), Some(_)) = (&mut self.whole, covered) {
+            whole.take(response)?;
+        }
         for resource in &response.resources {
             let body = &resource.resource.as_ref().context("a resource without content")?.value;
             match covered {
@@ -82,6 +122,9 @@ impl Held {
         ensure!(self.applied.is_none_or(|(applied, _)| applied <= version), "version {version} is older than what is in force");
         ensure!(self.digest() == stated, "version {version}: what was received does not have the manifest's digest");
         self.applied = Some((version, stated));
+        if let Some(whole) = &mut self.whole {
+            whole.compile(manifest)?;
+        }
         Ok(Some(manifest.created_at_ms))
     }
 

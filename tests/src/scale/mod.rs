@@ -176,6 +176,7 @@ impl Run {
         self.report.restart_traffic = Traffic::largest(self.fleet.sessions());
         self.report.memory_after_restart = self.control.memory()?;
         self.report.refused = self.fleet.refused();
+        self.report.compilations = self.fleet.compiled();
         self.say("done");
         Ok(())
     }

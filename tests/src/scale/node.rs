@@ -28,7 +28,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::held::{Held, Names};
+use super::held::{Held, Names, Whole};
 use super::report::{Change, Traffic};
 use super::socket::{Counted, Passed};
 
@@ -78,6 +78,8 @@ pub(super) struct Progress {
     pub resources: usize,
     /// Responses that it refused.
     pub refused: u64,
+    /// Milliseconds of each compilation, where one compiles.
+    pub compiled: Vec<f64>,
     /// Of the stream in use, up to its confirmation.
     pub session: Traffic,
     /// Since the start.
@@ -117,6 +119,13 @@ impl Node {
             backoff: Backoff::new(rand::random::<f64>),
             spelled_out: false,
         })
+    }
+
+    /// Makes it keep contents and compile them.
+    pub(super) fn keep_contents(&mut self, state_dir: &Path) -> anyhow::Result<()> {
+        let identity = mcpgw_dataplane::node::Identity::load(state_dir)?.context("no identity")?;
+        self.held.whole = Some(Whole::new(identity.pool_keys));
+        Ok(())
     }
 
     /// Until it is dropped.
@@ -249,6 +258,9 @@ impl Node {
         progress.session.messages_received += size;
         progress.counts.count(response, size);
         progress.resources = self.held.len();
+        if let Some(whole) = &self.held.whole {
+            progress.compiled.clone_from(&whole.took);
+        }
         match taken {
             Err(_) => progress.refused += 1,
             Ok(made_at) => {

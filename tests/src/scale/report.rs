@@ -77,8 +77,24 @@ pub struct Report {
     /// Of each node and change.
     #[serde(skip)]
     pub changes: Vec<Change>,
+    /// Milliseconds that one node compiled: the whole at first, then each change.
+    #[serde(skip)]
+    pub compilations: Vec<f64>,
     /// Responses that any node refused.
     pub refused: u64,
+}
+
+impl Latencies {
+    fn of(milliseconds: &[f64]) -> Self {
+        let mut sorted = milliseconds.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        // Nearest rank: a value that was measured.
+        let at = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100).max(1);
+            sorted.get(rank - 1).copied().unwrap_or_default()
+        };
+        Self { p50: at(50), p90: at(90), p99: at(99), most: at(100) }
+    }
 }
 
 impl Traffic {
@@ -137,14 +153,7 @@ impl Report {
     }
 
     pub fn latencies(&self) -> Latencies {
-        let mut sorted = self.propagation.clone();
-        sorted.sort_by(f64::total_cmp);
-        // Nearest rank: a value that was measured.
-        let at = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100).max(1);
-            sorted.get(rank - 1).copied().unwrap_or_default()
-        };
-        Latencies { p50: at(50), p90: at(90), p99: at(99), most: at(100) }
+        Latencies::of(&self.propagation)
     }
 
     /// Bytes of the control plane's memory that one stream accounts for, when it has been open for a while.
@@ -155,9 +164,16 @@ impl Report {
     pub fn json(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         value["propagation_milliseconds"] = serde_json::to_value(self.latencies()).unwrap_or_default();
+        value["compile_milliseconds_at_first"] = self.compilations.first().copied().into();
+        value["compile_milliseconds_of_a_change"] = serde_json::to_value(Latencies::of(self.later())).unwrap_or_default();
         value["memory_per_stream"] = self.memory_per_stream().into();
         value["change_of_a_node"] = serde_json::to_value(self.largest_change()).unwrap_or_default();
         value
+    }
+
+    /// Compilations of changes.
+    fn later(&self) -> &[f64] {
+        self.compilations.get(1..).unwrap_or_default()
     }
 
     fn largest_change(&self) -> Change {
@@ -182,6 +198,9 @@ impl Report {
             "{} streams; {} organisations, {} servers, {} policies, {} keys; {} resources",
             self.streams, self.organizations, self.servers, self.policies, self.keys, self.resources
         );
+        let later = Latencies::of(self.later());
+        let first = self.compilations.first().copied().unwrap_or_default();
+        let compiled = format!("p50 {:.1} ms, most {:.1} ms; the whole at first {first:.0} ms", later.p50, later.most);
         let counted = format!("{} bundle, {} manifest, {} others", change.bundles, change.manifests, change.others);
         let rows = [
             ("installation", fleet),
@@ -196,6 +215,7 @@ impl Report {
                 "  a node, at most",
                 format!("{} received, {} sent: {counted}", bytes(change.bytes_received), bytes(change.bytes_sent)),
             ),
+            ("  compiling one in a node", compiled),
             ("  all changes, one after the other", phase(&self.change)),
             ("whole fleet reconnects, unchanged", phase(&self.reconnect)),
             ("  a node, at most", traffic(&self.reconnect_traffic)),

@@ -148,7 +148,7 @@ impl App {
         let tasks = Tasks::new(CancellationToken::new());
         let metrics = Arc::new(Metrics::default());
         let publications = Publications::new(&metrics);
-        let overview = Overview::new(uuid::Uuid::now_v7().to_string());
+        let overview = Overview::new(uuid::Uuid::now_v7().to_string(), &metrics);
         let core = Core { config: Arc::new(config), store, custody, tasks, metrics, publications, overview, opened };
         Ok(Self { core, opening, admin, node, http, addresses })
     }

@@ -53,6 +53,7 @@ async fn ready(State(core): State<Core>) -> Response {
 }
 
 async fn metrics(State(core): State<Core>) -> Response {
+    core.overview.sample(&core).await;
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], core.metrics.text()).into_response()
 }
 

@@ -40,6 +40,12 @@ impl Metrics {
         with(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
+    /// Changes several numbers so that no page shows half of the change.
+    pub fn at_once(&self, change: impl FnOnce()) {
+        let _page = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        change();
+    }
+
     /// All of them in the OpenMetrics text format.
     pub fn text(&self) -> String {
         let mut text = String::new();

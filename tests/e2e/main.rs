@@ -20,5 +20,6 @@ mod rollout;
 mod rotation;
 mod scale;
 mod simulation;
+mod status;
 mod stock_xds;
 mod versions;

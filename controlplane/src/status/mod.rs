@@ -2,6 +2,7 @@
 //!
 //! Judges rows against what this replica publishes, for the eyes of one viewer; never changes anything. Called by [`crate::api`].
 
+mod metrics;
 pub mod overview;
 pub mod pools;
 mod words;
@@ -87,10 +88,33 @@ impl Look {
         self.published.as_ref().map(|published| published.head.version).unwrap_or_default()
     }
 
+    /// The pools that are published, or held back from the start, by name.
+    fn published_pools(&self) -> BTreeSet<&String> {
+        self.published.iter().flat_map(|published| published.scopes.keys().chain(published.holds.keys())).collect()
+    }
+
+    /// What the nodes of a pool should run, canaries of a rollout aside; zero: it is not published.
+    fn pool_version(&self, pool: &str) -> Version {
+        let scope = self.published.as_ref().and_then(|published| published.scopes.get(pool));
+        scope.map(|scope| scope.version).unwrap_or_default()
+    }
+
+    /// Why a newer version is held back from a pool, in words for the viewer; empty: none is.
+    fn hold(&self, pool: &str, viewer: &Viewer) -> &str {
+        let why = self.published.as_ref().and_then(|published| published.holds.get(pool));
+        match (why, viewer) {
+            (None, _) => "",
+            (Some(why), Viewer::Platform) => why,
+            (Some(_), Viewer::Member { .. }) => words::HELD,
+        }
+    }
+
     /// Whether both were judged against the same publication.
     fn same_publication(&self, other: &Self) -> bool {
         match (&self.published, &other.published) {
-            (Some(one), Some(other)) => (one.head, &one.scopes, &one.trials) == (other.head, &other.scopes, &other.trials),
+            (Some(one), Some(other)) => {
+                (one.head, &one.scopes, &one.trials, &one.holds) == (other.head, &other.scopes, &other.trials, &other.holds)
+            }
             (one, other) => one.is_none() && other.is_none(),
         }
     }
@@ -104,6 +128,11 @@ impl Look {
         self.target(node).is_some_and(|target| node.applied < target)
     }
 
+    /// Whether the node refused what it should run, or says that it runs something newer than this installation knows.
+    fn is_refusing(&self, node: &Node) -> bool {
+        node.refused != Version::default() && self.target(node).is_some_and(|target| node.refused >= target)
+    }
+
     /// How a node stands, as far as it concerns the viewer: an organisation does not learn that another one is quarantined.
     pub fn state(&self, node: &Node, viewer: &Viewer) -> NodeState {
         if !node.connected {
@@ -111,7 +140,7 @@ impl Look {
         }
         let Some(target) = self.target(node) else { return NodeState::Unspecified };
         match node.applied < target {
-            true if node.refused >= target => NodeState::Refused,
+            _ if self.is_refusing(node) => NodeState::Refused,
             true => NodeState::Behind,
             false if self.problems(node, viewer).is_empty() => NodeState::Current,
             false => NodeState::Quarantining,
@@ -121,7 +150,8 @@ impl Look {
     /// What is wrong with what the node runs, in words for the viewer.
     pub fn problems(&self, node: &Node, viewer: &Viewer) -> Vec<String> {
         let lines: Vec<String> = node.problems.iter().filter_map(|line| words::of(line, viewer, &self.slugs)).collect();
-        let kept_back = lines.is_empty() && !node.problems.is_empty() && self.is_behind(node);
+        let stuck = self.is_behind(node) || self.is_refusing(node);
+        let kept_back = lines.is_empty() && !node.problems.is_empty() && stuck;
         if kept_back { vec![words::ELSEWHERE.to_owned()] } else { lines }
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 use tracing::debug;
 use uuid::Uuid;
 
-use super::Look;
+use super::{Look, metrics::Metrics};
 use crate::{
     app::Core,
     store::{self, nodes::Node, publish::Head},
@@ -52,6 +52,7 @@ struct Inner {
     shown: watch::Sender<Option<Arc<Whole>>>,
     watchers: Mutex<BTreeMap<Uuid, usize>>,
     watched: Notify,
+    metrics: Metrics,
 }
 
 /// Why the fleet could not be looked at.
@@ -71,13 +72,14 @@ pub struct Place {
 }
 
 impl Overview {
-    pub fn new(replica: String) -> Self {
+    pub fn new(replica: String, metrics: &crate::metrics::Metrics) -> Self {
         let inner = Inner {
             replica,
             last: Turn::default(),
             shown: watch::Sender::new(None),
             watchers: Mutex::default(),
             watched: Notify::new(),
+            metrics: Metrics::register(metrics),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -85,6 +87,11 @@ impl Overview {
     /// Names this run of this replica.
     pub fn replica(&self) -> &str {
         &self.inner.replica
+    }
+
+    /// Brings the numbers of the fleet up to date.
+    pub async fn sample(&self, core: &Core) {
+        self.inner.metrics.sample(core, self).await;
     }
 
     /// A look that began at most `age` before this call.
@@ -115,6 +122,7 @@ impl Overview {
             return None;
         }
         *watchers.entry(user).or_default() += 1;
+        self.inner.metrics.watchers.inc();
         drop(watchers);
         self.inner.watched.notify_one();
         Some(Place { inner: Arc::clone(&self.inner), user })
@@ -165,6 +173,7 @@ impl Overview {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut watchers = self.inner.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.metrics.watchers.dec();
         if let Some(of_user) = watchers.get_mut(&self.user) {
             *of_user -= 1;
             if *of_user == 0 {
@@ -198,7 +207,7 @@ mod tests {
 
     #[test]
     fn one_user_cannot_take_every_place_and_places_come_back() {
-        let overview = Overview::new("r".into());
+        let overview = Overview::new("r".into(), &crate::metrics::Metrics::default());
         let user = Uuid::from_u128(1);
         let mut held: Vec<_> = (0..MAX_PER_USER).map(|_| overview.place(user).unwrap()).collect();
         assert!(overview.place(user).is_none());

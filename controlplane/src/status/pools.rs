@@ -36,7 +36,8 @@ impl Look {
                 NodeState::Behind => counts.behind += 1,
                 NodeState::Refused => counts.refused += 1,
                 NodeState::Disconnected => counts.disconnected += 1,
-                NodeState::Unspecified => {} // of a pool that is not published: nobody asks for its tally
+                // Of a pool that is held from the start: it cannot run what nobody tells it.
+                NodeState::Unspecified => counts.behind += 1,
             }
             if node.connected {
                 tally.behind_since = tally.behind_since.into_iter().chain(self.behind_since(node)).min();
@@ -52,19 +53,24 @@ impl Look {
 
     /// A pool's status for the viewer; none: it is not published.
     pub fn pool(&self, pool: &str, viewer: &Viewer) -> Option<PoolStatus> {
-        let scope = self.published.as_ref()?.scopes.get(pool)?;
+        let (published, hold) = (self.published.as_ref()?, self.hold(pool, viewer));
+        let scope = published.scopes.get(pool);
+        if scope.is_none() && hold.is_empty() {
+            return None;
+        }
         let Tally { counts, behind_since, notable } = self.tally(pool, viewer);
-        let manifest = scope.manifest();
+        let manifest = scope.and_then(|scope| scope.manifest());
+        let version = self.pool_version(pool);
         let committed = manifest.as_ref().and_then(|manifest| DateTime::from_timestamp_millis(manifest.created_at_ms));
         Some(PoolStatus {
             pool: pool.to_owned(),
-            epoch: scope.version.epoch,
-            version: scope.version.version,
+            epoch: version.epoch,
+            version: version.version,
             commit_time: committed.map(timestamp),
-            digest: scope.digest.to_string(),
+            digest: scope.map(|scope| scope.digest.to_string()).unwrap_or_default(),
             resource_count: manifest.map_or(0, |manifest| manifest.resource_count),
-            size_bytes: size(scope),
-            hold: String::new(),
+            size_bytes: scope.map_or(0, |scope| size(scope)),
+            hold: hold.to_owned(),
             counts: Some(counts),
             behind_since_time: behind_since.map(timestamp),
             nodes: notable.iter().take(NAMED).map(|node| self.wire(node, viewer)).collect(),
@@ -74,7 +80,8 @@ impl Look {
 
     /// The pools that the viewer sees, by name; of one name where one is given. None: nothing is published yet.
     pub fn pools(&self, only: &str, viewer: &Viewer) -> Option<Vec<PoolStatus>> {
-        let names = self.published.as_ref()?.scopes.keys();
+        self.published.as_ref()?;
+        let names = self.published_pools().into_iter();
         let names = names.filter(|name| viewer.sees(name) && (only.is_empty() || only == name.as_str()));
         Some(names.filter_map(|name| self.pool(name, viewer)).collect())
     }

@@ -72,7 +72,7 @@ fn member(org: Uuid) -> Viewer {
 fn a_node_is_in_exactly_one_state() {
     let line = format!("org/{ACME}: server x: bad");
     let quarantine = [line.as_str()];
-    let table: [(&str, Node, NodeState); 8] = [
+    let table: [(&str, Node, NodeState); 9] = [
         ("runs it", node(5, 0, &[]), NodeState::Current),
         ("runs a newer one that another replica published", node(6, 0, &[]), NodeState::Current),
         ("runs it in part", node(5, 0, &quarantine), NodeState::Quarantining),
@@ -80,6 +80,7 @@ fn a_node_is_in_exactly_one_state() {
         ("ran the one before in part", node(3, 0, &quarantine), NodeState::Behind),
         ("refused the one before", node(3, 4, &["bad"]), NodeState::Behind),
         ("refused it", node(3, 5, &["bad"]), NodeState::Refused),
+        ("runs one that the restored database does not know", node(9, 5, &["restored?"]), NodeState::Refused),
         ("is away", Node { connected: false, ..node(5, 0, &[]) }, NodeState::Disconnected),
     ];
     for (case, node, expected) in table {
@@ -137,4 +138,16 @@ fn staleness_goes_on_after_the_last_report() {
         look().stale(&Node { connected, vitals, reported_at: Some(at(990)), ..node(5, 0, &[]) }).as_secs()
     };
     assert_eq!([told(true, 0), told(true, 60), told(false, 0), told(false, 60)], [0, 70, 10, 70]);
+}
+
+#[test]
+fn a_held_pool_is_shown_even_if_nothing_of_it_was_ever_published() {
+    let mut published = (*published()).clone();
+    published.holds.insert("p".into(), "all servers of organisation other".into());
+    published.holds.insert("q".into(), "why".into());
+    let look = Look { published: Some(Arc::new(published)), ..look() };
+    let pools = look.pools("", &Viewer::Platform).unwrap();
+    let shown: Vec<_> = pools.iter().map(|pool| (pool.pool.as_str(), pool.version, pool.hold.as_str())).collect();
+    assert_eq!(shown, [("p", 5, "all servers of organisation other"), ("q", 0, "why")]);
+    assert_eq!(look.pools("", &member(ACME)).unwrap()[0].hold, words::HELD, "it may name another organisation");
 }

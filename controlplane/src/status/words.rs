@@ -10,6 +10,8 @@ use super::Viewer;
 
 /// What a member reads of a node that refused a version for something outside its organisation.
 pub const ELSEWHERE: &str = "refused for a reason outside this organisation: platform administrators see it";
+/// What a member reads of a pool that is held.
+pub const HELD: &str = "something vanished from the database without a record: platform administrators see what";
 /// What a member reads where another organisation is named.
 const OTHER: &str = "another organisation";
 const PREFIX: &str = "org/";

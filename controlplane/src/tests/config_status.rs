@@ -124,6 +124,29 @@ async fn a_watch_sees_a_change_go_out_be_refused_and_be_applied_in_part() {
         (Some(NodeCounts { current: 1, ..Default::default() }), 0),
         "{acme} has no problem"
     );
+    assert_numbers(&admin, version).await;
+}
+
+/// The metrics page of a control plane whose only node refused a version and quarantines an organisation, with two watchers.
+async fn assert_numbers(admin: &Admin, version: u64) {
+    let core = &admin.running.core;
+    core.overview.sample(core).await;
+    let page = core.metrics.text();
+    let lines = [
+        "pool_nodes{pool=\"default\",state=\"quarantining\"} 1".to_owned(),
+        "pool_nodes{pool=\"default\",state=\"current\"} 0".to_owned(),
+        format!("pool_version{{pool=\"default\"}} {version}"),
+        "pool_behind_seconds{pool=\"default\"} 0.0".to_owned(),
+        "pool_held{pool=\"default\"} 0".to_owned(),
+        format!("config_head_version {version}"),
+        "status_watchers 2".to_owned(),
+        "discovery_refused_total{type=\"Manifest\",code=\"invalid_argument\"} 1".to_owned(),
+        "discovery_applied_in_part_total 1".to_owned(),
+        "discovery_resyncs_total 0".to_owned(),
+    ];
+    for line in lines {
+        assert!(page.contains(&format!("mcpgw_controlplane_{line}\n")), "{line}:\n{page}");
+    }
 }
 
 #[tokio::test]

@@ -140,6 +140,11 @@ impl Machine {
         self.target.as_ref().map_or(self.serving.version, |target| target.version) < self.floor
     }
 
+    /// Whether everything was sent once more on this stream.
+    pub fn is_resynced(&self) -> bool {
+        self.resynced
+    }
+
     /// The next response of the chain that ends in the manifest.
     fn chain(&mut self) -> Option<DeltaDiscoveryResponse> {
         if self.serving.version < self.floor {

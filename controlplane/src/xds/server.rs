@@ -3,16 +3,19 @@
 //! Knows sockets, deadlines and certificates; what to send is the machine's to decide. Served on the node listener.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use mcp_gateway::{
     proto::envoy::service::discovery::v3::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_server::AggregatedDiscoveryService,
     },
     snapshot::Version,
 };
+use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -21,7 +24,7 @@ use uuid::Uuid;
 
 use super::{
     machine::{Action, Event, Fault, Machine, Parties, Refusal},
-    metrics::{Metrics, Type},
+    metrics::{Ended, Metrics, Refused, Type},
 };
 use crate::{
     app::Core,
@@ -44,6 +47,8 @@ const ROOM: usize = 2;
 const SLOW: Duration = Duration::from_secs(300);
 /// Streams end after about this long, so that a fleet spreads over the replicas again and certificates are looked at anew.
 const AGE: Duration = Duration::from_secs(30 * 60);
+/// Versions on their way to a node whose journey is timed.
+const MAX_OFFERED: usize = 256;
 /// Lines of a refusal that are kept.
 const MAX_PROBLEMS: usize = 32;
 /// Bytes of such a line.
@@ -74,14 +79,22 @@ struct Stream {
     ahead: Option<String>,
     /// Until when something that waits for room must have found it.
     deadline: Option<tokio::time::Instant>,
+    /// Versions that were committed since the stream began and are not applied yet, with the moment of the commit.
+    offered: VecDeque<(Version, DateTime<Utc>)>,
+    opened_at: DateTime<Utc>,
 }
 
-/// How a stream ends.
-enum End {
-    /// In good order: the node comes back.
-    Done,
-    /// With a status.
-    With(Status),
+/// How a stream ends: for which reason, as its metric has it, and with which status. Without one: in good order, the node comes back.
+struct End(&'static str, Option<Status>);
+
+impl End {
+    fn done(reason: &'static str) -> Self {
+        Self(reason, None)
+    }
+
+    fn with(reason: &'static str, status: Status) -> Self {
+        Self(reason, Some(status))
+    }
 }
 
 impl Discovery {
@@ -127,6 +140,8 @@ impl Discovery {
             runs: Version::default(),
             ahead: None,
             deadline: None,
+            offered: VecDeque::new(),
+            opened_at: Utc::now(),
         };
         self.core.tasks.spawn("discovery-stream", OnExit::Ignore, stream.run());
         Ok(Response::new(ReceiverStream::new(answers)))
@@ -152,11 +167,13 @@ impl Stream {
         let node = self.identity.node_id;
         info!(node.id = %node, pool = self.identity.pool, "node {node} opened a discovery stream");
         self.metrics.streams.inc();
-        let end = self.serve().await;
+        self.metrics.opened.inc();
+        let End(reason, status) = self.serve().await;
         self.metrics.streams.dec();
-        match end {
-            End::Done => info!(node.id = %node, "the discovery stream of node {node} ended"),
-            End::With(status) => {
+        self.metrics.ended.get_or_create(&Ended { reason }).inc();
+        match status {
+            None => info!(node.id = %node, reason, "the discovery stream of node {node} ended"),
+            Some(status) => {
                 warn!(node.id = %node, code = ?status.code(), "the discovery stream of node {node} ends: {}", status.message());
                 // Without room the node does not read: it learns of the end by the end.
                 let _ = self.responses.try_send(Err(status));
@@ -180,27 +197,29 @@ impl Stream {
                 request = self.requests.message() => self.heard(request),
                 changed = self.published.changed() => match changed {
                     Ok(()) => self.news(),
-                    Err(_) => Err(End::Done), // the publisher is gone: this process stops
+                    Err(_) => Err(End::done("stopping")), // the publisher is gone: this process stops
                 },
                 permit = responses.reserve(), if waits.is_some() => match permit {
                     Ok(permit) => {
                         self.deadline = self.machine.next_response().map(|response| {
-                            self.metrics.sent.get_or_create(&Type::of(&response.type_url)).inc();
+                            let of_type = Type::of(&response.type_url);
+                            self.metrics.sent.get_or_create(&of_type).inc();
+                            self.metrics.sent_bytes.get_or_create(&of_type).inc_by(response.encoded_len() as u64);
                             permit.send(Ok(response));
                             tokio::time::Instant::now() + SLOW
                         });
                         Ok(())
                     }
-                    Err(_) => Err(End::Done), // the node is gone
+                    Err(_) => Err(End::done("left")), // the node is gone
                 },
                 () = late => {
                     self.metrics.slow.inc();
-                    Err(End::With(Status::deadline_exceeded("the node did not read what it was sent")))
+                    Err(End::with("slow", Status::deadline_exceeded("the node did not read what it was sent")))
                 }
-                () = self.seat.superseded() => Err(End::With(Status::aborted("the node opened another stream"))),
-                () = &mut age => Err(End::Done),
-                () = stop.cancelled() => Err(End::With(Status::unavailable("this replica is stopping: another one takes over"))),
-                () = responses.closed() => Err(End::Done),
+                () = self.seat.superseded() => Err(End::with("superseded", Status::aborted("the node opened another stream"))),
+                () = &mut age => Err(End::done("age")),
+                () = stop.cancelled() => Err(End::with("stopping", Status::unavailable("this replica is stopping: another one takes over"))),
+                () = responses.closed() => Err(End::done("left")),
             };
             if let Err(end) = step {
                 return end;
@@ -212,10 +231,10 @@ impl Stream {
     fn heard(&mut self, request: Result<Option<DeltaDiscoveryRequest>, Status>) -> Result<(), End> {
         match request {
             Ok(Some(request)) => self.step(Event::Request(Box::new(request)))?,
-            Ok(None) => return Err(End::Done),
+            Ok(None) => return Err(End::done("left")),
             Err(status) => {
                 debug!(code = ?status.code(), "the node's side of the stream broke: {}", status.message());
-                return Err(End::Done);
+                return Err(End::done("broken"));
             }
         }
         if self.machine.is_behind() {
@@ -249,27 +268,39 @@ impl Stream {
     fn news(&mut self) -> Result<(), End> {
         let Some(now) = self.published.borrow_and_update().clone() else { return Ok(()) };
         if now.voids.nodes.contains(&self.identity.node_id) {
-            return Err(End::With(peer::removed_status(&self.identity)));
+            return Err(End::with("removed", peer::removed_status(&self.identity)));
         }
         let Identity { node_id, pool } = &self.identity;
         let (Some(scope), Some(beside)) = (now.scope(pool, *node_id), now.beside.get(pool)) else {
             return Ok(()); // the pool is gone, and this node with it, as the next look at the database will show
         };
+        if self.offered.back().is_none_or(|(newest, _)| *newest < scope.version)
+            && let Some(committed) = scope.manifest().and_then(|m| DateTime::from_timestamp_millis(m.created_at_ms))
+            && committed >= self.opened_at
+        {
+            self.offered.truncate(MAX_OFFERED - 1); // of a node that answers nothing for so long, the first ones say enough
+            self.offered.push_back((scope.version, committed));
+        }
         self.step(Event::Published(Arc::clone(scope)))?;
         self.step(Event::Beside(Arc::clone(beside)))
     }
 
     fn step(&mut self, event: Event) -> Result<(), End> {
-        for action in self.machine.step(event) {
+        let resynced = self.machine.is_resynced();
+        let actions = self.machine.step(event);
+        if self.machine.is_resynced() && !resynced {
+            self.metrics.resyncs.inc();
+        }
+        for action in actions {
             match action {
                 Action::Applied { version } => {
-                    self.metrics.applied.inc();
+                    self.arrived(version);
                     debug!(node.id = %self.identity.node_id, %version, "node {} runs version {version}", self.identity.node_id);
                     self.runs = self.runs.max(version);
                     self.seat.applied(version, Vec::new());
                 }
                 Action::Refused(refusal) => self.refused(&refusal),
-                Action::Close(fault) => return Err(End::With(status(&fault))),
+                Action::Close(fault) => return Err(End::with("protocol", status(&fault))),
             }
         }
         // Whatever happened, there may be something to say.
@@ -277,16 +308,26 @@ impl Stream {
         Ok(())
     }
 
-    fn refused(&self, refusal: &Refusal) {
+    /// How long it took, for every version that this one brings. What a node that comes back has missed is another matter.
+    fn arrived(&mut self, version: Version) {
+        self.metrics.applied.inc();
+        let now = Utc::now();
+        while let Some((_, committed)) = self.offered.pop_front_if(|(offered, _)| *offered <= version) {
+            self.metrics.commit_to_applied.observe((now - committed).to_std().unwrap_or_default().as_secs_f64());
+        }
+    }
+
+    fn refused(&mut self, refusal: &Refusal) {
         let Refusal { type_url, version, names, code, .. } = refusal;
         let problems = problems(&refusal.message);
         let node = self.identity.node_id;
         if *code == 0 && type_url == mcp_gateway::type_url::MANIFEST {
-            self.metrics.applied.inc();
+            self.arrived(*version);
+            self.metrics.applied_in_part.inc();
             warn!(node.id = %node, %version, "node {node} runs version {version} except for what did not compile: {problems:?}");
             return self.seat.applied(*version, problems);
         }
-        self.metrics.refused.get_or_create(&Type::of(type_url)).inc();
+        self.metrics.refused.get_or_create(&Refused::of(type_url, *code)).inc();
         warn!(node.id = %node, %version, code, ?names, "node {node} refused {type_url} of version {version}: {problems:?}");
         self.seat.refused(*version, self.ahead.iter().cloned().chain(problems).collect());
     }

@@ -167,7 +167,15 @@ async fn without_a_database_nodes_are_served_what_was_published() {
     assert_eq!(manifest.version, version);
     row_where(&running, joined.id(), |row| row.connected && row.applied.version == version).await;
     let metrics = running.core.metrics.text();
-    for line in ["discovery_streams 1", "discovery_responses_total{type=\"Manifest\"} 3", "ingest_frames_total 0"] {
+    let lines = [
+        "discovery_streams 1",
+        "discovery_streams_opened_total 2",
+        "discovery_streams_ended_total{reason=\"superseded\"} 1",
+        "discovery_responses_total{type=\"Manifest\"} 3",
+        "discovery_commit_to_applied_seconds_count 1",
+        "ingest_frames_total 0",
+    ];
+    for line in lines {
         assert!(metrics.contains(&format!("mcpgw_controlplane_{line}\n")), "{line}: {metrics}");
     }
     drop(running);

@@ -49,6 +49,12 @@ pub fn cut(whole: OrgBundle) -> Vec<OrgBundle> {
     bundles
 }
 
+/// What travels for an organisation whose content nobody can tell: no node takes it, each keeps what it has.
+#[must_use]
+pub fn unreadable(org_id: &str) -> OrgBundle {
+    OrgBundle { org_id: org_id.to_owned(), ..OrgBundle::default() }
+}
+
 /// How many shares an organisation of `size` bytes has. Nothing but the size decides: no path may show.
 fn count(size: usize) -> usize {
     if size <= MOST_BYTES { 1 } else { size.div_ceil(FILL_BYTES).next_power_of_two() }

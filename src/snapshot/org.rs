@@ -88,7 +88,8 @@ fn open(bundles: &[(&str, &Held)]) -> Result<Vec<OrgBundle>, Fault> {
 
 impl Stated {
     fn by(bundles: &[OrgBundle], problems: &[Problem]) -> Self {
-        let whole = !problems.iter().any(|problem| matches!(problem, Problem::ChunksIncomplete { .. }));
+        let in_part = |problem: &Problem| matches!(problem, Problem::ChunksIncomplete { .. } | Problem::Unreadable { .. });
+        let whole = !problems.iter().any(in_part);
         let settings = bundles.iter().find_map(|bundle| bundle.organization.as_ref()).filter(|_| whole);
         let Some(settings) = settings else { return Self::Unreadable };
         let servers = bundles.iter().flat_map(|bundle| &bundle.servers);

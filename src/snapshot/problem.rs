@@ -15,6 +15,8 @@ pub enum Problem {
     WrongPool { resource: String, expected: String, found: String },
     #[error("{org}: chunks: expected each of 0 to {count} exactly once, found {found:?}")]
     ChunksIncomplete { org: String, count: u32, found: Vec<u32> },
+    #[error("{org}: the control plane cannot read this organisation's rows; its log says why")]
+    Unreadable { org: String },
     #[error("{org}: organization: expected in chunk 0 and only there")]
     OrganizationMisplaced { org: String },
     // Organisations are named as in resource names, so that whoever shows a problem can say who they are, or not.

@@ -53,6 +53,9 @@ pub fn check_org(bundles: &[OrgBundle]) -> Vec<Problem> {
 
 fn check_chunks(org: &str, bundles: &[OrgBundle], problems: &mut Vec<Problem>) {
     let count = bundles[0].chunk_count;
+    if count == 0 {
+        return problems.push(Problem::Unreadable { org: org.to_owned() });
+    }
     let mut found: Vec<u32> = bundles.iter().map(|bundle| bundle.chunk).collect();
     found.sort_unstable();
     let complete = found.iter().copied().eq(0..count) && bundles.iter().all(|bundle| bundle.chunk_count == count);

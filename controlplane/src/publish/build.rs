@@ -95,6 +95,17 @@ pub fn org_part(rows: &OrgRows, credentials: Vec<UpstreamCredential>, keys: Vec<
     }
 }
 
+/// Makes organisations whose rows cannot be read something that no node takes; their API keys are as they are.
+pub fn withhold(orgs: &mut Orgs, unreadable: &BTreeMap<Uuid, Rows>) {
+    for (id, part) in orgs {
+        let Some(rows) = unreadable.get(id).copied() else { continue };
+        let bundle = mcp_gateway::bundle::unreadable(&id.to_string());
+        let bundles = vec![(mcp_gateway::bundle::name(&bundle).into(), Encoded::new(bundle.encode_to_vec()))];
+        let (pool, keys) = (part.pool.clone(), part.keys.clone());
+        *part = Arc::new(OrgPart { pool, rows, bundles, credentials: Vec::new(), keys });
+    }
+}
+
 /// Encodes what is covered by a pool's manifest. Whatever `before` was made of alike is taken from there: what it is costs what
 /// changed, and the result is the same without it. None: the pool has no keys.
 pub fn content(pool: &str, now: &Ingredients, settings: &Settings, before: Option<(&Ingredients, &Content)>) -> Option<Content> {

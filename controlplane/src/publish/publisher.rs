@@ -229,9 +229,10 @@ impl Publisher {
         };
         let ids: Vec<Uuid> = ids.into_iter().collect();
         for ids in ids.chunks(BATCH) {
-            let rows = orgs::rows_of(&mut tx, ids).await?;
+            let (rows, unreadable) = orgs::readable_of(&mut tx, ids).await?;
             let keys = store::publish::api_keys_of(&mut tx, ids).await?;
             let mut fresh = encode_orgs(Arc::clone(&custody), rows, keys).await?;
+            build::withhold(&mut fresh, &unreadable);
             for id in ids {
                 match fresh.remove(id) {
                     Some(part) => parts.insert(*id, part),

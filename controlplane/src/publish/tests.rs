@@ -81,6 +81,12 @@ fn org(n: u128) -> Uuid {
 
 /// What a node makes of a scope.
 fn compiled(replica: &Replica, scope: &Scope) -> Snapshot {
+    let snapshot = compiled_after(replica, scope, None);
+    assert_eq!(snapshot.report(), [""; 0], "nothing is left out");
+    snapshot
+}
+
+fn compiled_after(replica: &Replica, scope: &Scope, previous: Option<&Snapshot>) -> Snapshot {
     let keys = replica.core.custody.keys().unwrap();
     let manifest = manifest(scope);
     let manifest_keys = keys.manifest.iter().map(|key| (key.id.clone(), key.material.public().to_vec())).collect();
@@ -95,9 +101,7 @@ fn compiled(replica: &Replica, scope: &Scope) -> Snapshot {
     assert_eq!(staged.len(), manifest.resource_count as usize);
     let ring = &keys.pools[&manifest.scope];
     let pool_keys = ring.iter().map(|key| (key.id.clone(), key.material.clone())).collect();
-    let snapshot = compile(&manifest, &staged, &pool_keys, None).unwrap();
-    assert_eq!(snapshot.report(), [""; 0], "nothing is left out");
-    snapshot
+    compile(&manifest, &staged, &pool_keys, previous).unwrap()
 }
 
 fn manifest(scope: &Scope) -> Manifest {
@@ -313,6 +317,35 @@ async fn a_credential_that_no_key_opens_switches_off_its_server_and_nothing_else
 }
 
 #[tokio::test]
+async fn rows_that_cannot_be_read_withhold_their_organisation_and_nobody_else() {
+    let database = database().await;
+    let (mut replica, mut late) = (Replica::on(&database).await, Replica::on(&database).await);
+    for (id, sql) in [(1, ORG), (2, ORG), (1, KEY), (1, SERVER)] {
+        replica.change(org(id), sql).await;
+    }
+    let published = replica.refresh().await;
+    let good = compiled(&replica, &published.scopes["default"]);
+    for id in [1, 2] {
+        replica.change(org(id), RENAME).await;
+    }
+    // A row that this version does not understand, written by something else.
+    let edit = async |sql| sqlx::query(sql).execute(replica.core.store.pool()).await.unwrap();
+    edit("UPDATE mcp_servers SET endpoints = '\"nonsense\"'").await;
+    let published = replica.refresh().await;
+    assert_eq!(published.scopes, late.refresh().await.scopes, "the same bytes from a replica that knows nothing of the past");
+    let after = compiled_after(&replica, &published.scopes["default"], Some(&good));
+    let (first, second) = (org(1).to_string(), org(2).to_string());
+    assert_eq!(after.quarantined()[&*first].serving, good.org(&first).map(|org| org.digest));
+    assert_ne!(after.org(&second).map(|org| org.digest), good.org(&second).map(|org| org.digest), "everybody else moves on");
+    assert!(after.api_key("aaaaaaaaaaaaaaaa").is_some(), "keys are as they are");
+    let edit = async |sql| sqlx::query(sql).execute(replica.core.store.pool()).await.unwrap();
+    edit("UPDATE mcp_servers SET endpoints = '[{\"url\": \"http://a.example/mcp\"}]'").await;
+    replica.change(org(1), RENAME).await;
+    let published = replica.refresh().await;
+    compiled(&replica, &published.scopes["default"]);
+}
+
+#[tokio::test]
 async fn what_is_void_is_told_even_if_nothing_else_can_be() {
     let mut replica = Replica::on(&database().await).await;
     replica.change(org(1), ORG).await;
@@ -320,8 +353,8 @@ async fn what_is_void_is_told_even_if_nothing_else_can_be() {
     let before = replica.refresh().await;
     replica.change(org(1), REVOKE).await;
     replica.change(org(1), SERVER).await;
-    // A row that this version does not understand, written by something else.
-    sqlx::query("UPDATE mcp_servers SET endpoints = '{}'").execute(replica.core.store.pool()).await.unwrap();
+    // Something that no reading of one organisation can be blamed for.
+    sqlx::query("ALTER TABLE policies RENAME TO elsewhere").execute(replica.core.store.pool()).await.unwrap();
     assert!(replica.publisher.refresh().await.is_err());
     let after = replica.out.borrow().clone().unwrap();
     assert_eq!((&after.scopes, after.head), (&before.scopes, before.head));

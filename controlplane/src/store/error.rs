@@ -48,6 +48,18 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+impl Error {
+    /// Whether a row holds what this version does not understand: asking again would not help, and other rows are well.
+    pub fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Corrupt(_) => true,
+            Self::Internal(cause) => matches!(cause, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)),
+            Self::NotFound(_) | Self::Taken(_) | Self::Stale(_) | Self::Invalid(_) | Self::Precondition(_) => false,
+            Self::Contended | Self::Away(_) | Self::Settings(_) => false,
+        }
+    }
+}
+
 /// Translates the violation of a named constraint where the query is.
 pub trait OnConstraint<T> {
     /// `Err(translated())` if exactly this constraint was violated.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Error;
+use super::{Error, holds::Rows};
 use crate::domain::{Organization, Policy, Server, bundle::OrgRows};
 
 /// Everything of one organisation that goes into its bundles; none: it does not exist.
@@ -33,6 +33,39 @@ pub async fn rows_of(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<
         organization,
     };
     Ok(organizations.into_iter().map(whole).collect())
+}
+
+/// As [`rows_of`], for whoever publishes: an organisation with a row that this version does not understand has no servers and no policies,
+/// and is in the map with the numbers of rows that there are, so that it holds up nobody else.
+pub async fn readable_of(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(Vec<OrgRows>, BTreeMap<Uuid, Rows>), Error> {
+    match rows_of(connection, ids).await {
+        Ok(rows) => return Ok((rows, BTreeMap::new())),
+        Err(error) if !error.is_unreadable() => return Err(error),
+        Err(_) => {} // told below, by organisation
+    }
+    let (mut readable, mut unreadable) = (Vec::new(), BTreeMap::new());
+    for id in ids {
+        match rows(connection, *id).await {
+            Ok(rows) => readable.extend(rows),
+            Err(cause) if cause.is_unreadable() => {
+                let organization = sqlx::query_as("SELECT * FROM organizations WHERE id = $1").bind(id);
+                let organization: Organization = organization.fetch_one(&mut *connection).await?;
+                let slug = &organization.slug;
+                tracing::error!(%cause, "organisation {slug} has a row that cannot be read; nodes keep its last good configuration");
+                readable.push(OrgRows { organization, servers: Vec::new(), policies: Vec::new() });
+                unreadable.insert(*id, count(connection, *id).await?);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((readable, unreadable))
+}
+
+async fn count(connection: &mut PgConnection, id: Uuid) -> Result<Rows, Error> {
+    let both = "SELECT (SELECT count(*) FROM mcp_servers WHERE org_id = $1), (SELECT count(*) FROM policies WHERE org_id = $1)";
+    let (servers, policies): (i64, i64) = sqlx::query_as(both).bind(id).fetch_one(connection).await?;
+    let number = |rows: i64| u32::try_from(rows).unwrap_or(u32::MAX);
+    Ok(Rows { servers: number(servers), policies: number(policies) })
 }
 
 fn by_org<T>(rows: Vec<T>, org: impl Fn(&T) -> Uuid) -> BTreeMap<Uuid, Vec<T>> {

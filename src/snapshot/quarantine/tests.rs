@@ -82,6 +82,7 @@ fn a_bad_organisation_keeps_its_last_good_configuration_and_every_other_moves_on
         ("policy engineers: effect: 0", |org| org.policies[0].effect = 0),
         ("server github: transport: 99", |org| org.servers[0].transport = 99),
         ("chunks: expected each of 0 to 2", |org| org.chunk_count = 2),
+        ("the control plane cannot read this", |org| *org = crate::bundle::unreadable(RIVAL)),
         ("slug: \"Rival!\"", |org| slug(org, "Rival!")),
         ("credential_id: \"gone\" is not in", |org| org.servers[0].credential_id = "gone".into()),
         ("slug: \"acme\" is also the slug of", |org| slug(org, "acme")),

@@ -78,8 +78,8 @@ async fn every_noun_has_its_verbs() {
     nouns::policies(&gateway);
     nouns::nodes_and_tokens(&gateway);
     nouns::custody(&gateway);
-    nouns::versions_and_logs(&gateway);
     gateway::documents::walk(&gateway);
+    nouns::versions_and_logs(&gateway);
     nouns::sign_out(&gateway);
 }
 

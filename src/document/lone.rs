@@ -118,7 +118,12 @@ impl Parts {
         for (key_id, given) in &document.api_keys {
             match key(&org_id, key_id, given, document) {
                 Ok(key) => self.keys.push(key),
-                Err(expected) => faults.push(Fault::new(format!("api_keys.{key_id}"), expected)),
+                Err((field, expected)) => {
+                    let path = format!("api_keys.{key_id}.{field}");
+                    if faults.iter().all(|told| told.path != path) {
+                        faults.push(Fault::new(path, expected));
+                    }
+                }
             }
         }
         faults
@@ -199,15 +204,23 @@ fn policy(org: &str, name: &str, given: &admin::Policy) -> config::Policy {
     }
 }
 
-fn key(org_id: &str, key_id: &str, given: &admin::DocumentKey, document: &OrganizationDocument) -> Result<ApiKey, &'static str> {
+/// The key as nodes know it, or which field is wrong and what is expected there.
+fn key(
+    org_id: &str,
+    key_id: &str,
+    given: &admin::DocumentKey,
+    document: &OrganizationDocument,
+) -> Result<ApiKey, (&'static str, &'static str)> {
     let Some(sha256) = secret_sha256(&given.secret_sha256) else {
-        return Err("secret_sha256 is expected: nothing is stored on a lone node");
+        return Err(("secret_sha256", "expected the SHA-256 of the key's secret part: nothing is stored on a lone node"));
     };
     let (subject, roles, groups) = if given.user.is_empty() {
         (format!("key:{key_id}"), sorted(&given.policy_roles), sorted(&given.groups))
     } else {
         let member = document.members.iter().find(|(email, _)| email.eq_ignore_ascii_case(&given.user));
-        let Some((email, member)) = member else { return Err("user: expected one of the document's members") };
+        let Some((email, member)) = member else {
+            return Err(("user", "expected one of the document's members: nobody else is known to a lone node"));
+        };
         let role = Role::try_from(member.role).unwrap_or_default(); // told by `check`
         (email.to_lowercase(), principal_roles(role, &member.policy_roles), sorted(&member.groups))
     };

@@ -196,6 +196,16 @@ fn what_a_node_would_refuse_is_told_by_file_and_path() {
 }
 
 #[test]
+fn a_key_that_a_lone_node_could_not_recognise_is_refused() {
+    let text = acme()
+        .replace("user: ann@example.com", "user: eve@example.com")
+        .replace("policyRoles: [robot], secretSha256", "displayName");
+    let found = faults(snapshot(&text));
+    let paths: Vec<&str> = found.iter().map(|fault| fault.split(": ").nth(1).unwrap()).collect();
+    assert_eq!(paths, ["api_keys.abcdefghijklmnop.user", "api_keys.abcdefghijklmnoq.secret_sha256"], "{found:#?}");
+}
+
+#[test]
 fn two_files_of_one_organisation_are_told_apart_by_name() {
     let document = read(&acme()).unwrap();
     let documents = [("a.yaml".to_owned(), document.clone()), ("b.yaml".to_owned(), document)];

@@ -132,7 +132,7 @@ impl Parts {
     fn credential(&mut self, server_id: &str, server: &str, given: &admin::UpstreamCredential) -> Option<Fault> {
         let at = format!("servers.{server}.upstream_credential.value");
         if given.value.is_empty() {
-            return Some(Fault::new(at, "expected a value, or value_env or value_file: nothing is stored on a lone node"));
+            return Some(Fault::new(at, "expected a value, or valueEnv or valueFile: nothing is stored on a lone node"));
         }
         if http::HeaderValue::try_from(&given.value).is_err() {
             return Some(Fault::new(at, "expected a header's value: printable characters on one line"));

@@ -162,20 +162,20 @@ impl Reader<'_> {
         self.fault(path, format!("expected one of {}, found {value}", known.join(", ")));
     }
 
-    /// Puts in what `value_env` or `value_file` names.
+    /// Puts in what `valueEnv` or `valueFile` names, in either spelling.
     fn credential(&mut self, object: &mut Map<String, Value>, path: &str) {
-        let take = |object: &mut Map<String, Value>, names: [&str; 2]| names.iter().find_map(|name| object.remove(*name));
-        let (variable, file) = (take(object, ["value_env", "valueEnv"]), take(object, ["value_file", "valueFile"]));
+        let mut take = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, object.remove(name)?)));
+        let (variable, file) = (take(["value_env", "valueEnv"]), take(["value_file", "valueFile"]));
         let given = [object.contains_key("value"), variable.is_some(), file.is_some()];
         if given.iter().filter(|given| **given).count() > 1 {
-            return self.fault(path, "expected one of value, value_env and value_file");
+            return self.fault(path, "expected one of value, valueEnv and valueFile");
         }
         let (name, place) = match (&variable, &file) {
-            (Some(Value::String(name)), None) => ("value_env", Source::Variable(name)),
-            (None, Some(Value::String(path))) => ("value_file", Source::File(path)),
+            (Some((name, Value::String(variable))), _) => (name, Source::Variable(variable)),
+            (_, Some((name, Value::String(file)))) => (name, Source::File(file)),
+            (Some((name, _)), _) => return self.fault(&format!("{path}.{name}"), "expected the name of an environment variable"),
+            (_, Some((name, _))) => return self.fault(&format!("{path}.{name}"), "expected the path of a file"),
             (None, None) => return,
-            (Some(_), _) => return self.fault(&format!("{path}.value_env"), "expected the name of an environment variable"),
-            (None, Some(_)) => return self.fault(&format!("{path}.value_file"), "expected the path of a file"),
         };
         match (self.source)(place) {
             Ok(value) if value.is_empty() => self.fault(&format!("{path}.{name}"), "expected a value there: it is empty"),

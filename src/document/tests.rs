@@ -87,7 +87,7 @@ servers:
     callTimeout: soon
     upstreamCredential: { header: a, value: 12345 }
   time: { upstreamCredential: { header: a, value: x, value_file: y } }
-  more: { upstreamCredential: { header: a, value_env: NONE } }
+  more: { upstreamCredential: { header: a, valueEnv: NONE } }
 policies: [a]
 members: { ann@example.com: { role: king } }
 ";
@@ -103,8 +103,8 @@ members: { ann@example.com: { role: king } }
         "servers.github.endpoints[0].url: expected a text, in quotes if it",
         "servers.github.endpoints[1]: expected a map of the fields of Endpoint",
         "servers.github.upstreamCredential.value: expected a text, in quotes if it looks like something else",
-        "servers.more.upstreamCredential.value_env: expected the environment variable NONE: it is not set",
-        "servers.time.upstreamCredential: expected one of value, value_env and value_file",
+        "servers.more.upstreamCredential.valueEnv: expected the environment variable NONE: it is not set",
+        "servers.time.upstreamCredential: expected one of value, valueEnv and valueFile",
     ];
     let mut found = faults(read(text));
     found.sort();

@@ -18,11 +18,9 @@ pub fn walk(gateway: &Gateway) {
     gateway.file("demo.json", &json.stdout);
     assert_eq!(gateway.json(&["apply", "-f", "demo.json"]).get("configVersion"), None);
 
-    let more = yaml.replace(
-        "servers:\n",
-        "servers:\n  clock:\n    endpoints: [{ url: 'http://127.0.0.1:9/mcp' }]\n    \
-                                           upstreamCredential: { header: authorization, valueFile: token }\n",
-    );
+    let clock = "\nservers:\n  clock:\n    endpoints: [{ url: 'http://127.0.0.1:9/mcp' }]\n    upstreamCredential: { header: \
+                 authorization, valueFile: token }\n";
+    let more = yaml.replacen("\nservers:\n", clock, 1);
     gateway.file("more.yaml", &more);
     let refused = gateway.mcpgw(&["apply", "-f", "more.yaml", "--yes"]);
     assert!(refused.code == 2 && refused.stderr.contains("servers.clock.upstreamCredential.valueFile"), "{}", refused.stderr);

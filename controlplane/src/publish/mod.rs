@@ -3,6 +3,7 @@
 //! Owns what is published; never talks to a node. Called by `app`; read by [`crate::xds`] and [`crate::api`].
 
 pub mod build;
+mod candidates;
 mod guard;
 pub mod metrics;
 pub mod publisher;

@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use super::{
     Published, Trial,
-    build::{self, Content, Ingredients, OrgPart, Orgs, Settings},
+    build::{self, Content, Ingredients, Orgs, Settings},
+    candidates::{self, Candidate},
     guard::{self, Guard},
     metrics::Metrics,
     scope::{Beside, Scope},
@@ -31,7 +32,6 @@ use crate::{
     store::{
         self, orgs,
         publish::{Head, Voids, canary_key},
-        rollouts::Running,
     },
 };
 
@@ -74,14 +74,6 @@ pub struct Publisher {
     pools: BTreeMap<String, Arc<Pool>>,
     guard: Guard,
     failing: bool,
-}
-
-/// An organisation as a running rollout would have it.
-struct Candidate {
-    rollout: Running,
-    /// What stands in its place at all other nodes.
-    stable: Arc<OrgPart>,
-    part: Arc<OrgPart>,
 }
 
 /// A published scope: a pool, or its canaries.
@@ -240,36 +232,13 @@ impl Publisher {
                 };
             }
         }
-        let candidates = self.read_candidates(&mut tx, &parts, &custody).await?;
+        let candidates = candidates::read(&mut tx, &self.candidates, &parts, &custody).await?;
         let floors = store::publish::floors(&mut tx).await?;
         tx.commit().await.map_err(store::Error::from)?;
         (self.parts, self.keys) = (parts, Some(custody));
         (self.candidates, self.floors) = (candidates, floors);
         self.read = Some(head.version);
         Ok(head)
-    }
-
-    /// The candidates of the rollouts that are running. One that cannot be read is left out: then its canaries get what all others do, do
-    /// not take it, for it is older, and the rollout halts for that.
-    async fn read_candidates(
-        &self,
-        tx: &mut store::Connection,
-        parts: &Orgs,
-        keys: &Arc<Keys>,
-    ) -> Result<BTreeMap<String, Candidate>, Error> {
-        let mut candidates = BTreeMap::new();
-        for rollout in store::rollouts::running(tx).await? {
-            let Some(stable) = parts.get(&rollout.org_id).cloned() else { continue };
-            let known = self.candidates.get(&rollout.pool);
-            let known = known.filter(|known| known.rollout == rollout && Arc::ptr_eq(&known.stable, &stable));
-            let part = match known {
-                Some(known) => Some(Arc::clone(&known.part)),
-                None => read_candidate(tx, &rollout, &stable, keys).await?,
-            };
-            let Some(part) = part else { continue };
-            candidates.insert(rollout.pool.clone(), Candidate { rollout, stable, part });
-        }
-        Ok(candidates)
     }
 
     /// A scope of a pool: the pool's own, or that of its canaries.
@@ -332,7 +301,11 @@ fn owned<T>((pool, shared): (&String, &Arc<T>)) -> (String, Arc<T>) {
 }
 
 /// Encodes organisations, off the runtime's threads.
-async fn encode_orgs(keys: Arc<Keys>, rows: Vec<OrgRows>, mut api_keys: BTreeMap<Uuid, Vec<ApiKey>>) -> Result<Orgs, Error> {
+pub(super) async fn encode_orgs(
+    keys: Arc<Keys>,
+    rows: Vec<OrgRows>,
+    mut api_keys: BTreeMap<Uuid, Vec<ApiKey>>,
+) -> Result<Orgs, Error> {
     let encoded = tokio::task::spawn_blocking(move || {
         let mut parts = Orgs::new();
         for mut rows in rows {
@@ -343,28 +316,6 @@ async fn encode_orgs(keys: Arc<Keys>, rows: Vec<OrgRows>, mut api_keys: BTreeMap
         Ok(parts)
     });
     encoded.await.unwrap_or(Err(Error::CutOff))
-}
-
-/// Encodes a candidate, with the keys that the organisation has now.
-async fn read_candidate(
-    tx: &mut store::Connection,
-    rollout: &Running,
-    stable: &OrgPart,
-    keys: &Arc<Keys>,
-) -> Result<Option<Arc<OrgPart>>, Error> {
-    // Within a savepoint: a candidate in a form that this version does not know must not end the reading of everything else.
-    let mut part = store::begin_within(tx).await?;
-    let rows = match store::rollouts::candidate(&mut part, rollout.id).await {
-        Ok(Some(rows)) => rows,
-        Ok(None) => return Ok(None),
-        Err(store::Error::Internal(cause)) => {
-            error!(%cause, rollout = %rollout.id, "the candidate of rollout {} cannot be read: abort it", rollout.id);
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let api_keys = BTreeMap::from([(rollout.org_id, stable.keys.values().flatten().cloned().collect())]);
-    Ok(encode_orgs(Arc::clone(keys), vec![rows], api_keys).await?.remove(&rollout.org_id))
 }
 
 /// The credentials of an organisation's servers. A server whose credential no key opens is switched off: it must not stop the others.

@@ -3,10 +3,7 @@
 //! `api` begins a [`Change`], edits rows through the noun's functions, says what it touched, seals and commits it. Nothing else
 //! writes configuration. `config_head` is locked late and held to the commit: the version order is the commit order.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use mcp_gateway::proto::admin::v1::ConfigDiff;
@@ -14,7 +11,7 @@ use serde_json::json;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{Error, Store, orgs, rollouts};
+use super::{Error, Store, orgs};
 use crate::domain::{Meta, bundle, diff};
 
 mod guard;
@@ -263,7 +260,9 @@ impl Change {
     /// Refuses what a node would refuse: each organisation whose bundles change must compile as it would be published. Keys are in none
     /// of them, so that one can be revoked even if its organisation is in quarantine.
     async fn check(&mut self) -> Result<(), Error> {
-        self.wait_for_rollouts().await?;
+        if !self.promotes {
+            guard::waits_for_no_rollout(&mut self.tx, &self.touched).await?;
+        }
         let bundled = self.touched.iter().filter(|t| t.reaches_nodes && t.kind.is_bundled());
         let mut ids: Vec<Uuid> = bundled.filter_map(|t| t.org.as_ref()).map(|org| org.0).collect();
         ids.sort();
@@ -273,25 +272,6 @@ impl Change {
             let problems = bundle::problems(&rows);
             if !problems.is_empty() {
                 return Err(Error::Invalid(problems));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses to change what an open rollout is about. Identities are not: what is revoked is revoked everywhere, at once.
-    async fn wait_for_rollouts(&mut self) -> Result<(), Error> {
-        if self.promotes {
-            return Ok(());
-        }
-        let about = |touched: &&Touched| matches!(touched.kind, Kind::Organization | Kind::Server | Kind::Policy);
-        let ids: BTreeSet<Uuid> = self.touched.iter().filter(about).filter_map(|t| Some(t.org.as_ref()?.0)).collect();
-        for id in ids {
-            if let Some(open) = rollouts::open_of(&mut self.tx, id).await? {
-                let why = format!(
-                    "{open} is not over: until then servers, policies and settings stay as they are; wait for it, or abort it \
-                     (mcpgw config rollout abort)"
-                );
-                return Err(Error::Precondition(why));
             }
         }
         Ok(())

@@ -1,14 +1,18 @@
-//! A change that removes most of an organisation is refused unless it is forced: it is a mistake more often than a wish.
+//! What a change must not do, however valid: remove most of an organisation unless it is forced, which is a mistake more often than a wish;
+//! change what an open rollout is about.
 //!
-//! Counts what a change touched against what is left. Called by [`super::Change::seal`] only.
+//! Looks at what a change touched. Called by [`super::Change`] only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Kind, Touched};
-use crate::{domain::diff, store::Error};
+use crate::{
+    domain::diff,
+    store::{Error, rollouts},
+};
 
 /// Refuses to remove more than half of the servers and policies of an organisation, and more than one of them.
 pub async fn keeps_most(tx: &mut PgConnection, touched: &[Touched]) -> Result<(), Error> {
@@ -31,6 +35,22 @@ pub async fn keeps_most(tx: &mut PgConnection, touched: &[Touched]) -> Result<()
                 "this removes {removed} of the {before} servers and policies of organizations/{slug}: if that is meant, say so \
                  (--force; over the API the metadata mcpgw-force: true)"
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to change what an open rollout is about. Identities are not: what is revoked is revoked everywhere, at once.
+pub async fn waits_for_no_rollout(tx: &mut PgConnection, touched: &[Touched]) -> Result<(), Error> {
+    let about = |touched: &&Touched| matches!(touched.kind, Kind::Organization | Kind::Server | Kind::Policy);
+    let ids: BTreeSet<Uuid> = touched.iter().filter(about).filter_map(|t| Some(t.org.as_ref()?.0)).collect();
+    for id in ids {
+        if let Some(open) = rollouts::open_of(tx, id).await? {
+            let why = format!(
+                "{open} is not over: until then servers, policies and settings stay as they are; wait for it, or abort it \
+                 (mcpgw config rollout abort)"
+            );
+            return Err(Error::Precondition(why));
         }
     }
     Ok(())

@@ -164,130 +164,147 @@ fn a_bundle_that_nobody_can_read_or_that_is_another_organisations_harms_only_its
     assert_eq!(served(&second), served(&first));
 }
 
-/// Who answers under `/o/acme` and for ACME's server: never somebody by another's rules.
-#[test]
-fn what_two_claim_goes_to_who_had_it_and_to_nobody_twice() {
-    struct Case {
-        what: &'static str,
-        before: Option<fn(&mut Scope)>,
-        after: fn(&mut Scope),
-        slug: Option<&'static str>,
-        quarantined: &'static [&'static str],
+/// Who answers under `/o/acme`: never somebody by another's rules.
+struct Dispute {
+    what: &'static str,
+    /// What was in force; `None`: nothing was.
+    before: Option<Change>,
+    after: Change,
+    holder: Option<&'static str>,
+    quarantined: &'static [&'static str],
+}
+
+type Change = fn(&mut Scope);
+
+impl Dispute {
+    fn settles(&self) {
+        let what = self.what;
+        let mut scope = two();
+        let first = self.before.map(|change| {
+            change(&mut scope);
+            scope.good(None)
+        });
+        (self.after)(&mut scope);
+        scope.manifest.version += 1;
+        let second = scope.compile_after(first.as_ref()).unwrap_or_else(|problems| panic!("{what}: {problems:?}"));
+        assert_restores(&scope, &second);
+        let found = second.server_by_slug("acme", "github").map(|(org, _)| &*org.id);
+        assert_eq!(found, self.holder, "{what}: {:?}", second.report());
+        assert_eq!(second.quarantined().keys().map(|id| &**id).collect::<Vec<_>>(), self.quarantined, "{what}");
+        let third = next(&mut scope, &second);
+        let (now, then) = (third.report(), second.report());
+        assert_eq!((served(&third), now.first()), (served(&second), then.first()), "{what}: again");
     }
-    let case = |what, before, after, slug, quarantined| Case { what, before, after, slug, quarantined };
-    let third: fn(&mut Scope) = |scope| scope.others.push(org(THIRD, "acme", THIRD_SERVER));
+}
+
+fn newcomer(scope: &mut Scope) {
+    scope.others.push(org(THIRD, "acme", THIRD_SERVER));
+}
+
+fn dispute(
+    what: &'static str,
+    before: Option<Change>,
+    after: Change,
+    (holder, quarantined): (Option<&'static str>, &'static [&'static str]),
+) -> Dispute {
+    Dispute { what, before, after, holder, quarantined }
+}
+
+#[test]
+fn what_two_good_ones_claim_goes_to_who_had_it() {
     let table = [
-        case("nobody had it: the smaller id", None, third, Some(ACME), &[THIRD]),
-        case(
-            "who had it keeps it",
-            Some(|scope| slug(&mut scope.org, "other")),
-            |scope| {
-                slug(&mut scope.org, "acme");
-                slug(&mut scope.others[0], "rival");
-            },
-            Some(ACME),
-            &[],
-        ),
-        case(
+        dispute("nobody had it: the smaller id", None, newcomer, (Some(ACME), &[THIRD])),
+        dispute("it was given up", Some(|scope| slug(&mut scope.org, "other")), newcomer, (Some(THIRD), &[])),
+        dispute(
             "who had it keeps it from a smaller id",
             Some(|scope| {
                 slug(&mut scope.org, "other");
                 slug(&mut scope.others[0], "acme");
             }),
             |scope| slug(&mut scope.org, "acme"),
-            Some(RIVAL),
-            &[ACME],
+            (Some(RIVAL), &[ACME]),
         ),
-        case(
-            "two good ones swap",
-            Some(|scope| slug(&mut scope.others[0], "rival")),
+        dispute(
+            "two swap",
+            Some(|_| {}),
             |scope| {
                 slug(&mut scope.org, "rival");
                 slug(&mut scope.others[0], "acme");
             },
-            Some(RIVAL),
-            &[],
+            (Some(RIVAL), &[]),
         ),
-        case(
-            "the bad one that had it says it still has it",
+    ];
+    table.iter().for_each(Dispute::settles);
+}
+
+#[test]
+fn what_a_bad_one_had_stays_its_own_until_it_says_otherwise() {
+    let table = [
+        dispute(
+            "it says that it still has it",
             Some(|_| {}),
             |scope| {
                 poison(&mut scope.org);
-                scope.others.push(org(THIRD, "acme", THIRD_SERVER));
+                newcomer(scope);
             },
-            Some(ACME),
-            &[ACME, THIRD],
+            (Some(ACME), &[ACME, THIRD]),
         ),
-        case(
-            "the bad one that had it cannot be read",
+        dispute(
+            "it cannot be read",
             Some(|_| {}),
             |scope| {
                 scope.org.chunk_count = 2;
-                scope.others.push(org(THIRD, "acme", THIRD_SERVER));
+                newcomer(scope);
             },
-            Some(ACME),
-            &[ACME, THIRD],
+            (Some(ACME), &[ACME, THIRD]),
         ),
-        case(
-            "the bad one that had it gave it up",
+        dispute(
+            "it gave it up",
             Some(|_| {}),
             |scope| {
                 poison(&mut scope.org);
                 slug(&mut scope.org, "other");
-                scope.others.push(org(THIRD, "acme", THIRD_SERVER));
+                newcomer(scope);
             },
-            Some(THIRD),
-            &[ACME],
+            (Some(THIRD), &[ACME]),
         ),
-        case(
-            "a bad new one with a smaller id harms nobody",
+        dispute(
+            "it never had it, whatever its id",
             None,
             |scope| {
                 poison(&mut scope.org);
                 slug(&mut scope.others[0], "acme");
             },
-            Some(RIVAL),
-            &[ACME],
+            (Some(RIVAL), &[ACME]),
         ),
-        case(
-            "a server that moved from a bad one",
+    ];
+    table.iter().for_each(Dispute::settles);
+}
+
+#[test]
+fn a_server_is_one_organisations_like_a_slug() {
+    let table = [
+        dispute(
+            "moved away from a bad one, which is denied then",
             Some(|_| {}),
             |scope| {
                 poison(&mut scope.org);
                 scope.org.servers[0].id = THIRD_SERVER.into();
                 scope.others[0].servers[0].id = GITHUB.into();
             },
-            None,
-            &[ACME],
+            (None, &[ACME]),
         ),
-        case(
-            "a server that a bad one says it still has",
+        dispute(
+            "a bad one says that it still has it",
             Some(|_| {}),
             |scope| {
                 poison(&mut scope.org);
                 scope.others[0].servers[0].id = GITHUB.into();
             },
-            Some(ACME),
-            &[ACME, RIVAL],
+            (Some(ACME), &[ACME, RIVAL]),
         ),
     ];
-    for Case { what, before, after, slug: expected, quarantined } in table {
-        let mut scope = two();
-        let first = before.map(|change| {
-            change(&mut scope);
-            scope.good(None)
-        });
-        after(&mut scope);
-        scope.manifest.version += 1;
-        let second = scope.compile_after(first.as_ref()).unwrap_or_else(|problems| panic!("{what}: {problems:?}"));
-        served(&second);
-        assert_restores(&scope, &second);
-        let found = second.server_by_slug("acme", "github").map(|(org, _)| &*org.id);
-        assert_eq!(found, expected, "{what}: {:?}", second.report());
-        assert_eq!(second.quarantined().keys().map(|id| &**id).collect::<Vec<_>>(), quarantined, "{what}");
-        let third = next(&mut scope, &second);
-        assert_eq!((served(&third), third.report().first()), (served(&second), second.report().first()), "{what}: again");
-    }
+    table.iter().for_each(Dispute::settles);
 }
 
 fn credential(id: &str, value: &str) -> UpstreamCredential {

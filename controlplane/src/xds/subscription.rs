@@ -364,3 +364,6 @@ impl Subscription {
         (self.wildcard || named) && (self.held.may_have(name) || never || self.owed.contains(&**name))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,6 +144,7 @@ impl App {
         let addresses = Addresses { listen, admin: admin.local_addr().map_err(at)? };
         let control = restored.map(|restored| Control {
             settings: config.control_plane.clone(),
+            advertise: config.peer.advertise.clone().unwrap_or_default(),
             state_dir: config.state_dir.clone(),
             live: live.clone(),
             restored,

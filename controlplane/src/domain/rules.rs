@@ -10,6 +10,7 @@ const LONGEST_DISPLAY_NAME: usize = 200;
 const MOST_TEXTS: usize = 500;
 const LONGEST_TEXT: usize = 200;
 const LONGEST_EMAIL: usize = 254;
+const LONGEST_ADDRESS: usize = 261;
 
 /// Collects violations.
 #[derive(Debug, Default)]
@@ -92,6 +93,14 @@ impl Rules {
     }
 }
 
+/// Whether a text is `host:port`, as one node gives it to others.
+pub fn is_host_port(text: &str) -> bool {
+    let authority = text.parse::<http::uri::Authority>().ok();
+    let named =
+        |authority: &http::uri::Authority| !authority.host().is_empty() && authority.port_u16().is_some_and(|port| port > 0);
+    text.len() <= LONGEST_ADDRESS && !text.contains('@') && authority.is_some_and(|authority| named(&authority))
+}
+
 /// Sorted, each once: the order in which somebody typed them means nothing.
 pub fn set(mut names: Vec<String>) -> Vec<String> {
     names.sort();
@@ -113,6 +122,17 @@ mod tests {
             assert_eq!(fields(Rules::default().policy_roles("r", &[name.to_owned()])).len(), 1, "{name}");
         }
         assert!(fields(Rules::default().policy_roles("r", &["engineer".to_owned()])).is_empty());
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for good in ["10.0.0.7:7500", "node-7.edge.example:1", "[::1]:7500"] {
+            assert!(is_host_port(good), "{good}");
+        }
+        let long = format!("{}:1", "a".repeat(300));
+        for wrong in ["", "host", ":7500", "host:0", "host:70000", "a@host:1", "http://host:1", "host:1/", "ho st:1", &long] {
+            assert!(!is_host_port(wrong), "{wrong}");
+        }
     }
 
     #[test]

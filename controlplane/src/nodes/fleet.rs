@@ -186,6 +186,11 @@ impl Seat {
         });
     }
 
+    /// Where other nodes reach the node, as it says; empty: nowhere.
+    pub fn advertises(&self, address: String) {
+        self.note(|seen| seen.advertise = Some(address));
+    }
+
     /// Resolves when another stream of the node takes the seat.
     pub async fn superseded(&self) {
         self.superseded.cancelled().await;
@@ -214,12 +219,17 @@ impl Drop for Seat {
 }
 
 fn seen(node_id: Uuid) -> Seen {
-    Seen { node_id, connected: true, applied: None, refused: None, problems: None }
+    Seen { node_id, connected: true, applied: None, refused: None, problems: None, advertise: None }
 }
 
 fn merged(older: Seen, newer: Seen) -> Seen {
-    let refused = newer.refused.or(older.refused);
-    Seen { applied: newer.applied.or(older.applied), refused, problems: newer.problems.or(older.problems), ..newer }
+    Seen {
+        applied: newer.applied.or(older.applied),
+        refused: newer.refused.or(older.refused),
+        problems: newer.problems.or(older.problems),
+        advertise: newer.advertise.or(older.advertise),
+        ..newer
+    }
 }
 
 #[cfg(test)]

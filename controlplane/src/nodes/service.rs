@@ -18,6 +18,7 @@ use tracing::info;
 use super::{enrol, peer};
 use crate::{
     app::Core,
+    domain::rules::is_host_port,
     ingest::Ingest,
     store::{
         node_status::{Report, Vitals},
@@ -68,11 +69,15 @@ impl NodeService for Service {
         if status.build.len() > MAX_BUILD || status.build.contains('\0') {
             return Err(Status::invalid_argument(format!("build: expected at most {MAX_BUILD} bytes, without NUL")));
         }
+        if !status.advertise.is_empty() && !is_host_port(&status.advertise) {
+            return Err(Status::invalid_argument("advertise: expected host:port, or nothing"));
+        }
         let report = Report {
             node_id: identity.node_id,
             applied: Version { epoch: status.epoch, version: status.version },
             digest: &status.digest,
             build: &status.build,
+            advertise: &status.advertise,
             vitals: Vitals {
                 stale_seconds: status.stale_seconds,
                 quarantined: status.quarantined,

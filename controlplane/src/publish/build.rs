@@ -212,11 +212,12 @@ pub fn beside(pool: &str, voids: &Voids) -> Beside {
         login_sessions: voids.login_sessions.clone(),
         subjects: voids.subjects.clone(),
     };
+    let peers = Peers { peers: voids.peers.get(pool).cloned().unwrap_or_default() };
     Beside {
         types: BTreeMap::from([
             (type_url::REVOCATION, one(format!("revocation/{pool}"), &revocation)),
             (type_url::ENDPOINTS, one(format!("endpoints/{pool}"), &endpoints(pool, voids))),
-            (type_url::PEERS, one(format!("peers/{pool}"), &Peers::default())),
+            (type_url::PEERS, one(format!("peers/{pool}"), &peers)),
         ]),
     }
 }

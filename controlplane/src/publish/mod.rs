@@ -8,6 +8,7 @@ mod guard;
 pub mod metrics;
 pub mod publisher;
 pub mod scope;
+mod settle;
 #[cfg(test)]
 mod tests;
 

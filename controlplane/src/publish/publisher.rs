@@ -24,6 +24,7 @@ use super::{
     guard::{self, Guard},
     metrics::Metrics,
     scope::{Beside, Scope},
+    settle::Settled,
 };
 use crate::{
     app::Core,
@@ -73,6 +74,8 @@ pub struct Publisher {
     /// What was published last, by scope, and what it was made of: the next version costs what changed.
     pools: BTreeMap<String, Arc<Pool>>,
     guard: Guard,
+    /// Where nodes are, by pool.
+    peers: Settled,
     failing: bool,
 }
 
@@ -93,8 +96,9 @@ struct Read {
 impl Publisher {
     pub fn new(core: Core, metrics: Metrics, out: watch::Sender<Option<Arc<Published>>>) -> Self {
         let (parts, candidates, floors, pools) = (Orgs::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let guard = Guard::default();
-        Self { core, metrics, out, parts, keys: None, read: None, candidates, floors, pools, guard, failing: false }
+        let (guard, peers) = (Guard::default(), Settled::default());
+        let (keys, read, failing) = (None, None, false);
+        Self { core, metrics, out, parts, keys, read, candidates, floors, pools, guard, peers, failing }
     }
 
     /// Publishes until the app stops.
@@ -135,7 +139,7 @@ impl Publisher {
     /// Publishes what holds now, if it is not what was published last.
     pub async fn refresh(&mut self) -> Result<(), Error> {
         let store = &self.core.store;
-        let voids = store.voids(self.core.config.access_token_lifetime()).await?;
+        let mut voids = store.voids(self.core.config.access_token_lifetime()).await?;
         let head = store.head().await?;
         let last = self.out.borrow().clone();
         let look = self.guard.must_look(store).await?;
@@ -154,6 +158,7 @@ impl Publisher {
             (Err(error), Some(last)) => (of(last), Some(error)),
             (Err(error), None) => return Err(error),
         };
+        self.peers.settle(&mut voids, Instant::now());
         let beside = besides(&voids, last.as_deref());
         let news = Published { head, scopes, trials, beside, voids: Arc::new(voids), holds: self.guard.tell(&self.metrics) };
         if last.as_deref() != Some(&news) {

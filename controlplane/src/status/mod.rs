@@ -204,6 +204,7 @@ impl Look {
             spool_frames: node.vitals.spool_frames,
             spool_oldest_duration: Some(duration(Duration::from_millis(node.vitals.spool_oldest_ms))),
             open_streams: node.vitals.open_streams,
+            advertise: node.advertise.clone(),
             refused_version: node.refused.version,
         }
     }

@@ -55,6 +55,7 @@ fn node(applied: u64, refused: u64, problems: &[&str]) -> Node {
         last_seen_at: Some(at(1000)),
         reported_at: None,
         vitals: Vitals::default(),
+        advertise: String::new(),
     }
 }
 

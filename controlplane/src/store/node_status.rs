@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use mcp_gateway::snapshot::Version;
-use sqlx::FromRow;
+use mcp_gateway::{proto::config::v1::Peer, snapshot::Version};
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Error, Store};
+use super::{Error, Store, nodes::Seen};
 use crate::ingest::record::number;
 
 /// What a node says of itself beside what it runs.
@@ -32,7 +32,25 @@ pub struct Report<'a> {
     pub applied: Version,
     pub digest: &'a [u8],
     pub build: &'a str,
+    /// `host:port`; empty: none.
+    pub advertise: &'a str,
     pub vitals: Vitals,
+}
+
+/// The nodes of each pool that others can reach, sorted by id. Nodes count while they were heard of in the last five minutes: a control
+/// plane that restarts makes no list shorter.
+pub(super) async fn peers(connection: &mut PgConnection) -> Result<BTreeMap<String, Vec<Peer>>, Error> {
+    let rows: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT n.pool, n.id::text, s.advertise FROM node_status s JOIN nodes n ON n.id = s.node_id \
+         WHERE s.advertise <> '' AND n.revoked_at IS NULL AND s.last_seen_at > now() - interval '5 minutes' ORDER BY n.id",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut peers: BTreeMap<String, Vec<Peer>> = BTreeMap::new();
+    for (pool, node_id, address) in rows {
+        peers.entry(pool).or_default().push(Peer { node_id, address });
+    }
+    Ok(peers)
 }
 
 /// A pool, and a version that a node of it runs.
@@ -53,15 +71,15 @@ impl Store {
         let Vitals { stale_seconds, quarantined, spool_frames, spool_oldest_ms, open_streams } = report.vitals;
         let noted = sqlx::query(
             "INSERT INTO node_status AS s (node_id, epoch, version, digest, build, \
-             reported_at, stale_seconds, quarantined, spool_frames, spool_oldest_ms, open_streams) \
-             SELECT id, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10 FROM nodes WHERE id = $1 AND revoked_at IS NULL \
+             reported_at, stale_seconds, quarantined, spool_frames, spool_oldest_ms, open_streams, advertise) \
+             SELECT id, $2, $3, $4, $5, now(), $6, $7, $8, $9, $10, $11 FROM nodes WHERE id = $1 AND revoked_at IS NULL \
              ON CONFLICT (node_id) DO UPDATE SET (epoch, version) = (SELECT e, v FROM (VALUES \
              (s.epoch, s.version, s.connected AND s.applied_at > now() - interval '30 seconds'), \
              (excluded.epoch, excluded.version, true)) AS said (e, v, counts) WHERE counts ORDER BY e DESC, v DESC LIMIT 1), \
              digest = excluded.digest, build = excluded.build, \
              last_seen_at = CASE WHEN s.connected THEN s.last_seen_at ELSE now() END, reported_at = excluded.reported_at, \
              stale_seconds = excluded.stale_seconds, quarantined = excluded.quarantined, spool_frames = excluded.spool_frames, \
-             spool_oldest_ms = excluded.spool_oldest_ms, open_streams = excluded.open_streams",
+             spool_oldest_ms = excluded.spool_oldest_ms, open_streams = excluded.open_streams, advertise = excluded.advertise",
         )
         .bind(report.node_id)
         .bind(number(report.applied.epoch))
@@ -73,9 +91,28 @@ impl Store {
         .bind(number(spool_frames))
         .bind(number(spool_oldest_ms))
         .bind(open_streams.min(i32::MAX.unsigned_abs()).cast_signed())
+        .bind(report.advertise)
         .execute(&mut *self.connection().await?)
         .await?;
         Ok(noted.rows_affected() == 1)
+    }
+
+    /// Notes where nodes can be reached, as they said on their streams.
+    pub(super) async fn note_addresses(&self, seen: &[Seen]) -> Result<(), Error> {
+        let said: Vec<_> = seen.iter().filter_map(|s| s.advertise.as_deref().map(|address| (s.node_id, address))).collect();
+        if said.is_empty() {
+            return Ok(());
+        }
+        let (nodes, addresses): (Vec<Uuid>, Vec<&str>) = said.into_iter().unzip();
+        sqlx::query(
+            "UPDATE node_status AS s SET advertise = r.advertise FROM unnest($1::uuid[], $2::text[]) AS r (node_id, advertise) \
+             WHERE s.node_id = r.node_id AND s.advertise <> r.advertise",
+        )
+        .bind(nodes)
+        .bind(addresses)
+        .execute(&mut *self.connection().await?)
+        .await?;
+        Ok(())
     }
 
     /// When the first change was committed that reached the pool after the version. Without an entry: the log does not tell.

@@ -32,6 +32,8 @@ pub struct Node {
     /// None: it never told of itself.
     pub reported_at: Option<DateTime<Utc>>,
     pub vitals: Vitals,
+    /// `host:port` for other nodes; empty: none.
+    pub advertise: String,
 }
 
 /// A node as it joins or renews.
@@ -56,6 +58,8 @@ pub struct Seen {
     pub refused: Option<Version>,
     /// None: as it was.
     pub problems: Option<Vec<String>>,
+    /// `host:port` for other nodes; empty: nowhere. None: as it was.
+    pub advertise: Option<String>,
 }
 
 /// A replica that has not confirmed a stream for this long does not hold it any more.
@@ -67,7 +71,8 @@ const NODE: &str = "SELECT n.id, n.display_name, n.pool, n.labels, n.revision, n
     coalesce(s.refused_epoch, 0) AS refused_epoch, coalesce(s.refused_version, 0) AS refused_version, \
     coalesce(s.problems, '{}') AS problems, s.last_seen_at, s.reported_at, coalesce(s.stale_seconds, 0) AS stale_seconds, \
     coalesce(s.quarantined, 0) AS quarantined, coalesce(s.spool_frames, 0) AS spool_frames, \
-    coalesce(s.spool_oldest_ms, 0) AS spool_oldest_ms, coalesce(s.open_streams, 0) AS open_streams FROM nodes n LEFT JOIN node_status s ON s.node_id = n.id \
+    coalesce(s.spool_oldest_ms, 0) AS spool_oldest_ms, coalesce(s.open_streams, 0) AS open_streams, \
+    coalesce(s.advertise, '') AS advertise FROM nodes n LEFT JOIN node_status s ON s.node_id = n.id \
     WHERE n.revoked_at IS NULL";
 
 impl FromRow<'_, PgRow> for Node {
@@ -92,6 +97,7 @@ impl FromRow<'_, PgRow> for Node {
             problems: row.try_get("problems")?,
             last_seen_at: row.try_get("last_seen_at")?,
             reported_at: row.try_get("reported_at")?,
+            advertise: row.try_get("advertise")?,
             vitals: Vitals {
                 stale_seconds: unsigned("stale_seconds")?,
                 quarantined: row.try_get("quarantined").map(i32::unsigned_abs)?,
@@ -187,7 +193,7 @@ impl Store {
         .bind(refused(|version| version.version))
         .execute(&mut *self.connection().await?)
         .await?;
-        Ok(())
+        self.note_addresses(seen).await
     }
 
     /// Streams of replicas that died are not open any more. How many there were.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use mcp_gateway::{
-    proto::config::v1::{ApiKey, RevokedSubject},
+    proto::config::v1::{ApiKey, Peer, RevokedSubject},
     snapshot::{Digest, Version},
 };
 use sqlx::{
@@ -13,7 +13,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{Error, Store, change::CHANNEL, endpoints, holds::Counts};
+use super::{Error, Store, change::CHANNEL, endpoints, holds::Counts, node_status};
 use crate::domain::{self, Role};
 
 /// The newest committed version.
@@ -31,7 +31,7 @@ pub struct ScopeRow {
     pub committed_at: DateTime<Utc>,
 }
 
-/// What changes without a version: who and what is void, which endpoints are out of use, and which pools there are.
+/// What changes without a version: who and what is void, which endpoints are out of use, where nodes are, and which pools there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Voids {
     /// Ids of revoked API keys.
@@ -41,6 +41,8 @@ pub struct Voids {
     pub subjects: Vec<RevokedSubject>,
     /// Endpoints that are not simply in use, sorted by server and URL.
     pub endpoints: Vec<endpoints::Row>,
+    /// Nodes that others can reach, sorted by id, by pool.
+    pub peers: BTreeMap<String, Vec<Peer>>,
     /// Nodes that were removed and may still hold a certificate.
     pub nodes: BTreeSet<Uuid>,
     /// Pools with an organisation, a node, or a token to join them.
@@ -146,6 +148,7 @@ impl Store {
         .await?;
         let subjects = subjects.into_iter().map(|(subject, not_before)| RevokedSubject { subject, not_before }).collect();
         let endpoints = endpoints::all(&mut tx).await?;
+        let peers = node_status::peers(&mut tx).await?;
         let nodes: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM nodes WHERE revoked_at > now() - $1::interval")
             .bind(NODE_WINDOW)
             .fetch_all(&mut *tx)
@@ -157,7 +160,7 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let (nodes, pools) = (nodes.into_iter().collect(), pools.into_iter().collect());
-        Ok(Voids { api_keys, login_sessions, subjects, endpoints, nodes, pools })
+        Ok(Voids { api_keys, login_sessions, subjects, endpoints, peers, nodes, pools })
     }
 }
 

@@ -301,3 +301,55 @@ async fn waiting_in_vain_names_who_does_not_run_the_version() {
     let operator = admin.member(acme, Role::Member).await;
     assert_eq!(wait(&operator, version, 0).await.unwrap_err().code(), Code::PermissionDenied);
 }
+
+/// Where the nodes of the pool `default` are, as it would be told without waiting for rest.
+async fn addresses(admin: &Admin) -> Vec<(String, String)> {
+    let found = admin.running.core.store.voids(std::time::Duration::ZERO).await.unwrap().peers.remove("default");
+    found.unwrap_or_default().into_iter().map(|peer| (peer.node_id, peer.address)).collect()
+}
+
+#[tokio::test]
+async fn nodes_that_can_be_reached_are_each_others_peers() {
+    let mut admin = Admin::start().await;
+    let person = admin.platform_admin().await;
+    published(&admin.running).await;
+    let joined = Joined::to(&admin.running, "default").await;
+    let (silent, _silent_stream) = connected(&admin, "default").await;
+    let told = || row_where(&admin.running, joined.id(), |row| row.advertise == "10.0.0.7:7500");
+    let first = |address: &str| DeltaDiscoveryRequest {
+        node: Some(joined.node(&[("advertise", address)])),
+        ..crate::nodes::client::all(mcp_gateway::type_url::PEERS)
+    };
+    let stream = joined.discover(vec![first("10.0.0.7:7500")]).await.unwrap();
+    told().await;
+    let at = vec![(joined.id().to_string(), "10.0.0.7:7500".to_owned())];
+    assert_eq!(addresses(&admin).await, at, "who says nothing is nobody's peer");
+    let mut watch = admin.running.core.publications.watch();
+    let listed = |now: &Option<std::sync::Arc<crate::publish::Published>>| {
+        now.as_ref().is_some_and(|now| now.voids.peers.get("default").is_some_and(|peers| peers.len() == 1))
+    };
+    watch.wait_for(listed).await.unwrap();
+    let shown = nodes(&person).get_node(GetNodeRequest { name: format!("nodes/{}", joined.id()) }).await.unwrap().into_inner();
+    assert_eq!(shown.advertise, "10.0.0.7:7500");
+    drop(stream);
+    row_where(&admin.running, joined.id(), |row| !row.connected).await;
+    assert_eq!(addresses(&admin).await, at, "it may only have lost its control plane");
+    let age = "UPDATE node_status SET last_seen_at = now() - interval '301 seconds'";
+    sqlx::query(age).execute(&mut admin.sql).await.unwrap();
+    assert_eq!(addresses(&admin).await, [], "silent for five minutes");
+
+    let report = |advertise: &str| ReportStatusRequest { advertise: advertise.into(), ..Default::default() };
+    let mut service = joined.service().await;
+    let wrong = service.report_status(report("http://x")).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::InvalidArgument);
+    service.report_status(report("10.0.0.8:7500")).await.unwrap();
+    assert_eq!(addresses(&admin).await, [(joined.id().to_string(), "10.0.0.8:7500".to_owned())]);
+    service.report_status(report("")).await.unwrap();
+    assert_eq!(addresses(&admin).await, [], "it cannot be reached any more");
+    silent.service().await.report_status(report("10.0.0.9:7500")).await.unwrap();
+    let name = format!("nodes/{}", silent.id());
+    sqlx::query("UPDATE node_status SET last_seen_at = now()").execute(&mut admin.sql).await.unwrap();
+    assert_eq!(addresses(&admin).await.len(), 1);
+    nodes(&person).delete_node(DeleteNodeRequest { name, ..Default::default() }).await.unwrap();
+    assert_eq!(addresses(&admin).await, [], "a removed node is nobody's peer");
+}

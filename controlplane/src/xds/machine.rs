@@ -377,7 +377,7 @@ fn stated_version(node: &Node) -> Version {
     Version { epoch: number("epoch"), version: number("applied_version") }
 }
 
-fn stated<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+pub(super) fn stated<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
     match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
         prost_types::value::Kind::StringValue(text) => Some(text),
         _ => None, // a foreign type in free-form metadata

@@ -10,8 +10,11 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use mcp_gateway::{
-    proto::envoy::service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_server::AggregatedDiscoveryService,
+    proto::envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_server::AggregatedDiscoveryService,
+        },
     },
     snapshot::Version,
 };
@@ -23,11 +26,12 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
-    machine::{Action, Event, Fault, Machine, Parties, Refusal},
+    machine::{self, Action, Event, Fault, Machine, Parties, Refusal},
     metrics::{Ended, Metrics, Refused, Type},
 };
 use crate::{
     app::Core,
+    domain::rules::is_host_port,
     nodes::{
         enrol::busy,
         fleet::{Fleet, Seat},
@@ -230,7 +234,11 @@ impl Stream {
 
     fn heard(&mut self, request: Result<Option<DeltaDiscoveryRequest>, Status>) -> Result<(), End> {
         match request {
-            Ok(Some(request)) => self.step(Event::Request(Box::new(request)))?,
+            Ok(Some(request)) => {
+                let address = request.node.as_ref().map(advertised);
+                self.step(Event::Request(Box::new(request)))?;
+                address.into_iter().for_each(|address| self.seat.advertises(address));
+            }
             Ok(None) => return Err(End::done("left")),
             Err(status) => {
                 debug!(code = ?status.code(), "the node's side of the stream broke: {}", status.message());
@@ -331,6 +339,12 @@ impl Stream {
         warn!(node.id = %node, %version, code, ?names, "node {node} refused {type_url} of version {version}: {problems:?}");
         self.seat.refused(*version, self.ahead.iter().cloned().chain(problems).collect());
     }
+}
+
+/// Where a node says that others reach it; empty: nowhere, or nothing that is an address.
+fn advertised(node: &Node) -> String {
+    let said = machine::stated(node, "advertise").filter(|address| is_host_port(address));
+    said.unwrap_or_default().to_owned()
 }
 
 /// What a node says is wrong, line by line, fit to be stored and shown.

@@ -29,6 +29,8 @@ pub enum JoinError {
 /// What the node's tasks work on.
 pub(super) struct Control {
     pub settings: ControlPlane,
+    /// Where other nodes reach this one; empty: nowhere.
+    pub advertise: String,
     pub state_dir: PathBuf,
     pub live: Arc<Live>,
     pub restored: Restored,
@@ -40,7 +42,7 @@ pub(super) struct Control {
 impl Control {
     /// Joins and starts the tasks; returns once they run, or with the reason why they cannot.
     pub async fn start(self) -> Result<(), JoinError> {
-        let Self { settings, state_dir, live, restored, spool, metrics, tasks } = self;
+        let Self { settings, advertise, state_dir, live, restored, spool, metrics, tasks } = self;
         let server_name = Some(settings.server_name.clone()).filter(|name| !name.is_empty());
         let replicas = Replicas { endpoints: settings.endpoints.clone(), server_name };
         let token = token(&settings)?;
@@ -55,12 +57,14 @@ impl Control {
             uplink: uplink.clone(),
             live: live.clone(),
             stats: metrics.discovery.clone(),
+            advertise: advertise.clone(),
             state_dir,
             restored,
             renewal: renewal.asked(),
         };
         let shipper = Shipper::new(spool.clone(), uplink.clone());
-        let report = Report { live, spool, discovery: metrics.discovery.clone(), open_streams: metrics.open_streams.clone() };
+        let (discovery, open_streams) = (metrics.discovery.clone(), metrics.open_streams.clone());
+        let report = Report { live, spool, discovery, open_streams, advertise };
         tasks.spawn("renewal", OnExit::Report, renewal.run(uplink.clone(), stop.clone()));
         tasks.spawn("status-report", OnExit::Report, report.run(uplink, stop.clone()));
         tasks.spawn("audit-shipping", OnExit::Stop, shipper.run(stop.clone()));

@@ -103,13 +103,9 @@ pub(super) fn from_layers(layers: &Figment, flags: Overrides) -> Result<Config, 
 }
 
 fn unknown_keys(given: &Value, known: &Value, path: &str, problems: &mut Vec<String>) {
-    // `labels` is a free map: its default is the only empty object.
     let (Value::Object(given), Value::Object(known)) = (given, known) else {
         return;
     };
-    if known.is_empty() {
-        return;
-    }
     for (key, value) in given {
         let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match known.get(key) {
@@ -196,9 +192,20 @@ impl Config {
         if self.control_plane.join_token.is_some() && self.control_plane.join_token_file.is_some() {
             problems.push("control_plane: set join_token or join_token_file, not both".into());
         }
+        if let Some(address) = self.peer.advertise.as_deref().filter(|address| !is_reachable(address)) {
+            problems.push(format!("peer.advertise: `{address}` is not host:port that other nodes could reach"));
+        }
         self.limits.check(problems);
         self.timeouts.check(problems);
     }
+}
+
+/// Host and port, and not an address that means every one.
+fn is_reachable(address: &str) -> bool {
+    let authority = address.parse::<http::uri::Authority>().ok().filter(|_| !address.contains('@'));
+    let unspecified = address.parse::<std::net::SocketAddr>().is_ok_and(|address| address.ip().is_unspecified());
+    let named = |at: &http::uri::Authority| !at.host().is_empty() && at.port_u16().is_some_and(|port| port > 0);
+    !unspecified && authority.is_some_and(|authority| named(&authority))
 }
 
 fn check_url(text: &str, schemes: &[&str]) -> Result<(), String> {

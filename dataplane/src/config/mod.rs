@@ -42,6 +42,8 @@ pub struct Config {
     pub static_files: Vec<PathBuf>,
     /// Where the configuration comes from.
     pub control_plane: ControlPlane,
+    /// How other nodes reach this one.
+    pub peer: Peer,
     /// The audit spool.
     pub audit: Audit,
     /// Sizes and counts that a request or connection may have.
@@ -88,8 +90,14 @@ pub struct ControlPlane {
     pub join_token_file: Option<PathBuf>,
     /// The node's name for people; default: the host's.
     pub node_name: Option<String>,
-    /// Free-form labels that rollouts and listings can select by.
-    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// How other nodes of the pool reach this one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Peer {
+    /// `host:port` that they are told; none: they cannot reach it.
+    pub advertise: Option<String>,
 }
 
 /// Bounds of the audit spool.
@@ -134,6 +142,7 @@ impl Default for Config {
             state_dir: PathBuf::from("/var/lib/mcpgw/dataplane"),
             static_files: Vec::new(),
             control_plane: ControlPlane::default(),
+            peer: Peer::default(),
             audit: Audit::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -150,7 +159,6 @@ impl Default for ControlPlane {
             join_token: None,
             join_token_file: None,
             node_name: None,
-            labels: std::collections::BTreeMap::new(),
         }
     }
 }

@@ -39,6 +39,18 @@ fn every_wrong_value_is_reported_at_once() {
 }
 
 #[test]
+fn what_other_nodes_are_told_is_an_address() {
+    let peer = |address: &str| read(&format!("peer: {{ advertise: '{address}' }}"));
+    for good in ["10.0.0.7:7500", "node-7.example:7500", "[2001:db8::7]:7500"] {
+        assert_eq!(peer(good).unwrap().peer.advertise.as_deref(), Some(good));
+    }
+    for wrong in ["0.0.0.0:7500", "[::]:7500", "host", "host:0", "a@host:1", "http://host:1", ""] {
+        let Problems(problems) = peer(wrong).unwrap_err();
+        assert!(problems[0].starts_with("peer.advertise: "), "{wrong}: {problems:?}");
+    }
+}
+
+#[test]
 fn a_join_token_never_prints() {
     let config = read("control_plane: { join_token: mcpgw-join-s3cret }").unwrap();
     assert!(!format!("{config:?}").contains("s3cret"));

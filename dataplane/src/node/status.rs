@@ -26,6 +26,8 @@ pub struct Report {
     pub discovery: Arc<Stats>,
     /// Open client streams; whoever opens and closes them counts.
     pub open_streams: Arc<AtomicU32>,
+    /// Where other nodes reach this one; empty: nowhere.
+    pub advertise: String,
 }
 
 impl Report {
@@ -73,6 +75,7 @@ impl Report {
             open_streams: self.open_streams.load(Relaxed),
             stale_seconds: self.discovery.stale_seconds(),
             quarantined: u32::try_from(quarantined).unwrap_or(u32::MAX),
+            advertise: self.advertise.clone(),
         }
     }
 }
@@ -98,8 +101,10 @@ mod tests {
         let live = Arc::new(Live::new().unwrap());
         let discovery = Arc::new(Stats::default());
         discovery.restored(Duration::from_secs(500));
-        Report { live, spool, discovery, open_streams: Arc::new(AtomicU32::new(3)) }.send(&uplink).await;
+        let (open_streams, advertise) = (Arc::new(AtomicU32::new(3)), "10.0.0.1:9000".to_owned());
+        Report { live, spool, discovery, open_streams, advertise }.send(&uplink).await;
         let report = desk.report.borrow().clone().expect("a report");
+        assert_eq!(report.advertise, "10.0.0.1:9000");
         assert_eq!((report.epoch, report.version, report.digest.len()), (0, 0, 0), "nothing applied yet");
         assert!(report.stale_seconds >= 500, "as old as it was before the restart");
         assert_eq!((report.spool_frames, report.open_streams, report.build.as_str()), (1, 3, BUILD));

@@ -39,6 +39,8 @@ pub struct About {
     pub pool: String,
     /// The version of this software, such as `0.1.0`.
     pub build: String,
+    /// Where other nodes reach this one, `host:port`; empty: nowhere.
+    pub advertise: String,
 }
 
 /// What happened.
@@ -265,6 +267,9 @@ impl Machine {
     fn node(&self, brief: bool) -> Node {
         let text = |value: String| Value { kind: Some(Kind::StringValue(value)) };
         let mut fields = BTreeMap::from([("build".to_owned(), text(self.about.build.clone()))]);
+        if !self.about.advertise.is_empty() {
+            fields.insert("advertise".to_owned(), text(self.about.advertise.clone()));
+        }
         if let Some(applied) = &self.applied {
             fields.insert("epoch".to_owned(), text(applied.version.epoch.to_string()));
             fields.insert("applied_version".to_owned(), text(applied.version.version.to_string()));

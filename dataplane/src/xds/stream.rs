@@ -45,6 +45,8 @@ pub struct Client {
     pub uplink: Arc<Uplink>,
     pub live: Arc<Live>,
     pub stats: Arc<Stats>,
+    /// Where other nodes reach this one, `host:port`; empty: nowhere.
+    pub advertise: String,
     /// Where acknowledged revocations lie.
     pub state_dir: PathBuf,
     /// What is in force already.
@@ -112,7 +114,8 @@ impl Client {
 impl Driver {
     fn new(mut client: Client, in_force: watch::Sender<Option<Received>>, endpoints: watch::Sender<Vec<u8>>) -> Self {
         let identity = Arc::clone(&client.uplink.identity().borrow());
-        let about = About { node_id: identity.node_id.clone(), pool: identity.pool.clone(), build: BUILD.to_owned() };
+        let (node_id, pool) = (identity.node_id.clone(), identity.pool.clone());
+        let about = About { node_id, pool, build: BUILD.to_owned(), advertise: client.advertise.clone() };
         let mut machine = Machine::new(about, Backoff::new(rand::random::<f64>));
         if let Some(version) = &client.restored.revocation {
             machine.holds_revocation(version.clone());

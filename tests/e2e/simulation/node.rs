@@ -261,6 +261,6 @@ impl Node {
 }
 
 fn machine(name: &str) -> Machine {
-    let about = About { node_id: name.to_owned(), pool: POOL.to_owned(), build: "1.0.0".to_owned() };
+    let about = About { node_id: name.to_owned(), pool: POOL.to_owned(), build: "1.0.0".to_owned(), advertise: String::new() };
     Machine::new(about, Backoff::new(|| 0.5))
 }

@@ -38,7 +38,8 @@ enum Did {
 
 impl Node {
     fn new() -> Self {
-        let about = About { node_id: "n1".into(), pool: "default".into(), build: "0.3.1".into() };
+        let about =
+            About { node_id: "n1".into(), pool: "default".into(), build: "0.3.1".into(), advertise: "10.0.0.1:9000".into() };
         let signer = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
         Self { machine: Machine::new(about, Backoff::new(|| 0.5)), signer, nonce: 0 }
     }
@@ -211,6 +212,8 @@ fn the_first_request_of_each_type_subscribes_to_all_and_only_the_very_first_carr
     }
     let node = requests[0].node.as_ref().unwrap();
     assert_eq!((node.id.as_str(), node.cluster.as_str()), ("n1", "default"));
+    let facts = &node.metadata.as_ref().unwrap().fields;
+    assert_eq!(facts["advertise"].kind, Some(Kind::StringValue("10.0.0.1:9000".into())));
     assert!(requests[1..].iter().all(|request| request.node.is_none()));
 }
 

@@ -117,6 +117,7 @@ impl Rig {
 
     fn follow(&mut self) {
         let client = Client {
+            advertise: String::new(),
             uplink: Arc::clone(&self.uplink),
             restored: restore(self.dir.path(), &self.live, &self.stats).unwrap(),
             live: Arc::clone(&self.live),

@@ -6,6 +6,7 @@
 
 mod architecture;
 mod bad_input;
+mod beside;
 mod configs;
 mod conformance;
 mod direct_peers;

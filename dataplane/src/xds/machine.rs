@@ -96,6 +96,8 @@ pub struct Machine {
     /// Versions of accepted resources that no manifest covers, by type and name.
     beside: BTreeMap<(String, String), String>,
     storing: BTreeMap<u64, Storing>,
+    /// The ticket of the revocations that are in force.
+    newest_revocation: u64,
     /// The digest that a full resynchronisation was asked for on this stream.
     resynced: Option<Digest>,
     backoff: Backoff,
@@ -167,6 +169,7 @@ impl Machine {
             waiting: None,
             beside: BTreeMap::new(),
             storing: BTreeMap::new(),
+            newest_revocation: 0,
             resynced: None,
             backoff,
             unanswered: 0,

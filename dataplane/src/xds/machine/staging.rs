@@ -72,6 +72,9 @@ impl Machine {
                 Ok(None) => {}
                 Ok(Some((usable, revocation))) => {
                     let ticket = self.ticket();
+                    // What is in force now is not what is on disk: until it is, a new stream has to bring it again.
+                    self.beside.remove(&(type_url::REVOCATION.to_owned(), usable.name.clone()));
+                    self.newest_revocation = ticket;
                     let storing = Storing { nonce: Some(nonce.clone()), name: usable.name, version: usable.version };
                     self.storing.insert(ticket, storing);
                     actions.push(Action::Revoke { ticket, revocation, body: usable.body });
@@ -95,13 +98,13 @@ impl Machine {
         let key = (type_url::REVOCATION.to_owned(), name.clone());
         let refusal = match result {
             Ok(()) => {
-                self.beside.insert(key, version);
+                // An older set that gets there later says nothing about the newest.
+                if ticket == self.newest_revocation {
+                    self.beside.insert(key, version);
+                }
                 None
             }
-            Err(reason) => {
-                self.beside.remove(&key);
-                Some(Refusal::new(code::INTERNAL, format!("{name}: in force, but not on disk: {reason}")))
-            }
+            Err(reason) => Some(Refusal::new(code::INTERNAL, format!("{name}: in force, but not on disk: {reason}"))),
         };
         match (nonce, refusal) {
             (None, _) => Vec::new(),

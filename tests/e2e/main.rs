@@ -15,6 +15,7 @@ mod distribution;
 mod documents;
 mod history;
 mod last_good;
+mod outlives;
 mod peers;
 mod quarantine;
 mod rollout;

@@ -113,7 +113,10 @@ impl World {
             42..54 => self.finish(node, true),
             54..57 => self.nodes[node].keep(),
             57..84 => self.converse(node),
-            _ => drop(self.settle(node, 12)),
+            _ => {
+                let works_end = self.dice.one_in(2);
+                self.settle(node, 12, works_end);
+            }
         }
     }
 
@@ -143,6 +146,9 @@ impl World {
     }
 
     fn change(&mut self, orgs: &mut Orgs) {
+        if self.dice.one_in(12) {
+            return orgs.clear();
+        }
         for _ in 0..1 + self.dice.below(2) {
             let number = u8::try_from(1 + self.dice.below(4)).expect("small");
             if self.dice.one_in(4) {
@@ -285,13 +291,13 @@ impl World {
         true
     }
 
-    /// Everything that is on its way arrives, for so many rounds; whether nothing is on its way any more.
-    fn settle(&mut self, node: usize, rounds: usize) -> bool {
+    /// Everything that is on its way arrives, for so many rounds, and with `works_end` other threads end; whether nothing is left to do.
+    fn settle(&mut self, node: usize, rounds: usize, works_end: bool) -> bool {
         for _ in 0..rounds {
             let mut busy = self.hears(node);
             busy |= self.serves(node);
             busy |= self.speaks(node);
-            if !self.nodes[node].jobs.is_empty() {
+            if works_end && !self.nodes[node].jobs.is_empty() {
                 self.nodes[node].finish(0, true, &self.history);
                 busy = true;
             }
@@ -322,6 +328,15 @@ impl World {
                 self.cut(node);
             }
         }
+        self.all_arrive();
+        // The database is restored to this very moment: the same content again, which every stream has to tell all the same.
+        let head = &self.history.releases[self.head.release];
+        let (epoch, orgs) = (head.version().epoch + 1, head.orgs.clone());
+        self.release(Version { epoch, version: 1 }, orgs, None);
+        self.all_arrive();
+    }
+
+    fn all_arrive(&mut self) {
         for replica in 0..self.replicas.len() {
             self.catch_up(replica);
         }
@@ -333,7 +348,7 @@ impl World {
 
     fn arrives(&mut self, node: usize) {
         for _ in 0..ROUNDS {
-            let settled = self.settle(node, ROUNDS);
+            let settled = self.settle(node, ROUNDS, true);
             let target = &self.nodes[node];
             let gone = target.link.as_ref().is_some_and(|link| link.cut && link.down.is_empty());
             if gone || target.wants_keys {

@@ -27,7 +27,7 @@ fn joined_at(seconds: i64) -> Meta {
 /// Pool `p` should run version 5.
 fn published() -> Arc<Published> {
     let hash = mcp_gateway::snapshot::ContentHash::of(b"");
-    let digest = digest([(type_url::GLOBAL, "global/p", hash)].into_iter());
+    let digest = digest([(type_url::GLOBAL, "global/p", hash)]);
     let scope = Scope { version: version(5), digest, types: BTreeMap::new() };
     Arc::new(Published {
         head: Head { version: version(7), committed_at: at(700) },

@@ -83,7 +83,9 @@ async fn create(api: &Api, caller: &Caller, request: CreateRolloutRequest) -> Re
     };
     let org = caller.organization(change.connection(), &document.organization, Hold::Change).await?;
     let Rendered { candidate, diff } = render(api, caller, &mut change, (document, &org)).await?;
-    let _ = change.origin().dry_run.set(diff.clone()); // of a dry run; nobody reads it otherwise
+    if change.origin().validate_only {
+        let _ = change.origin().dry_run.set(diff.clone()); // what is touched, which is the rollout, says less
+    }
     let eligible = rollouts::eligible(change.connection(), &org.pool, &asked.labels).await?;
     if eligible.is_empty() {
         let why = format!("no node of pool {} has these labels (mcpgw node list): nobody could try it", org.pool);

@@ -219,7 +219,9 @@ async fn what_cannot_be_rolled_out_is_refused_and_nothing_is_left_of_it() {
 #[tokio::test]
 async fn until_it_is_over_it_can_be_halted_resumed_and_aborted_and_its_organisation_waits() {
     let (mut admin, owner) = acme(1).await;
-    let rollout = create(&owner, asked(read(AFTER))).await.unwrap();
+    let answer = owner.rollouts().create_rollout(asked(read(AFTER))).await.unwrap();
+    assert_eq!(dry_run(answer.metadata()), None);
+    let rollout = answer.into_inner();
     let waits = apply(&owner, read(&BEFORE.replace("deny", "allow").replace("search_*", "x"))).await.unwrap_err();
     assert_eq!(waits.code(), Code::FailedPrecondition);
     assert!(waits.message().contains(&rollout.name), "{waits:?}");

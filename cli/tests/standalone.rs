@@ -80,6 +80,7 @@ async fn every_noun_has_its_verbs() {
     nouns::custody(&gateway);
     gateway::documents::walk(&gateway);
     nouns::versions_and_logs(&gateway);
+    nouns::history(&gateway);
     nouns::sign_out(&gateway);
 }
 
@@ -247,6 +248,35 @@ mod nouns {
         assert_eq!(denied, json!([]));
         gateway.ends(2, &["audit", "list", "--admin", "--server", "x"]);
         gateway.ends(3, &["why", "01a20517-b7cd-75c5-a623-5ffe82c4e2d7", "--wait", "0s"]);
+    }
+
+    pub fn history(gateway: &Gateway) {
+        let create = ["server", "create", "trial", "--url", "http://127.0.0.1:9/mcp", "--reason", "a trial: 100 %"];
+        let would = gateway.mcpgw(&[&create[..], &["--validate-only"]].concat());
+        let expected = "+ server organizations/demo/servers/trial\n    + endpoints[0].url: \"http://127.0.0.1:9/mcp\"\n";
+        assert!(would.code == 0 && would.stdout.starts_with(expected), "{}{}", would.stdout, would.stderr);
+        let made = gateway.json(&create)["configVersion"].as_str().unwrap().to_owned();
+        assert_eq!(gateway.json(&["config", "get", &made])["reason"], "a trial: 100 %");
+        let before = (made.parse::<u64>().unwrap() - 1).to_string();
+        let diff = gateway.json(&["config", "diff", &before, &made]);
+        assert_eq!((diff["resources"].as_array().unwrap().len(), &diff["resources"][0]["operation"]), (1, &json!("create")));
+        let undone = gateway.mcpgw(&["config", "diff", &made, &before]).stdout;
+        assert!(undone.starts_with("- server organizations/demo/servers/trial\n    - endpoints[0].url: "), "{undone}");
+
+        let back = ["config", "rollback", &before, "--reason", "it was only a trial"];
+        let would = gateway.mcpgw(&[&back[..], &["--validate-only"]].concat());
+        assert!(would.code == 0 && would.stdout.starts_with("- server organizations/demo/servers/trial"), "{}", would.stderr);
+        gateway.ends(0, &["server", "get", "trial"]);
+        let done = gateway.json(&back);
+        assert_eq!(done["diff"]["resources"][0]["resource"], "organizations/demo/servers/trial");
+        gateway.ends(3, &["server", "get", "trial"]);
+        gateway.ends(0, &["config", "rollback", &before]); // nothing is left to do
+        gateway.ends(3, &["config", "rollback", "999999"]);
+
+        let held = gateway.mcpgw(&["config", "accept", "--pool", "default", "--reason", "none"]);
+        assert!(held.code != 0 && held.stderr.contains("is not held"), "{}", held.stderr);
+        gateway.ends(2, &["config", "bump-epoch"]);
+        assert_eq!(gateway.json(&["config", "bump-epoch", "--reason", "a test"])["epoch"], "2");
     }
 
     pub fn sign_out(gateway: &Gateway) {

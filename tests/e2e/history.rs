@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use mcp_gateway::proto::admin::v1::{
-    AcceptConfigRequest, BumpEpochRequest, DeletePolicyRequest, RollbackConfigRequest,
-    config_version_service_client::ConfigVersionServiceClient, policy_service_client::PolicyServiceClient,
+    AcceptConfigRequest, BumpEpochRequest, DeletePolicyRequest, GetConfigStatusRequest, RollbackConfigRequest,
+    config_status_service_client::ConfigStatusServiceClient, config_version_service_client::ConfigVersionServiceClient,
+    policy_service_client::PolicyServiceClient,
 };
 use mcpgw_tests::fleet::{Admin, Call, Control, Fleet, Http, ORG, Rule, SERVER};
 use serde_json::json;
@@ -104,6 +105,9 @@ async fn empty_table_wipe_guard() {
     fleet.admin.create_key(ORG, &["other"]).await.unwrap(); // a new version, to which all this belongs
     let (why, has_scope) = held(&fleet).await;
     assert!(why.contains("1 of 1 servers and 1 of 1 policies vanished") && why.contains("mcpgw config accept"), "{why}");
+    let mut status = ConfigStatusServiceClient::new(fleet.admin.channel.clone());
+    let status = status.get_config_status(fleet.admin.request(GetConfigStatusRequest::default())).await.unwrap().into_inner();
+    assert_eq!(status.pools[0].hold, why);
     assert!(has_scope, "this replica has an older one, and keeps it");
     assert_eq!(decided(&fleet, &key).await, (Some("tool_0".into()), allowed + 1));
 

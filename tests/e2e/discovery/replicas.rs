@@ -34,7 +34,8 @@ async fn replica_switch_mid_push_same_bytes() {
     // The same node again: cut off in the middle, before the manifest, with nothing of the last response acknowledged.
     let mut stream = joined.discover(hello(&joined, &[])).await.unwrap();
     let mut before = Vec::new();
-    while !before.last().is_some_and(|last: &DeltaDiscoveryResponse| last.type_url == ORG_BUNDLE) {
+    let bundles = |before: &[DeltaDiscoveryResponse]| versions(before).keys().filter(|(of, _)| of == ORG_BUNDLE).count();
+    while bundles(&before) < 2 {
         before.push(stream.next().await);
         if let Some(last) = before.last().filter(|last| last.type_url != ORG_BUNDLE) {
             stream.say(answer(last)).await;
@@ -42,7 +43,6 @@ async fn replica_switch_mid_push_same_bytes() {
     }
     drop(stream);
     let held = versions(&before);
-    assert!(held.keys().filter(|(type_url, _)| type_url == ORG_BUNDLE).count() >= 2, "{held:?}");
 
     let joined = joined.at(two.addresses.node);
     let mut stream = joined.discover(holding(&joined, &held)).await.unwrap();

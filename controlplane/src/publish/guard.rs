@@ -19,8 +19,9 @@ use crate::store::{
 mod tests;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Guard {
+    store: Store,
     /// What this replica published last, by pool.
     last: BTreeMap<String, (Version, Counts)>,
     /// Why a pool is held, by pool.
@@ -30,25 +31,22 @@ pub struct Guard {
 }
 
 impl Guard {
+    pub fn new(store: Store) -> Self {
+        Self { store, last: BTreeMap::new(), holds: BTreeMap::new(), seen: None }
+    }
+
     /// Whether the new content of a pool must not be published; `all` are the organisations of every pool.
-    pub async fn holds(
-        &mut self,
-        store: &Store,
-        pool: &str,
-        now: &Counts,
-        all: &Orgs,
-        head: Version,
-    ) -> Result<bool, store::Error> {
+    pub async fn holds(&mut self, pool: &str, now: &Counts, all: &Orgs, head: Version) -> Result<bool, store::Error> {
         // After a restore what this replica published is of another history: what the restored tables say of themselves counts.
         let last = match self.last.get(pool).filter(|(at, _)| *at <= head) {
             Some(last) => Some(last.clone()),
-            None => store.scope_counts(pool).await?,
+            None => self.store.scope_counts(pool).await?,
         };
         let why = match last {
             // Nothing is gone: nothing to be explained.
             Some((_, last)) if last.iter().all(|(org, rows)| now.get(org).is_some_and(|now| now.covers(rows))) => None,
             Some((at, last)) => {
-                let log = store.accounted(pool, at, head).await?;
+                let log = self.store.accounted(pool, at, head).await?;
                 let moved = |org: &Uuid| all.get(org).is_some_and(|part| part.pool != pool);
                 unaccounted(&last, now, &log, moved).map(|what| {
                     format!(
@@ -65,7 +63,7 @@ impl Guard {
             None => self.release(pool),
         }
         if held {
-            self.seen = Some(store.totals().await?);
+            self.seen = Some(self.store.totals().await?);
         }
         Ok(held)
     }
@@ -102,8 +100,8 @@ impl Guard {
     }
 
     /// Whether the tables must be read again though there is no new version: what was missing may be back.
-    pub async fn must_look(&self, store: &Store) -> Result<bool, store::Error> {
-        Ok(!self.holds.is_empty() && self.seen != Some(store.totals().await?))
+    pub async fn must_look(&self) -> Result<bool, store::Error> {
+        Ok(!self.holds.is_empty() && self.seen != Some(self.store.totals().await?))
     }
 }
 

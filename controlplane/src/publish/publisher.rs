@@ -96,7 +96,7 @@ struct Read {
 impl Publisher {
     pub fn new(core: Core, metrics: Metrics, out: watch::Sender<Option<Arc<Published>>>) -> Self {
         let (parts, candidates, floors, pools) = (Orgs::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (guard, peers) = (Guard::default(), Settled::default());
+        let (guard, peers) = (Guard::new(core.store.clone()), Settled::default());
         let (keys, read, failing) = (None, None, false);
         Self { core, metrics, out, parts, keys, read, candidates, floors, pools, guard, peers, failing }
     }
@@ -142,7 +142,7 @@ impl Publisher {
         let mut voids = store.voids(self.core.config.access_token_lifetime()).await?;
         let head = store.head().await?;
         let last = self.out.borrow().clone();
-        let look = self.guard.must_look(store).await?;
+        let look = self.guard.must_look().await?;
         if look {
             self.read = None;
         }
@@ -182,7 +182,7 @@ impl Publisher {
         for pool in pools {
             let orgs = orgs.remove(pool).unwrap_or_default();
             let counts = guard::counts(&orgs);
-            if self.guard.holds(&self.core.store, pool, &counts, &self.parts, head.version).await? {
+            if self.guard.holds(pool, &counts, &self.parts, head.version).await? {
                 let last = self.out.borrow().clone();
                 scopes.extend(last.iter().filter_map(|last| last.scopes.get_key_value(pool)).map(owned));
                 trials.extend(last.iter().filter_map(|last| last.trials.get_key_value(pool)).map(owned));

@@ -173,7 +173,7 @@ async fn a_node_begins_with_the_labels_of_its_token_and_can_be_given_others() {
         let found = nodes(&person).list_nodes(request).await.unwrap().into_inner().nodes;
         found.into_iter().map(|node| node.uid).collect::<Vec<_>>()
     };
-    assert_eq!(list(&[("ring", "canary")]).await, [joined.node_id.clone()]);
+    assert_eq!(list(&[("ring", "canary")]).await, std::slice::from_ref(&joined.node_id));
     assert_eq!(list(&[("ring", "canary"), ("zone", "b")]).await, Vec::<String>::new());
     assert_eq!(list(&[]).await.len(), 2);
 

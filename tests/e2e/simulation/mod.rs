@@ -51,9 +51,9 @@ fn whatever_goes_wrong_every_node_arrives_whole_and_nothing_goes_back() {
 fn replay(seed: u64) {
     let mut world = World::new(seed, true);
     let ended = catch_unwind(AssertUnwindSafe(|| world.live()));
-    println!("seed {seed}:");
+    eprintln!("seed {seed}:");
     for line in world.script() {
-        println!("  {line}");
+        eprintln!("  {line}");
     }
     assert!(ended.is_ok(), "seed {seed} fails; again with MCPGW_SEED={seed}");
 }

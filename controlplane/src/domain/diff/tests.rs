@@ -42,11 +42,14 @@ fn resources_do_not_fold_into_each_other_and_come_in_order() {
     assert_eq!(names, [("apolicy", "a"), ("policy", "a"), ("policy", "b")]);
 }
 
+/// Field, before and after.
+type Expected<'a> = [(&'a str, &'a str, &'a str)];
+
 #[test]
 fn fields_that_differ_are_named_by_path() {
     let none = Value::Null;
     #[rustfmt::skip]
-    let table: [(Value, Value, &[(&str, &str, &str)]); 8] = [
+    let table: [(Value, Value, &Expected<'_>); 8] = [
         (json!({ "a": 1 }), json!({ "a": 1 }), &[]),
         (json!({ "a": 1 }), json!({ "a": 2 }), &[("a", "1", "2")]),
         (json!({ "a": "x" }), json!({}), &[("a", r#""x""#, "")]),

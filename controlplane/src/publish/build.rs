@@ -211,6 +211,7 @@ pub fn beside(pool: &str, voids: &Voids) -> Beside {
         api_keys: voids.api_keys.clone(),
         login_sessions: voids.login_sessions.clone(),
         subjects: voids.subjects.clone(),
+        newest_us: voids.newest_us,
     };
     let peers = Peers { peers: voids.peers.get(pool).cloned().unwrap_or_default() };
     Beside {

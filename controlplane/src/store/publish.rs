@@ -39,6 +39,8 @@ pub struct Voids {
     /// Ids of revoked login sessions.
     pub login_sessions: Vec<String>,
     pub subjects: Vec<RevokedSubject>,
+    /// When the newest of all revocations was made, in microseconds since the Unix epoch.
+    pub newest_us: u64,
     /// Endpoints that are not simply in use, sorted by server and URL.
     pub endpoints: Vec<endpoints::Row>,
     /// Nodes that others can reach, sorted by id, by pool.
@@ -147,6 +149,13 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let subjects = subjects.into_iter().map(|(subject, not_before)| RevokedSubject { subject, not_before }).collect();
+        let newest: i64 = sqlx::query_scalar(
+            "SELECT coalesce(extract(epoch FROM greatest((SELECT max(revoked_at) FROM api_keys), \
+             (SELECT max(revoked_at) FROM sessions), (SELECT max(tokens_not_before) FROM users))) * 1000000, 0)::bigint",
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let newest_us = newest.unsigned_abs();
         let endpoints = endpoints::all(&mut tx).await?;
         let peers = node_status::peers(&mut tx).await?;
         let nodes: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM nodes WHERE revoked_at > now() - $1::interval")
@@ -160,7 +169,7 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let (nodes, pools) = (nodes.into_iter().collect(), pools.into_iter().collect());
-        Ok(Voids { api_keys, login_sessions, subjects, endpoints, peers, nodes, pools })
+        Ok(Voids { api_keys, login_sessions, subjects, newest_us, endpoints, peers, nodes, pools })
     }
 }
 

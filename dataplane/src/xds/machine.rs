@@ -69,7 +69,7 @@ pub enum Action {
     /// Put in force what the compilation with this ticket made.
     Swap { ticket: u64 },
     /// Put revocations in force at once, then on disk (`body` as received), then tell [`Event::Stored`].
-    Revoke { ticket: u64, revocation: Revocation, body: Vec<u8> },
+    Revoke { ticket: u64, revocation: Revocation },
     /// Replace what is known of endpoints, at once; then see that `body`, as received, gets on disk. Nobody waits for that.
     SetEndpoints { endpoints: Endpoints, body: Vec<u8> },
     /// Replace the addresses of the pool's nodes.

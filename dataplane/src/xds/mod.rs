@@ -7,6 +7,7 @@ mod last_good;
 pub mod machine;
 mod metrics;
 mod restore;
+pub mod revocations;
 pub mod stats;
 mod store;
 pub mod stream;

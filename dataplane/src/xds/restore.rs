@@ -17,8 +17,8 @@ use crate::node::Identity;
 pub struct Restored {
     pub(super) vault: Arc<Vault>,
     pub(super) last_good: Arc<LastGood>,
-    /// The version of the revocations.
-    pub(super) revocation: Option<String>,
+    /// The revocations and their version.
+    pub(super) revocation: Option<(Revocation, String)>,
     /// The version of the states of endpoints.
     pub(super) endpoints: Option<String>,
     pub(super) received: Option<Received>,
@@ -34,7 +34,7 @@ pub fn restore(state_dir: &Path, live: &Live, stats: &Stats) -> io::Result<Resto
         Ok(None) => {}
         Ok(Some((revocation, version))) => {
             live.revoke(&revocation);
-            restored.revocation = Some(version);
+            restored.revocation = Some((revocation, version));
         }
         Err(error) => {
             tracing::error!("nothing is served until a control plane was reached: {error}");

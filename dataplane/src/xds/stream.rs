@@ -15,6 +15,7 @@ use mcp_gateway::proto::envoy::service::discovery::v3::aggregated_discovery_serv
 use mcp_gateway::seal::PoolKey;
 use mcp_gateway::snapshot::{Problem, Snapshot, Staged, compile};
 use mcp_gateway::type_url;
+use prost::Message;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -26,6 +27,7 @@ use tonic_types::StatusExt;
 use super::keeper::Keeper;
 use super::last_good::Received;
 use super::machine::{About, Action, Backoff, Event, Lost, Machine};
+use super::revocations::onto;
 use super::{Restored, Stats, store};
 use crate::live::Live;
 use crate::node::uplink::{Uplink, whole};
@@ -77,6 +79,8 @@ struct Driver {
     in_force: watch::Sender<Option<Received>>,
     /// For the keeper too.
     endpoints: watch::Sender<Vec<u8>>,
+    /// The revocations in force.
+    revocation: Option<Revocation>,
     /// The ticket of the newest revocations on disk; held while some are written.
     revoked: Arc<Mutex<u64>>,
 }
@@ -117,9 +121,10 @@ impl Driver {
         let (node_id, pool) = (identity.node_id.clone(), identity.pool.clone());
         let about = About { node_id, pool, build: BUILD.to_owned(), advertise: client.advertise.clone() };
         let mut machine = Machine::new(about, Backoff::new(rand::random::<f64>));
-        if let Some(version) = &client.restored.revocation {
-            machine.holds_revocation(version.clone());
-        }
+        let revocation = client.restored.revocation.take().map(|(revocation, version)| {
+            machine.holds_revocation(version);
+            revocation
+        });
         if let Some(version) = &client.restored.endpoints {
             machine.holds_endpoints(version.clone());
         }
@@ -127,7 +132,7 @@ impl Driver {
             let report = client.live.snapshot().map(|snapshot| snapshot.report()).unwrap_or_default();
             machine.holds(&manifest, staged, report);
         }
-        Self { client, machine, work: JoinSet::new(), ready: None, in_force, endpoints, revoked: Arc::default() }
+        Self { client, machine, work: JoinSet::new(), ready: None, in_force, endpoints, revocation, revoked: Arc::default() }
     }
 
     async fn run(&mut self) {
@@ -221,7 +226,7 @@ impl Driver {
                 Action::Send(request) => self.send(request, outbound).await?,
                 Action::Compile { ticket, manifest, staged } => self.compile(ticket, manifest, staged),
                 Action::Swap { ticket } => self.swap(ticket),
-                Action::Revoke { ticket, revocation, body } => self.revoke(ticket, &revocation, body),
+                Action::Revoke { ticket, revocation } => self.revoke(ticket, revocation),
                 Action::SetEndpoints { endpoints, body } => {
                     self.client.live.set_endpoints(&endpoints);
                     self.endpoints.send_replace(body);
@@ -302,8 +307,11 @@ impl Driver {
     }
 
     /// In force first, on disk second: the second may be slow.
-    fn revoke(&mut self, ticket: u64, revocation: &Revocation, body: Vec<u8>) {
-        self.client.live.revoke(revocation);
+    fn revoke(&mut self, ticket: u64, received: Revocation) {
+        let revocation = onto(self.revocation.as_ref(), received);
+        self.client.live.revoke(&revocation);
+        let body = revocation.encode_to_vec();
+        self.revocation = Some(revocation);
         let (vault, dir) = (Arc::clone(&self.client.restored.vault), self.client.state_dir.clone());
         let revoked = Arc::clone(&self.revoked);
         self.work.spawn_blocking(move || {

@@ -109,14 +109,19 @@ pub fn number_of(version: &str) -> Option<u32> {
 
 fn beside_of(number: u32) -> Beside {
     let one = |name: &str, body: Vec<u8>| Arc::new(BTreeMap::from([(format!("{name}/{POOL}").into(), Encoded::new(body))]));
-    let api_keys = (1..=number).map(|number| format!("{number:0>16}")).collect();
-    let revocation = Revocation { api_keys, ..Revocation::default() };
+    let revocation = revocation(number);
     let types = [
         (REVOCATION, one("revocation", revocation.encode_to_vec())),
         (ENDPOINTS, one("endpoints", Endpoints::default().encode_to_vec())),
         (PEERS, one("peers", Peers::default().encode_to_vec())),
     ];
     Beside { types: BTreeMap::from(types) }
+}
+
+/// The set with a number.
+pub fn revocation(number: u32) -> Revocation {
+    let api_keys = (1..=number).map(|number| format!("{number:0>16}")).collect();
+    Revocation { api_keys, newest_us: number.into(), ..Revocation::default() }
 }
 
 /// The number of such a set.

@@ -7,6 +7,8 @@ use mcp_gateway::proto::config::v1::Manifest;
 use mcp_gateway::snapshot::{ContentHash, Digest, Fallbacks, Snapshot, Staged, Version, compile, restore};
 use mcp_gateway::type_url::REVOCATION;
 use mcpgw_dataplane::xds::machine::{About, Action, Backoff, Event, Lost, Machine};
+use mcpgw_dataplane::xds::revocations::onto;
+use prost::Message;
 
 use super::content::{self, POOL, Release};
 use super::link::{DATA_LOSS, Link};
@@ -214,11 +216,13 @@ impl Node {
                     let (snapshot, received) = ready.take().expect("compiled");
                     self.swap(snapshot, received, history);
                 }
-                Action::Revoke { ticket, revocation, body } => {
+                Action::Revoke { ticket, revocation } => {
                     revoked = true;
+                    let revocation = onto(Some(&content::revocation(self.revoked)), revocation);
                     let number = content::number(&revocation);
+                    assert!(number >= self.revoked, "a replica that lags behind took a revocation back");
                     self.revoked = number;
-                    let version = ContentHash::of(&body).to_string();
+                    let version = ContentHash::of(&revocation.encode_to_vec()).to_string();
                     self.jobs.push(Job::Store { ticket, stored: Stored { number, version } });
                 }
                 Action::RenewCredentials => self.wants_keys = true,

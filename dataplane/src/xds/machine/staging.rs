@@ -77,7 +77,7 @@ impl Machine {
                     self.newest_revocation = ticket;
                     let storing = Storing { nonce: Some(nonce.clone()), name: usable.name, version: usable.version };
                     self.storing.insert(ticket, storing);
-                    actions.push(Action::Revoke { ticket, revocation, body: usable.body });
+                    actions.push(Action::Revoke { ticket, revocation });
                 }
                 Err(reason) => problems.push(format!("{name}: {reason}")),
             }

@@ -323,6 +323,7 @@ impl World {
     }
 
     async fn admin_connected(&self) -> usize {
-        self.control.running.core.store.connected_nodes().await.unwrap().len()
+        let present = self.control.running.core.store.present_nodes().await.unwrap();
+        present.iter().filter(|node| node.connected).count()
     }
 }

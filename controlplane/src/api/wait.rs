@@ -1,4 +1,5 @@
-//! Waiting until every connected node runs a version. A node whose pool the version did not change runs it already.
+//! Waiting until every connected node runs a version. A node whose pool the version did not change runs it already; one that changes
+//! streams just now is waited for.
 //!
 //! Any replica can be asked: what nodes run is in the database, whichever replica holds their streams.
 
@@ -47,14 +48,15 @@ pub async fn for_version(
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let mut connected = core.store.connected_nodes().await.map_err(Error::from)?;
-        connected.retain(|node| viewer.sees(&node.pool));
+        let mut present = core.store.present_nodes().await.map_err(Error::from)?;
+        present.retain(|node| viewer.sees(&node.pool));
         let now = published.borrow().clone();
-        let arrived = connected.iter().all(|node| runs(now.as_ref(), node, request.version));
+        let arrived = present.iter().all(|node| runs(now.as_ref(), node, request.version));
         if arrived || Instant::now() >= deadline {
-            let look = Look::at(core, connected).await.map_err(Error::from)?;
+            let look = Look::at(core, present).await.map_err(Error::from)?;
             if arrived {
-                return Ok(WaitConfigVersionResponse { nodes: look.nodes.iter().map(|node| look.wire(node, &viewer)).collect() });
+                let connected = look.nodes.iter().filter(|node| node.connected);
+                return Ok(WaitConfigVersionResponse { nodes: connected.map(|node| look.wire(node, &viewer)).collect() });
             }
             let behind: Vec<&Node> = look.nodes.iter().filter(|node| !runs(now.as_ref(), node, request.version)).collect();
             return Err(late(request.version, &behind, &look, &viewer));

@@ -47,6 +47,8 @@ impl Backoff {
     pub fn next(&mut self, lost: Lost) -> Duration {
         let ceiling = match lost {
             Lost::Renewed => return FLOOR,
+            // Nothing is wrong: the next stream states what this one left out.
+            Lost::Unknown if self.failures == 0 => Duration::ZERO,
             Lost::Closed if self.failures == 0 => SPREAD,
             Lost::Failed | Lost::Closed | Lost::Unknown | Lost::Busy { .. } => {
                 BASE.saturating_mul(1 << self.failures.min(16)).min(CAP)
@@ -78,6 +80,7 @@ mod tests {
         assert_eq!(waits(Lost::Failed, 0.0, 3), [50, 50, 50]);
         assert_eq!(waits(Lost::Closed, 1.0, 3), [5000, 1000, 2000]);
         assert_eq!(waits(Lost::Renewed, 1.0, 2), [50, 50]);
+        assert_eq!(waits(Lost::Unknown, 1.0, 3), [50, 1000, 2000], "once is in order");
         let busy = Lost::Busy { retry_after: Some(Duration::from_secs(3)) };
         assert_eq!(waits(busy, 1.0, 2), [3500, 4000]);
     }

@@ -1,4 +1,4 @@
-//! What comes next for a running rollout, from its row and what was seen of its nodes and calls. THE rules; [`crate::rollout`] carries out.
+//! What comes next for a running rollout, from its row and what was seen of its nodes and calls. THE rules; [`crate::rollouts`] carries out.
 //!
 //! In this order: halt on what canaries refuse, halt on what their callers see, wait until they run the candidate, bake, go on.
 

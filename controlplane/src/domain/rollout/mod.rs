@@ -1,6 +1,6 @@
 //! Rollouts: a change of one organisation that some nodes of its pool, the canaries, run before all do. Pure: no database, no clock.
 //!
-//! [`canaries`] chooses the nodes of a step, [`decide`] says what comes next. `store::rollouts` keeps the rows, [`crate::rollout`] carries out.
+//! [`canaries`] chooses the nodes of a step, [`decide`] says what comes next. `store::rollouts` keeps the rows, [`crate::rollouts`] carries out.
 
 pub mod canaries;
 pub mod decide;

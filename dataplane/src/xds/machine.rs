@@ -61,6 +61,7 @@ pub enum Event {
 
 /// What to do now, in order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "actions live for one step, a handful at a time, and most of them are this one")]
 pub enum Action {
     /// Say this on the stream.
     Send(DeltaDiscoveryRequest),

@@ -195,6 +195,7 @@ mod tests {
             api_keys: vec!["k1".into()],
             login_sessions: vec!["s1".into()],
             subjects: vec![revoked(100), revoked(50)],
+            newest_us: 0,
         });
         assert!(revocations.key_revoked("k1") && !revocations.key_revoked("k2"));
         assert!(revocations.session_revoked("s1") && !revocations.session_revoked("k1"));

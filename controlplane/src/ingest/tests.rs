@@ -160,6 +160,24 @@ async fn an_end_may_overtake_its_beginning_on_another_lane() {
     assert_eq!(rows(&running).await, (1, 1, 0));
 }
 
+/// A node that gives up a damaged lane writes the rest of it into another, also what is on its way at that moment.
+#[tokio::test]
+async fn what_is_shipped_again_on_another_lane_ends_the_row_that_was_begun() {
+    let running = Running::start().await;
+    let joined = Joined::to(&running, "default").await;
+    let boot = Uuid::now_v7();
+    let (mut given_up, mut again) = (Lane::new(boot, 0), Lane::new(boot, 1));
+    given_up.push(decided(1));
+    for event in [decided(1), ended(1), decided(2), ended(2)] {
+        again.push(event);
+    }
+    let mut shipping = Shipping::of(&joined).await;
+    assert_eq!(shipping.ship(given_up.batch(0..1)).await, Ok(1));
+    assert_eq!(rows(&running).await, (1, 0, 0));
+    assert_eq!(shipping.ship(again.batch(0..4)).await, Ok(4));
+    assert_eq!(rows(&running).await, (2, 2, 0));
+}
+
 #[tokio::test]
 async fn a_node_cannot_touch_the_rows_of_another() {
     let running = Running::start().await;

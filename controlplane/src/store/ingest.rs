@@ -41,11 +41,16 @@ impl Store {
 
 /// Inserts what a batch holds.
 pub async fn insert(connection: &mut PgConnection, id: LaneId, batch: &Batch) -> Result<(), Error> {
+    let mut ends: Vec<(Key, &End)> = batch.ends.iter().map(|(key, end)| (*key, end)).collect();
     if !batch.rows.is_empty() {
-        insert_decided(connection, id, &batch.rows).await?;
+        let written = insert_decided(connection, id, &batch.rows).await?;
+        // Some were there already, perhaps without their end: a node that gave up a lane ships what is left of it under another name.
+        if written < batch.rows.len() as u64 {
+            ends.extend(batch.rows.iter().filter_map(|row| Some((row.key, row.end.as_ref()?))));
+        }
     }
-    if !batch.ends.is_empty() {
-        insert_ends(connection, id, &batch.ends).await?;
+    if !ends.is_empty() {
+        insert_ends(connection, id, &ends).await?;
     }
     Ok(())
 }
@@ -98,12 +103,13 @@ const INSERT_DECIDED: &str = "INSERT INTO request_logs (node_id, boot_id, lane, 
     session = excluded.session, shadow_rule_id = excluded.shadow_rule_id, shadow_decision = excluded.shadow_decision \
     WHERE request_logs.decision = 0 AND request_logs.node_id = excluded.node_id";
 
-async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row]) -> Result<(), Error> {
+/// How many rows were new, or were filled in.
+async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row]) -> Result<u64, Error> {
     let decided = |of: fn(&Row) -> &String| rows.iter().map(|row| of(row).as_str()).collect::<Vec<_>>();
     let small = |of: fn(&Row) -> i32| rows.iter().map(|row| i16::try_from(of(row)).unwrap_or_default()).collect::<Vec<_>>();
     let ended = |of: fn(&End) -> i64| rows.iter().map(|row| row.end.as_ref().map_or(0, of)).collect::<Vec<_>>();
     let int = |of: fn(&End) -> i32| rows.iter().map(|row| row.end.as_ref().map_or(0, of)).collect::<Vec<_>>();
-    sqlx::query(INSERT_DECIDED)
+    let written = sqlx::query(INSERT_DECIDED)
         .bind(id.node_id)
         .bind(id.boot_id)
         .bind(id.lane)
@@ -152,8 +158,9 @@ async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row])
         .bind(rows.iter().map(|row| row.end.as_ref().map_or_else(|| "{}".into(), stages)).collect::<Vec<String>>())
         .bind(ended(|end| end.ended.events.into()))
         .execute(connection)
-        .await?;
-    Ok(())
+        .await?
+        .rows_affected();
+    Ok(written)
 }
 
 // Only the first end counts, and only the node that began the row may end it.
@@ -170,7 +177,7 @@ const INSERT_ENDS: &str = "INSERT INTO request_logs (node_id, boot_id, lane, req
     total_us = excluded.total_us, stage_us = excluded.stage_us, events = excluded.events \
     WHERE request_logs.outcome IS NULL AND request_logs.node_id = excluded.node_id";
 
-async fn insert_ends(connection: &mut PgConnection, id: LaneId, ends: &[(Key, End)]) -> Result<(), Error> {
+async fn insert_ends(connection: &mut PgConnection, id: LaneId, ends: &[(Key, &End)]) -> Result<(), Error> {
     let long = |of: fn(&End) -> i64| ends.iter().map(|(_, end)| of(end)).collect::<Vec<_>>();
     let int = |of: fn(&End) -> i32| ends.iter().map(|(_, end)| of(end)).collect::<Vec<_>>();
     sqlx::query(INSERT_ENDS)

@@ -18,6 +18,7 @@ mod last_good;
 mod outlives;
 mod peers;
 mod quarantine;
+mod records;
 mod rollout;
 mod rotation;
 mod scale;

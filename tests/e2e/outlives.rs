@@ -4,14 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mcpgw_controlplane::config::Config;
 use mcpgw_controlplane::testing::{self, Postgres};
 use mcpgw_tests::backend::Backend;
-use mcpgw_tests::fleet::{Admin, Call, Control, Http, Node, ORG, Rule, SERVER};
+use mcpgw_tests::fleet::{Admin, Call, Control, Http, Mortal, Node, ORG, Rule, SERVER};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -35,41 +33,6 @@ const RULE: Rule<'static> = Rule {
     prompts: &[],
     resources: &[],
 };
-
-/// A control plane that can be killed: it ends in the middle of whatever it does, and says good-bye to nobody.
-struct Mortal {
-    control: Control,
-    /// All that it runs on.
-    runtime: Option<Runtime>,
-}
-
-impl Mortal {
-    async fn start(config: Config) -> Self {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
-        let control = runtime.spawn(Control::with(config)).await.unwrap().unwrap();
-        Self { control, runtime: Some(runtime) }
-    }
-
-    /// Returns when its sockets are closed; what it takes to begin again where it was.
-    async fn kill(mut self) -> Config {
-        let addresses = self.control.addresses();
-        let mut config = (*self.control.running.core.config).clone();
-        (config.node_listen, config.admin_listen) = (addresses.node, addresses.admin);
-        let runtime = self.runtime.take().unwrap();
-        // Waits for a thread that has to come to rest, which it may not do on a thread of a runtime.
-        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
-        config
-    }
-}
-
-impl Drop for Mortal {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
 
 /// Two organisations with a key each.
 struct Orgs {
@@ -203,8 +166,8 @@ async fn recorded(database: &SecretString, calls: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_fails_while_control_planes_are_killed_and_stay_away() {
     let database = testing::database().await;
-    let one = Mortal::start(testing::config(&database)).await;
-    let two = Mortal::start(testing::config(&database)).await;
+    let one = Mortal::start(testing::config(&database)).await.unwrap();
+    let two = Mortal::start(testing::config(&database)).await.unwrap();
     let planes = [one.control.addresses().node, two.control.addresses().node];
     let admin = one.control.owner().await.unwrap();
     let orgs = orgs(&admin).await;
@@ -214,13 +177,13 @@ async fn no_call_fails_while_control_planes_are_killed_and_stay_away() {
     load.goes_on().await;
 
     // One of two is killed: whoever was with it moves to the other. It comes back, and later both are killed.
-    let config = one.kill().await;
+    let config = one.kill().await.unwrap();
     load.goes_on().await;
     let admin = two.control.owner().await.unwrap();
     reaches(&admin, &nodes, "one-is-gone").await;
-    let one = Mortal::start(config).await;
+    let one = Mortal::start(config).await.unwrap();
     reaches(&admin, &nodes, "one-is-back").await;
-    let (config, others_config) = (one.kill().await, two.kill().await);
+    let (config, others_config) = (one.kill().await.unwrap(), two.kill().await.unwrap());
     for node in &nodes {
         until(node, "mcpgw_dataplane_discovery_connected", |connected| connected == 0).await;
     }
@@ -229,7 +192,7 @@ async fn no_call_fails_while_control_planes_are_killed_and_stay_away() {
         until(node, "mcpgw_config_stale_seconds", |stale| stale >= AWAY).await;
     }
     load.goes_on().await;
-    let (one, _two) = tokio::join!(Mortal::start(config), Mortal::start(others_config));
+    let (one, _two) = tokio::try_join!(Mortal::start(config), Mortal::start(others_config)).unwrap();
     reaches(&one.control.owner().await.unwrap(), &nodes, "both-are-back").await;
     for node in &nodes {
         assert_eq!(node.metric("mcpgw_config_stale_seconds").await.unwrap(), 0);

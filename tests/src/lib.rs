@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod foreign;
 pub mod frames;
 pub mod peers;
+pub mod program;
 pub mod reference;
 pub mod scale;
 pub mod serve;

@@ -4,13 +4,17 @@
 mod admin;
 mod control;
 mod mcp;
+mod mortal;
 mod node;
+mod process;
 mod witness;
 
 pub use admin::{Admin, Rule};
 pub use control::{Control, OWNER_EMAIL, OWNER_PASSWORD, install_crypto};
 pub use mcp::{Answer, Call, Http};
+pub use mortal::Mortal;
 pub use node::Node;
+pub use process::NodeProcess;
 pub use witness::Witness;
 
 use crate::backend::Backend;

@@ -44,20 +44,9 @@ impl Node {
         Ok(node)
     }
 
-    /// Returns once `/ready` says so. The endpoint has no watch, so this asks again and again.
+    /// Returns once `/ready` says so.
     pub async fn ready(&self) -> anyhow::Result<()> {
-        let (http, url) = (Http::default(), format!("http://{}/ready", self.addresses.admin));
-        let mut turn = tokio::time::interval(Duration::from_millis(10));
-        let asked = async {
-            loop {
-                turn.tick().await;
-                let probe = Call { url: url.clone(), method: Method::GET, headers: Vec::new(), body: Bytes::new() };
-                if http.send(probe).await?.status == StatusCode::OK {
-                    return anyhow::Ok(());
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), asked).await.context("the node never became ready")?
+        ready(self.addresses.admin).await
     }
 
     /// With settings of the test's own.
@@ -95,11 +84,7 @@ impl Node {
 
     /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
-        let url = format!("http://{}/metrics", self.addresses.admin);
-        let page = Http::default().send(Call { url, method: Method::GET, headers: Vec::new(), body: Bytes::new() }).await?;
-        let page = String::from_utf8(page.body.to_vec())?;
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value.with_context(|| format!("no metric {name} in:\n{page}"))?.parse()?)
+        metric(self.addresses.admin, name).await
     }
 
     /// An address on the node.
@@ -128,6 +113,34 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Returns once `/ready` of a node's admin listener says so. The endpoint has no watch, so this asks again and again.
+pub(super) async fn ready(admin: SocketAddr) -> anyhow::Result<()> {
+    let http = Http::default();
+    let mut turn = tokio::time::interval(Duration::from_millis(10));
+    let asked = async {
+        loop {
+            turn.tick().await;
+            // A process that has just been started does not listen yet.
+            if http.send(get(admin, "ready")).await.is_ok_and(|answer| answer.status == StatusCode::OK) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.context("the node never became ready")
+}
+
+/// The value of a metric without labels.
+pub(super) async fn metric(admin: SocketAddr, name: &str) -> anyhow::Result<u64> {
+    let page = Http::default().send(get(admin, "metrics")).await?;
+    let page = String::from_utf8(page.body.to_vec())?;
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("no metric {name} in:\n{page}"))?.parse()?)
+}
+
+fn get(admin: SocketAddr, page: &str) -> Call {
+    Call { url: format!("http://{admin}/{page}"), method: Method::GET, headers: Vec::new(), body: Bytes::new() }
 }
 
 async fn start(config: Config) -> anyhow::Result<(Addresses, CancellationToken, JoinHandle<anyhow::Result<()>>)> {

@@ -1,6 +1,6 @@
 //! The control plane under measurement: the built binary as a process of its own, so that its memory and processor time are its own.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 
 use super::report::Phase;
 use crate::fleet::{Call, Http};
+use crate::program::{beside, free_addresses};
 
 const PROGRAM: &str = "mcpgw-controlplane";
 /// As in the tests: nothing is secret here.
@@ -44,13 +45,10 @@ impl ControlPlane {
     pub(super) async fn start(program: Option<&Path>, database: &str) -> anyhow::Result<Self> {
         let program = match program {
             Some(program) => program.to_owned(),
-            None => beside()?,
+            None => beside(PROGRAM)?,
         };
-        // The same addresses after a restart, so they are chosen here. Held until all three are known.
-        let listeners = [free()?, free()?, free()?];
-        let addresses = [listeners[0].local_addr()?, listeners[1].local_addr()?, listeners[2].local_addr()?];
-        drop(listeners);
-        let [admin, nodes, http] = addresses;
+        // The same addresses after a restart, so they are chosen here.
+        let addresses @ [admin, nodes, http] = free_addresses()?;
         let settings = [
             ("database_url", database.to_owned()),
             ("master_key", MASTER_KEY.to_owned()),
@@ -156,17 +154,6 @@ impl ControlPlane {
         let pid = self.child.id().context("the control plane has ended")?;
         Ok(PathBuf::from(format!("/proc/{pid}/{file}")))
     }
-}
-
-/// Beside this program; a test is one directory further down.
-fn beside() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let found = own.ancestors().skip(1).take(2).map(|directory| directory.join(PROGRAM)).find(|program| program.exists());
-    found.with_context(|| format!("no {PROGRAM} beside {}: run `make build`, or give --control-plane", own.display()))
-}
-
-fn free() -> anyhow::Result<TcpListener> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?)
 }
 
 fn spawn(program: &Path, settings: &[String], log: &tempfile::NamedTempFile) -> anyhow::Result<Child> {

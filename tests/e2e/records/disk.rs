@@ -1,0 +1,59 @@
+//! Damage to the spool: torn, bit-flipped. What had to be kept is there, what was damaged is named.
+
+use std::path::{Path, PathBuf};
+
+use mcpgw_controlplane::testing;
+
+use super::traffic::Traffic;
+use super::{Scene, records};
+
+/// Every segment of the spool, oldest first within its lane.
+fn segments(state_dir: &Path) -> Vec<PathBuf> {
+    let below = |directory: &Path| {
+        let mut found: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        found.sort();
+        found.into_iter()
+    };
+    let boots = below(&state_dir.join("spool")).filter(|path| path.is_dir());
+    let lanes = boots.flat_map(|boot| below(&boot)).filter(|path| path.is_dir());
+    lanes.flat_map(|lane| below(&lane)).filter(|path| path.extension().is_some_and(|kind| kind == "seg")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torn_segment_loses_nothing_and_a_flipped_bit_loses_what_it_hit_and_is_named() {
+    let mut scene = Scene::on(testing::config(&testing::database().await)).await;
+    let config = scene.deprive().await;
+    let mut traffic = Traffic::start(&scene.client(), 4, 0);
+    traffic.until(|traffic| traffic.whole.len() >= 100).await;
+    let traffic = traffic.stop().await;
+    scene.node.kill().await.unwrap();
+
+    let segments = segments(&scene.node.state_dir());
+    let mut contents: Vec<Vec<u8>> = segments.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let find = |content: &[u8], id: &str| content.windows(id.len()).position(|window| window == id.as_bytes());
+    // One in the middle: good frames before it and behind it.
+    let hit = traffic.whole.iter().nth(traffic.whole.len() / 2).unwrap();
+    let (segment, place) =
+        contents.iter().enumerate().find_map(|(at, content)| Some((at, find(content, hit)?))).expect("the call is in the spool");
+    contents[segment][place + 3] ^= 1;
+    // As if the machine had died in the middle of a write: half of the first frame again, at the end.
+    for content in &mut contents {
+        let half = content[..content.len().min(200)].to_vec();
+        content.extend_from_slice(&half);
+    }
+    for (path, content) in segments.iter().zip(&contents) {
+        std::fs::write(path, content).unwrap();
+    }
+
+    scene.node.again().await.unwrap();
+    scene.restore(config).await;
+    scene.shipped().await;
+    let records = records(&scene.config()).await;
+    let lost: Vec<_> = traffic.whole.iter().filter(|id| !records.get(*id).is_some_and(|ended| *ended)).collect();
+    let log = scene.node.log().unwrap();
+    assert!(lost.is_empty() || lost == [hit], "only {hit} is missing: {lost:?}\n{log}");
+    let name = segments[segment].file_name().unwrap().to_str().unwrap();
+    assert!(log.lines().any(|line| line.contains(name) && line.contains("damaged")), "the damaged segment is named:\n{log}");
+    let kept: Vec<_> = std::fs::read_dir(scene.node.state_dir().join("spool/quarantine")).unwrap().collect();
+    assert_eq!(kept.len(), 1, "and kept for people to look at");
+}

@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::{proto::config::v1::OrgBundle, snapshot::ContentHash};
 
-/// No bundle reaches this many bytes, as long as no single server or policy does; a node refuses more than 256 kB.
+/// No bundle reaches this many bytes, as long as no single element does; a node refuses more than 256 kB.
 pub const MOST_BYTES: usize = 192 * 1024;
 /// About how full bundles are on average at most, once there are several: room for uneven shares.
 const FILL_BYTES: usize = 96 * 1024;
@@ -20,16 +20,18 @@ pub fn name(bundle: &OrgBundle) -> String {
     format!("org/{}/{}", bundle.org_id, bundle.chunk)
 }
 
-/// Cuts an organisation that is given as one bundle of any size. What a server or policy is, a stable hash of its id says which
+/// Cuts an organisation that is given as one bundle of any size. Of a server, a policy or a limit, a stable hash of its id says which
 /// bundle it is in, so that one change touches one bundle; how many there are is a power of two that grows with the size. A share
 /// that is too large all the same is cut further, in the order of ids. The order of what is given does not matter.
 #[must_use]
 pub fn cut(whole: OrgBundle) -> Vec<OrgBundle> {
-    let OrgBundle { org_id, organization, mut servers, mut policies, .. } = whole;
+    let OrgBundle { org_id, organization, mut servers, mut policies, mut limits, .. } = whole;
     servers.sort_by(|a, b| a.id.cmp(&b.id));
     policies.sort_by(|a, b| a.id.cmp(&b.id));
+    limits.sort_by(|a, b| a.id.cmp(&b.id));
     let settings = organization.as_ref().map_or(0, |settings| settings.encoded_len() + FRAME_BYTES);
-    let size = servers.iter().map(cost).chain(policies.iter().map(cost)).sum::<usize>() + settings;
+    let elements = servers.iter().map(cost).chain(policies.iter().map(cost)).chain(limits.iter().map(cost));
+    let size = elements.sum::<usize>() + settings;
     let mut shares: Vec<Share> = (0..count(size)).map(|_| Share::default()).collect();
     shares[0].pieces[0].taken = settings;
     for server in servers {
@@ -39,6 +41,10 @@ pub fn cut(whole: OrgBundle) -> Vec<OrgBundle> {
     for policy in policies {
         let (share, size) = (share_of(&policy.id, shares.len()), cost(&policy));
         shares[share].room(size).policies.push(policy);
+    }
+    for limit in limits {
+        let (share, size) = (share_of(&limit.id, shares.len()), cost(&limit));
+        shares[share].room(size).limits.push(limit);
     }
     let mut bundles: Vec<OrgBundle> = shares.into_iter().flat_map(|share| share.pieces).map(|piece| piece.bundle).collect();
     let chunk_count = u32::try_from(bundles.len()).unwrap_or(u32::MAX);

@@ -6,6 +6,8 @@
 mod compile;
 mod fallback;
 mod hash;
+mod index;
+pub mod limit;
 mod manifest;
 mod model;
 mod org;
@@ -21,6 +23,7 @@ pub use compile::{compile, restore};
 pub use fallback::{Fallback, Fallbacks};
 pub(crate) use hash::sha256;
 pub use hash::{ContentHash, Digest, Version, digest};
+pub use limit::{Applied, Away, Limit, Per, Traffic, Window};
 pub use manifest::{ManifestError, sign_manifest, verify_manifest};
 pub use model::{ApiKey, Endpoint, Issuer, Org, Server, SessionKey, SessionKeys, Snapshot, VerificationKey};
 pub use policy::{Ask, Rule, Subject, Verdict};

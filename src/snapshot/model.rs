@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::limit;
 use super::policy::Index;
 use super::quarantine::{Judged, Quarantine, report};
 use super::staged::Held;
@@ -47,6 +48,7 @@ pub struct Org {
     pub(super) bundles: Vec<(String, Held)>,
     pub(super) servers: HashMap<Arc<str>, Arc<Server>>, // by slug; disabled ones are absent
     pub(super) index: Index,
+    pub(super) limits: limit::Index,
 }
 
 /// A server that can be called.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::{decode, issuer};
+use super::limit;
 use super::model::{Endpoint, Org, Server};
 use super::policy::Index;
 use super::staged::Held;
@@ -114,6 +115,7 @@ fn build_org(id: Arc<str>, effective: Digest, kept: Vec<(String, Held)>, bundles
         .map(|server| (server.slug.clone(), Arc::new(server)))
         .collect();
     let index = Index::build(bundles.iter().flat_map(|bundle| &bundle.policies), &servers);
+    let limits = limit::Index::build(bundles.iter().flat_map(|bundle| &bundle.limits), &servers);
     Org {
         id,
         slug: settings.slug.as_str().into(),
@@ -127,6 +129,7 @@ fn build_org(id: Arc<str>, effective: Digest, kept: Vec<(String, Held)>, bundles
         allowed_origins: settings.allowed_origins,
         servers,
         index,
+        limits,
     }
 }
 

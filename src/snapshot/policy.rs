@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::index::{ANY_SERVER, Names, Subjects, ordinal_of};
 use super::model::{Org, Server};
-use super::pattern::Pattern;
 use crate::proto::config::v1 as wire;
 
 /// Whom a decision is about.
@@ -68,20 +68,6 @@ pub(super) struct Index {
     cells: HashMap<(u32, u32), Cell>, // (server ordinal or ANY_SERVER, subject ordinal)
 }
 
-const ANY_SERVER: u32 = u32::MAX;
-const ANONYMOUS: u32 = 0;
-const AUTHENTICATED: u32 = 1;
-
-/// Interned subjects, one map per kind.
-#[derive(Default)]
-struct Subjects {
-    count: u32,
-    roles: HashMap<Box<str>, u32>,
-    groups: HashMap<Box<str>, u32>,
-    users: HashMap<Box<str>, u32>,
-    api_keys: HashMap<Box<str>, u32>,
-}
-
 /// What one subject's rules say about one server.
 #[derive(Default)]
 struct Cell {
@@ -91,14 +77,6 @@ struct Cell {
     methods: HashMap<Box<str>, Vec<u32>>,
     /// The first enforced allow rule, if any.
     allows: Option<u32>,
-}
-
-/// Rules by name: exact names by hash, patterns by their literal prefix.
-#[derive(Default)]
-struct Names {
-    exact: HashMap<Box<str>, Vec<u32>>,
-    prefix_lengths: Vec<usize>,
-    prefixed: HashMap<Box<[u8]>, Vec<(Pattern, u32)>>,
 }
 
 impl Org {
@@ -117,7 +95,7 @@ impl Index {
     ) -> Self {
         let mut policies: Vec<_> = policies.into_iter().collect();
         policies.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let mut index = Self { subjects: Subjects { count: 2, ..Subjects::default() }, ..Self::default() };
+        let mut index = Self::default();
         for policy in policies {
             index.add(policy, ordinals);
         }
@@ -134,8 +112,7 @@ impl Index {
         };
         let subjects = policy.subjects.as_ref().map(|subjects| self.subjects.intern(subjects)).unwrap_or_default();
         for slug in &policy.servers {
-            // A disabled server has no ordinal: its rules wait until it is back.
-            let server = if slug == "*" { Some(ANY_SERVER) } else { ordinals.get(slug.as_str()).map(|server| server.ordinal) };
+            let server = ordinal_of(slug, ordinals);
             for (server, subject) in server.into_iter().flat_map(|server| subjects.iter().map(move |subject| (server, *subject)))
             {
                 let cell = self.cells.entry((server, subject)).or_default();
@@ -212,75 +189,5 @@ impl Cell {
             Ask::Something => self.allows.into_iter().for_each(visit),
             Ask::ServerMethod(method) => self.methods.get(method).into_iter().flatten().for_each(|rule| visit(*rule)),
         }
-    }
-}
-
-impl Names {
-    fn add(&mut self, rule: u32, patterns: &[String]) {
-        for text in patterns {
-            let pattern = Pattern::new(text);
-            if pattern.is_exact() {
-                self.exact.entry(text.as_str().into()).or_default().push(rule);
-                continue;
-            }
-            let prefix = pattern.prefix().as_bytes();
-            if let Err(place) = self.prefix_lengths.binary_search(&prefix.len()) {
-                self.prefix_lengths.insert(place, prefix.len());
-            }
-            self.prefixed.entry(prefix.into()).or_default().push((pattern, rule));
-        }
-    }
-
-    fn each(&self, name: &str, mut visit: impl FnMut(u32)) {
-        self.exact.get(name).into_iter().flatten().for_each(|rule| visit(*rule));
-        for length in self.prefix_lengths.iter().take_while(|length| **length <= name.len()) {
-            let candidates = self.prefixed.get(&name.as_bytes()[..*length]);
-            candidates.into_iter().flatten().filter(|(pattern, _)| pattern.matches(name)).for_each(|(_, rule)| visit(*rule));
-        }
-    }
-}
-
-impl Subjects {
-    fn intern(&mut self, subjects: &wire::Subjects) -> Vec<u32> {
-        let mut ordinals = Vec::new();
-        if subjects.anonymous {
-            ordinals.push(ANONYMOUS);
-        }
-        let kinds = [
-            (&mut self.roles, &subjects.roles),
-            (&mut self.groups, &subjects.groups),
-            (&mut self.users, &subjects.users),
-            (&mut self.api_keys, &subjects.api_keys),
-        ];
-        for (kind, (map, names)) in kinds.into_iter().enumerate() {
-            for name in names {
-                if kind == 0 && name == "*" {
-                    ordinals.push(AUTHENTICATED);
-                    continue;
-                }
-                let count = &mut self.count;
-                ordinals.push(*map.entry(name.as_str().into()).or_insert_with(|| {
-                    *count += 1;
-                    *count - 1
-                }));
-            }
-        }
-        ordinals.sort_unstable();
-        ordinals.dedup();
-        ordinals
-    }
-
-    fn each(&self, subject: &Subject<'_>, mut visit: impl FnMut(u32)) {
-        if subject.anonymous {
-            return visit(ANONYMOUS);
-        }
-        visit(AUTHENTICATED);
-        self.users.get(subject.subject).into_iter().for_each(|ordinal| visit(*ordinal));
-        subject.api_key.and_then(|key| self.api_keys.get(key)).into_iter().for_each(|ordinal| visit(*ordinal));
-        let named = |map: &HashMap<Box<str>, u32>, names: &[String], visit: &mut dyn FnMut(u32)| {
-            names.iter().filter_map(|name| map.get(name.as_str())).for_each(|ordinal| visit(*ordinal));
-        };
-        named(&self.roles, subject.roles, &mut visit);
-        named(&self.groups, subject.groups, &mut visit);
     }
 }

@@ -58,6 +58,10 @@ pub enum Problem {
     MethodsOnAllow { policy: String },
     #[error("policy {policy}: when: conditions are not served by this version; expected an empty text")]
     ConditionUnsupported { policy: String },
+    #[error("limit {limit}: servers[{index}]: server {server:?} is not in this organisation")]
+    LimitedServer { limit: String, index: usize, server: String },
+    #[error("limit {limit}: {field}: {expected}")]
+    InvalidLimit { limit: String, field: String, expected: &'static str },
     #[error("{resource}: issuer {issuer:?}: key {key_id:?}: {expected}")]
     InvalidVerificationKey { resource: String, issuer: String, key_id: String, expected: &'static str },
     #[error("{resource}: allowed_origins[{index}]: {value:?} is not a serialised origin such as https://app.example.com")]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Problem;
 use super::hash::sha256;
+use super::limit;
 use crate::proto::config::v1::{
     AuditFullAction, Effect, Era, Match, Mode, OrgBundle, Policy, Server, SignatureAlgorithm, TokenIssuer, Transport,
 };
@@ -47,6 +48,12 @@ pub fn check_org(bundles: &[OrgBundle]) -> Vec<Problem> {
         check_policy(policy, &slugs, &mut problems);
         unique(&org, "policy id", &policy.id, &mut ids, &mut problems);
         unique(&org, "policy name", &policy.name, &mut names, &mut problems);
+    }
+    let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for limit in bundles.iter().flat_map(|bundle| &bundle.limits) {
+        limit::check(limit, &slugs, &mut problems);
+        unique(&org, "limit id", &limit.id, &mut ids, &mut problems);
+        unique(&org, "limit name", &limit.name, &mut names, &mut problems);
     }
     problems
 }
@@ -162,15 +169,20 @@ fn check_match(policy: &Policy, matching: Option<&Match>, problems: &mut Vec<Pro
     }
     for (field, patterns) in fields {
         for (index, pattern) in patterns.iter().enumerate() {
-            let reason = match pattern {
-                text if text.is_empty() => "a pattern cannot be empty",
-                text if text.len() > MAX_PATTERN_BYTES => "a pattern has at most 1024 bytes",
-                text if text.bytes().filter(|byte| *byte == b'*').count() > MAX_STARS => "a pattern has at most 8 stars",
-                text if field == "match.methods" && text.contains('*') => "methods are named exactly",
-                _ => continue,
-            };
+            let Some(reason) = unfit(field, pattern) else { continue };
             problems.push(Problem::InvalidPattern { policy: policy.name.clone(), field, index, reason });
         }
+    }
+}
+
+/// What is wrong with a pattern of `field`.
+pub(super) fn unfit(field: &str, pattern: &str) -> Option<&'static str> {
+    match pattern {
+        "" => Some("a pattern cannot be empty"),
+        text if text.len() > MAX_PATTERN_BYTES => Some("a pattern has at most 1024 bytes"),
+        text if text.bytes().filter(|byte| *byte == b'*').count() > MAX_STARS => Some("a pattern has at most 8 stars"),
+        text if field == "match.methods" && text.contains('*') => Some("methods are named exactly"),
+        _ => None,
     }
 }
 
@@ -210,7 +222,7 @@ fn is_origin(value: &str) -> bool {
     })
 }
 
-fn known<E: TryFrom<i32>>(resource: &str, field: &'static str, value: i32, problems: &mut Vec<Problem>) {
+pub(super) fn known<E: TryFrom<i32>>(resource: &str, field: &'static str, value: i32, problems: &mut Vec<Problem>) {
     if E::try_from(value).is_err() {
         problems.push(Problem::UnknownEnum { resource: resource.to_owned(), field, value });
     }

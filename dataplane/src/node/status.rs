@@ -76,6 +76,7 @@ impl Report {
             stale_seconds: self.discovery.stale_seconds(),
             quarantined: u32::try_from(quarantined).unwrap_or(u32::MAX),
             advertise: self.advertise.clone(),
+            limit_usage: Vec::new(),
         }
     }
 }

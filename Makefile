@@ -9,7 +9,7 @@ BUDGET_BUILD := 1200
 BUDGET_UNIT := 600
 BUDGET_E2E := 900
 
-.PHONY: help run build check test test-unit test-e2e conformance-record scale size doc images clean
+.PHONY: help run build check test test-unit test-e2e conformance-record bench scale size doc images clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -39,6 +39,12 @@ test-e2e: build ## Whole gateways, foreign clients and servers, the official sui
 conformance-record: ## Run the official suite directly against the backend and refresh the committed record
 	@tests/foreign/install
 	@cargo run --locked -p mcpgw-tests --bin mcpgw-conformance-record
+
+bench: ## Measure what a request costs, beside nginx: BENCH="--quick --only on" for less, "--help" for more
+	@scripts/ensure-postgres
+	@scripts/ensure-nginx
+	@cargo build --release --locked -p mcpgw-dataplane --bin mcpgw-dataplane -p mcpgw-tests --bin mcpgw-bench
+	@target/release/mcpgw-bench $(BENCH)
 
 scale: ## Measure what configuration distribution costs at scale: SCALE="--streams 50 …" for another size, "--help" for more
 	@scripts/ensure-postgres

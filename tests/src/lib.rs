@@ -6,6 +6,7 @@
 #![allow(deprecated)]
 
 pub mod backend;
+pub mod bench;
 pub mod conformance;
 pub mod demo;
 pub mod fleet;

@@ -1,0 +1,172 @@
+//! A fast MCP server of both eras, on one thread: as little work per call as an answer that can be checked allows. `tools/call` of `echo`
+//! is answered with JSON, of `progress` with a stream of ten notifications and the result; a GET opens a stream that stays silent.
+//! In the legacy era calls belong to a session.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use memchr::memmem;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::work::{self, Era, ID_DIGITS, Template};
+
+/// The one session that the legacy era knows.
+pub const SESSION: &str = "bench-session";
+const HEADERS: usize = 64;
+const EVENTS: u32 = 10;
+const KEEP_ALIVE: Duration = Duration::from_secs(3600);
+
+/// The answers, made once per connection: the number of the request is written in place.
+struct Answers {
+    modern: Template,
+    legacy: Template,
+    modern_stream: Template,
+    legacy_stream: Template,
+}
+
+impl Answers {
+    fn new() -> Self {
+        let plain = |era| {
+            let body = work::answer(era);
+            let length = body.len();
+            work::template(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"))
+        };
+        Self {
+            modern: plain(Era::Modern),
+            legacy: plain(Era::Legacy),
+            modern_stream: work::template(stream(Era::Modern)),
+            legacy_stream: work::template(stream(Era::Legacy)),
+        }
+    }
+}
+
+const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n\
+                           transfer-encoding: chunked\r\n\r\n";
+
+/// Ten notifications and the result, an event and a chunk each, as an SDK writes them; they leave in one write.
+fn stream(era: Era) -> String {
+    let messages = (1..=EVENTS).map(work::progress).chain([work::answer(era)]);
+    let chunk = |message: String| {
+        let event = format!("event: message\ndata: {message}\n\n");
+        format!("{:x}\r\n{event}\r\n", event.len())
+    };
+    let chunks: String = messages.map(chunk).collect();
+    format!("{STREAM_HEAD}{chunks}0\r\n\r\n")
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: TcpListener) -> anyhow::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                connections.spawn(connection(accepted?.0));
+            }
+            Some(_ended) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(mut tcp: TcpStream) -> anyhow::Result<()> {
+    tcp.set_nodelay(true)?;
+    let mut answers = Answers::new();
+    let (mut inbox, mut outbox) = (Vec::with_capacity(8192), Vec::with_capacity(4096));
+    loop {
+        if tcp.read_buf(&mut inbox).await? == 0 {
+            return Ok(());
+        }
+        let mut taken = 0;
+        let mut silent = false;
+        while let Some(size) = answer(&inbox[taken..], &mut answers, &mut outbox, &mut silent)? {
+            taken += size;
+        }
+        inbox.drain(..taken);
+        tcp.write_all(&outbox).await?;
+        outbox.clear();
+        if silent {
+            // The stream says nothing; the client's end of it is noticed.
+            let _closed = tokio::time::timeout(KEEP_ALIVE, tcp.read_buf(&mut inbox)).await;
+            return Ok(());
+        }
+    }
+}
+
+/// Answers the request at the beginning of `bytes`, if it is there as a whole; how long it was.
+fn answer(bytes: &[u8], answers: &mut Answers, out: &mut Vec<u8>, silent: &mut bool) -> anyhow::Result<Option<usize>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(head) = request.parse(bytes)? else { return Ok(None) };
+    let (mut length, mut session) = (0, None);
+    for header in request.headers.iter() {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            length = std::str::from_utf8(header.value)?.parse()?;
+        } else if header.name.eq_ignore_ascii_case("mcp-session-id") {
+            session = Some(header.value);
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            anyhow::bail!("the mock takes no chunked request");
+        }
+    }
+    match request.method {
+        Some("POST") => {}
+        Some("GET") => {
+            out.extend_from_slice(STREAM_HEAD.as_bytes());
+            *silent = true;
+            return Ok(Some(head));
+        }
+        _ => {
+            out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            return Ok(Some(head));
+        }
+    }
+    let Some(body) = bytes.get(head..head + length) else { return Ok(None) };
+    message(body, session, answers, out)?;
+    Ok(Some(head + length))
+}
+
+fn message(body: &[u8], session: Option<&[u8]>, answers: &mut Answers, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    if memmem::find(body, b"\"tools/call\"").is_none() {
+        return other(body, out);
+    }
+    let id = id(body)?;
+    let streamed = memmem::find(body, br#""name":"progress""#).is_some();
+    let template = match (session, streamed) {
+        (None, false) => &mut answers.modern,
+        (None, true) => &mut answers.modern_stream,
+        (Some(given), _) if given != SESSION.as_bytes() => {
+            out.extend_from_slice(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+            return Ok(());
+        }
+        (Some(_), false) => &mut answers.legacy,
+        (Some(_), true) => &mut answers.legacy_stream,
+    };
+    out.extend_from_slice(template.with(id));
+    Ok(())
+}
+
+/// The number that the load wrote, as [`Template::with`] takes it.
+fn id(body: &[u8]) -> anyhow::Result<u32> {
+    let at = memmem::find(body, br#""id":"#).context("a call without an id")? + 5;
+    let digits = body.get(at..at + ID_DIGITS).context("a call whose id is not ours")?;
+    let id: u32 = std::str::from_utf8(digits)?.parse()?;
+    id.checked_sub(10_000_000).context("a call whose id is not ours")
+}
+
+/// What opens a legacy session; anything else is taken note of.
+fn other(body: &[u8], out: &mut Vec<u8>) -> anyhow::Result<()> {
+    if memmem::find(body, b"\"initialize\"").is_none() {
+        out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+        return Ok(());
+    }
+    let id = &serde_json::from_slice::<serde_json::Value>(body)?["id"];
+    let result = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"mock","version":"1"}}"#;
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+    let length = answer.len();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nmcp-session-id: {SESSION}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(answer.as_bytes());
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! What was measured, as a table for people and as JSON for programs. Medians over the rounds; ratios to nginx are taken within a round,
+//! so that what slows a whole round down does not count.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::load::Outcome;
+use super::process::Priority;
+
+/// The anchor that others are compared with.
+pub const YARDSTICK: &str = "nginx";
+
+/// One window of one anchor.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    pub anchor: &'static str,
+    pub round: usize,
+    /// `c=16`, `2000/s` and so on.
+    pub load: String,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// Processor time of the proxy per answer, in microseconds; absent where there is none.
+    pub processor: Option<f64>,
+}
+
+/// One run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub priority: Priority,
+    pub samples: Vec<Sample>,
+    pub memory: Vec<Memory>,
+}
+
+/// Resident bytes of an anchor.
+#[derive(Debug, Clone, Serialize)]
+pub struct Memory {
+    pub anchor: &'static str,
+    pub idle: u64,
+    pub peak: u64,
+    /// Audit frames that reached the sink; two per answer, but for what is still under way.
+    pub shipped: u64,
+}
+
+/// A median with its quartiles.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        // Nearest rank: a value that was measured.
+        let at = |percent: usize| values.get((values.len() * percent).div_ceil(100).max(1) - 1).copied();
+        Some(Self { median: at(50)?, low: at(25)?, high: at(75)? })
+    }
+}
+
+impl Report {
+    fn of(&self, anchor: &str, load: &str, value: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {
+        let of = self.samples.iter().filter(|sample| sample.anchor == anchor && sample.load == load);
+        Spread::of(of.filter_map(value).collect())
+    }
+
+    /// Processor time per answer against nginx in the same round.
+    fn ratio(&self, anchor: &str, load: &str) -> Option<Spread> {
+        let of = self.samples.iter().filter(|sample| sample.anchor == anchor && sample.load == load);
+        let against = |sample: &Sample| {
+            let same = |other: &&Sample| other.anchor == YARDSTICK && other.load == load && other.round == sample.round;
+            Some(sample.processor? / self.samples.iter().find(same)?.processor?)
+        };
+        Spread::of(of.filter_map(against).collect())
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "{:<14} {:<8} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9}  {}\n",
+            "anchor", "load", "answers/s", "p50 us", "p90 us", "p99 us", "p99.9 us", "CPU us", "x nginx (quartiles)"
+        );
+        let mut rows: Vec<(&str, &str)> = Vec::new();
+        for sample in &self.samples {
+            if !rows.contains(&(sample.anchor, &sample.load)) {
+                rows.push((sample.anchor, &sample.load));
+            }
+        }
+        for (anchor, load) in rows {
+            let median =
+                |value: fn(&Sample) -> f64| self.of(anchor, load, |sample| Some(value(sample))).map_or(0.0, |of| of.median);
+            let processor =
+                self.of(anchor, load, |sample| sample.processor).map_or("-".to_owned(), |of| format!("{:.1}", of.median));
+            let ratio = self.ratio(anchor, load);
+            let ratio = ratio.map_or("-".to_owned(), |of| format!("{:.2} ({:.2} to {:.2})", of.median, of.low, of.high));
+            let _infallible = writeln!(
+                text,
+                "{anchor:<14} {load:<8} {:>9.0} {:>8.0} {:>8.0} {:>8.0} {:>9.0} {processor:>9}  {ratio}",
+                median(|sample| sample.outcome.answers as f64 / sample.outcome.seconds),
+                median(|sample| sample.outcome.p50),
+                median(|sample| sample.outcome.p90),
+                median(|sample| sample.outcome.p99),
+                median(|sample| sample.outcome.p999),
+            );
+        }
+        text.push('\n');
+        for memory in &self.memory {
+            let megabytes = |bytes: u64| bytes as f64 / 1e6;
+            let _infallible = writeln!(
+                text,
+                "{:<14} resident: {:.1} MB idle, {:.1} MB at most; {} audit frames shipped",
+                memory.anchor,
+                megabytes(memory.idle),
+                megabytes(memory.peak),
+                memory.shipped
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,70 @@
+//! What each measured node is told: its organisation, server and policies, put into the control plane's tables as `mcpgw-scale` does it.
+
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use super::control::Desk;
+
+/// Users of a node with authentication.
+pub const USERS: usize = 64;
+/// What every user is.
+pub const ROLES: [&str; 2] = ["engineer", "role-3"];
+
+/// How much a measured node has to do for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Anybody may call, one rule says so, nothing is limited.
+    Bare,
+    /// A token to check and this many policies to obey; limits; records shipped.
+    Full { policies: u32 },
+}
+
+/// An organisation as a node serves it.
+pub struct Place {
+    /// The path of the server `mock`.
+    pub path: String,
+    pub tokens: Vec<String>,
+}
+
+/// Registers the mock at `upstream` and lets callers in.
+pub async fn fill(desk: &Desk, duty: Duty, upstream: &str) -> anyhow::Result<Place> {
+    let org = desk.admin.create_org("bench").await?;
+    let uid = Uuid::parse_str(&org.uid)?;
+    let anonymous = duty == Duty::Bare;
+    desk.admin.create_server("bench", "mock", &format!("http://{upstream}/mcp"), anonymous).await?;
+    let rule = crate::fleet::Rule {
+        name: "calls",
+        server: "mock",
+        roles: if anonymous { &[] } else { &ROLES[..1] },
+        anonymous,
+        tools: &["echo", "progress"],
+        ..crate::fleet::Rule::default()
+    };
+    let version = desk.admin.create_policy("bench", rule).await?.config_version;
+    let path = "/o/bench/servers/mock/mcp".to_owned();
+    let Duty::Full { policies } = duty else {
+        desk.admin.wait(version).await?;
+        return Ok(Place { path, tokens: Vec::new() });
+    };
+    let version = more_policies(desk, uid, policies.saturating_sub(1)).await?;
+    desk.admin.wait(version).await?;
+    Ok(Place { path, tokens: desk.tokens(uid, USERS, &ROLES)? })
+}
+
+/// Rules as an organisation of this size would have them: by roles and groups, half for the mock and half for every server, some of them
+/// denials, with names and patterns that the benchmark's call does not match.
+async fn more_policies(desk: &Desk, organization: Uuid, count: u32) -> anyhow::Result<u64> {
+    let mut sql = desk.control.running.sql().await;
+    let statement = "INSERT INTO policies (id, org_id, name, effect, mode, subjects, servers, match) \
+         SELECT md5('policy' || n)::uuid, $1, 'policy-' || n, CASE WHEN n % 10 = 9 THEN 2 ELSE 1 END, 1, \
+         jsonb_build_object('roles', jsonb_build_array('role-' || n % 7), 'groups', jsonb_build_array('group-' || n % 11)), \
+         CASE WHEN n % 2 = 0 THEN ARRAY['mock'] ELSE ARRAY['*'] END, \
+         jsonb_build_object('tools', jsonb_build_array('tool_' || n, 'search_' || n % 13 || '_*')) \
+         FROM generate_series(0, $2 - 1) n";
+    sqlx::query(statement).bind(organization).bind(i64::from(count)).execute(&mut sql).await?;
+    let made = "UPDATE config_head SET version = version + 1, committed_at = clock_timestamp() RETURNING version";
+    let version: i64 = sqlx::query_scalar(made).fetch_one(&mut sql).await?;
+    sqlx::query("SELECT pg_notify('mcpgw_config', '')").execute(&mut sql).await?;
+    sql.close().await?;
+    Ok(version.unsigned_abs())
+}

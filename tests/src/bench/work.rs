@@ -1,0 +1,137 @@
+//! What is asked and what has to come back: one call of the tool `echo`, in either era. Owns the bytes of both, so that the mock, the
+//! load and the checks cannot disagree.
+
+use serde::{Deserialize, Serialize};
+
+/// A number that stands in a request and its answer; of one width, so that it is written in place.
+pub const ID_DIGITS: usize = 8;
+/// Where a template has the number.
+const ID: &str = "10000000";
+const TEXT: &str =
+    "the quick brown fox jumps over the lazy dog and says so; the quick brown fox jumps over the lazy dog and says so twice";
+
+/// Which MCP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Era {
+    /// 2026-07-28: every request stands alone.
+    Modern,
+    /// 2025-11-25: requests belong to a session.
+    Legacy,
+}
+
+/// What a client asks of whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Work {
+    /// `host:port`.
+    pub address: String,
+    pub path: String,
+    pub era: Era,
+    /// Bearer tokens to rotate; empty: none is sent.
+    pub tokens: Vec<String>,
+    /// The tool: `echo` or `progress`.
+    pub tool: String,
+}
+
+/// Bytes with a number to write into them.
+#[derive(Debug, Clone)]
+pub struct Template {
+    bytes: Vec<u8>,
+    at: Vec<usize>,
+}
+
+impl Template {
+    fn new(bytes: Vec<u8>) -> Self {
+        let at = memchr::memmem::find_iter(&bytes, ID).collect();
+        Self { bytes, at }
+    }
+
+    /// With the number `id` in it.
+    pub fn with(&mut self, id: u32) -> &[u8] {
+        let digits = digits(id);
+        for at in &self.at {
+            self.bytes[*at..*at + ID_DIGITS].copy_from_slice(&digits);
+        }
+        &self.bytes
+    }
+}
+
+/// The last eight decimal digits, never beginning with 0: JSON allows no such number.
+fn digits(id: u32) -> [u8; ID_DIGITS] {
+    let mut rest = id % 90_000_000 + 10_000_000;
+    let mut digits = [b'0'; ID_DIGITS];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    digits
+}
+
+impl Work {
+    /// The request, once per token. `session` is the legacy one's.
+    pub fn requests(&self, session: Option<&str>) -> Vec<Template> {
+        let body = self.body();
+        let tokens = if self.tokens.is_empty() { vec![None] } else { self.tokens.iter().map(Some).collect() };
+        let request = |token: Option<&String>| {
+            let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+            let era = match (self.era, session) {
+                (Era::Modern, _) => {
+                    format!("mcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\nmcp-name: {}\r\n", self.tool)
+                }
+                (Era::Legacy, session) => {
+                    format!("mcp-protocol-version: 2025-11-25\r\nmcp-session-id: {}\r\n", session.unwrap_or_default())
+                }
+            };
+            Template::new(post(self, &format!("{authorization}{era}"), &body))
+        };
+        tokens.into_iter().map(request).collect()
+    }
+
+    /// What is expected for a call of `echo`.
+    pub fn answer(&self) -> Template {
+        Template::new(answer(self.era).into_bytes())
+    }
+
+    fn body(&self) -> String {
+        let meta = match self.era {
+            Era::Modern => {
+                r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#
+            }
+            Era::Legacy => "",
+        };
+        let tool = &self.tool;
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{ID},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"text":"{TEXT}"}}{meta}}}}}"#
+        )
+    }
+}
+
+/// A POST with the headers that every MCP request has.
+pub fn post(work: &Work, headers: &str, body: &str) -> Vec<u8> {
+    let (path, host, length) = (&work.path, &work.address, body.len());
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n\
+         {headers}content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// The body of the answer to a call of `echo`.
+pub fn answer(era: Era) -> String {
+    let kind = match era {
+        Era::Modern => r#""resultType":"complete","#,
+        Era::Legacy => "",
+    };
+    format!(r#"{{"jsonrpc":"2.0","id":{ID},"result":{{{kind}"content":[{{"type":"text","text":"{TEXT}"}}],"isError":false}}}}"#)
+}
+
+/// The bodies that the mock sends, ready made.
+pub fn template(text: String) -> Template {
+    Template::new(text.into_bytes())
+}
+
+/// A progress notification of the tool `progress`; event `number` of ten.
+pub fn progress(number: u32) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":1,"progress":{number},"total":10,"message":"step {number} of 10"}}}}"#
+    )
+}

@@ -13,6 +13,7 @@ use crate::{
     api,
     config::Config,
     http,
+    ingest::names::Names,
     keys::{self, Custody},
     maintenance,
     metrics::Metrics,
@@ -57,6 +58,8 @@ pub struct Core {
     pub publications: Publications,
     /// How the fleet stands.
     pub overview: Overview,
+    /// Which names rollups keep apart.
+    pub names: Arc<Names>,
     /// Whether database and keys have been reached since the start.
     pub opened: watch::Receiver<Opening>,
 }
@@ -149,7 +152,8 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let publications = Publications::new(&metrics);
         let overview = Overview::new(uuid::Uuid::now_v7().to_string(), &metrics);
-        let core = Core { config: Arc::new(config), store, custody, tasks, metrics, publications, overview, opened };
+        let names = Arc::default();
+        let core = Core { config: Arc::new(config), store, custody, tasks, metrics, publications, overview, names, opened };
         Ok(Self { core, opening, admin, node, http, addresses })
     }
 

@@ -1,16 +1,18 @@
-//! Housekeeping by one replica at a time: partitions ahead, what is too old to keep, streams of replicas that died.
+//! Housekeeping by one replica at a time: partitions ahead, what is too old to keep, streams of replicas that died, calls that will
+//! never end.
 //!
 //! Started by `app`; all SQL is in `store::maintenance`. A database that is away only delays it.
 
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, info, warn};
 
 use crate::{
     app::Core,
+    ingest::names::Names,
     open::chain,
     store::{self, Store},
 };
@@ -26,21 +28,21 @@ const DAYS_AHEAD: i32 = 7;
 pub fn spawn(core: &Core) {
     core.tasks.supervise("maintenance", {
         let core = core.clone();
-        move || every(core.clone(), EVERY, clean)
+        move || every(core.clone(), EVERY, |core| clean(core.store))
     });
     core.tasks.supervise("sweep", {
         let core = core.clone();
-        move || every(core.clone(), SWEEP, sweep)
+        move || every(core.clone(), SWEEP, |core| sweep(core.store, core.names))
     });
 }
 
-async fn every<F>(core: Core, period: Duration, work: fn(Store) -> F)
+async fn every<F>(core: Core, period: Duration, work: fn(Core) -> F)
 where
     F: Future<Output = Result<(), store::Error>>,
 {
     let stop = core.tasks.stop_token().clone();
     loop {
-        if let Err(error) = work(core.store.clone()).await {
+        if let Err(error) = work(core.clone()).await {
             warn!(error = %chain(&error), "housekeeping failed and will be tried again");
         }
         tokio::select! {
@@ -66,10 +68,14 @@ pub async fn clean(store: Store) -> Result<(), store::Error> {
     Ok(())
 }
 
-async fn sweep(store: Store) -> Result<(), store::Error> {
+async fn sweep(store: Store, names: Arc<Names>) -> Result<(), store::Error> {
     let forgotten = store.forget_stale_streams().await?;
     if forgotten > 0 {
         info!("{forgotten} nodes were connected to a replica that is gone");
+    }
+    let interrupted = store.interrupt_lost_calls(&names).await?;
+    if interrupted > 0 {
+        info!("{interrupted} calls were interrupted: their nodes are gone, or stopped before the calls ended");
     }
     Ok(())
 }

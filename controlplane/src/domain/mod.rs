@@ -11,6 +11,7 @@ pub mod diff;
 pub mod document;
 pub mod ids;
 pub mod labels;
+pub mod latency;
 pub mod rollout;
 pub mod rules;
 

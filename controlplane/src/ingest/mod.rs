@@ -3,8 +3,10 @@
 //! Owns the receiving end of NodeService.Ship. Never acknowledges what is not committed, and never lets one unreadable frame stop a
 //! lane. Called by [`crate::nodes::service`].
 
+pub mod account;
 pub mod lane;
 pub mod metrics;
+pub mod names;
 pub mod record;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use self::{
+    account::Account,
     lane::{Broken, Run},
     metrics::Metrics,
 };
@@ -23,7 +26,7 @@ use crate::{
     app::Core,
     nodes::{identity::Identity, peer},
     store::{
-        self,
+        self, accounts,
         ingest::{LaneId, advance, insert},
     },
 };
@@ -132,10 +135,12 @@ impl Ingest {
             self.metrics.unreadable.inc_by(batch.unreadable);
             error!(node.id = %id.node_id, lane = id.lane, "{} audit frames of node {} cannot be read", batch.unreadable, id.node_id);
         }
-        insert(&mut tx, id, &batch).await?;
+        let touched = insert(&mut tx, id, &batch).await?;
         advance(&mut tx, id, &end).await?;
+        let account = Account::of(&batch, &touched, &self.core.names);
+        accounts::add(&mut tx, &account).await?;
         tx.commit().await.map_err(store::Error::from)?;
-        self.metrics.frames.inc_by(fresh.len() as u64);
+        self.metrics.committed(fresh.len(), &account);
         Ok(end.last_seq)
     }
 }

@@ -1,5 +1,7 @@
 //! Shipping over real streams on a real Postgres: every frame exactly once, whatever happens.
 
+mod accounts;
+
 use mcp_gateway::proto::node::v1::{AuditEvent, AuditFrame, Decided, Ended, ShipRequest, ShipResponse, audit_event::Event};
 use prost::Message;
 use tokio::sync::mpsc;

@@ -99,6 +99,6 @@ async fn streams_of_a_replica_that_died_are_forgotten() {
         ('00000000-0000-0000-0000-000000000002', true, now() - interval '30 s')",
     )
     .await;
-    sweep(store.clone()).await.unwrap();
+    sweep(store.clone(), Arc::default()).await.unwrap();
     assert_eq!(text(&store, "SELECT string_agg(connected::text, ' ' ORDER BY node_id) FROM node_status").await, "false true");
 }

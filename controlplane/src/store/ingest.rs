@@ -5,7 +5,7 @@
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{Error, Store};
+use super::{Error, Store, accounts::Touched};
 use crate::ingest::{
     lane::Cursor,
     record::{Batch, End, Key, Row, array_literal, number, octets},
@@ -39,20 +39,20 @@ impl Store {
     }
 }
 
-/// Inserts what a batch holds.
-pub async fn insert(connection: &mut PgConnection, id: LaneId, batch: &Batch) -> Result<(), Error> {
-    let mut ends: Vec<(Key, &End)> = batch.ends.iter().map(|(key, end)| (*key, end)).collect();
+/// Inserts what a batch holds, and says which rows it touched.
+pub async fn insert(connection: &mut PgConnection, id: LaneId, batch: &Batch) -> Result<Vec<Touched>, Error> {
+    let (mut touched, mut ends) = (Vec::new(), batch.ends.iter().map(|(key, end)| (*key, end)).collect::<Vec<_>>());
     if !batch.rows.is_empty() {
-        let written = insert_decided(connection, id, &batch.rows).await?;
+        touched = insert_decided(connection, id, &batch.rows).await?;
         // Some were there already, perhaps without their end: a node that gave up a lane ships what is left of it under another name.
-        if written < batch.rows.len() as u64 {
+        if touched.len() < batch.rows.len() {
             ends.extend(batch.rows.iter().filter_map(|row| Some((row.key, row.end.as_ref()?))));
         }
     }
     if !ends.is_empty() {
-        insert_ends(connection, id, &ends).await?;
+        touched.append(&mut insert_ends(connection, id, &ends).await?);
     }
-    Ok(())
+    Ok(touched)
 }
 
 /// Moves the lane's cursor.
@@ -101,15 +101,17 @@ const INSERT_DECIDED: &str = "INSERT INTO request_logs (node_id, boot_id, lane, 
     mode = excluded.mode, reason = excluded.reason, config_epoch = excluded.config_epoch, config_version = excluded.config_version, \
     org_digest = excluded.org_digest, request_bytes = excluded.request_bytes, arguments_digest = excluded.arguments_digest, \
     session = excluded.session, shadow_rule_id = excluded.shadow_rule_id, shadow_decision = excluded.shadow_decision \
-    WHERE request_logs.decision = 0 AND request_logs.node_id = excluded.node_id";
+    WHERE request_logs.decision = 0 AND request_logs.node_id = excluded.node_id \
+    RETURNING request_id, decided_at, org_id, server_id, server, method, target, decision, reason, outcome, error_code, upstream, \
+    request_bytes, response_bytes, total_us, interrupted_at IS NOT NULL AS was_interrupted";
 
-/// How many rows were new, or were filled in.
-async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row]) -> Result<u64, Error> {
+/// The rows that were new, or were filled in.
+async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row]) -> Result<Vec<Touched>, Error> {
     let decided = |of: fn(&Row) -> &String| rows.iter().map(|row| of(row).as_str()).collect::<Vec<_>>();
     let small = |of: fn(&Row) -> i32| rows.iter().map(|row| i16::try_from(of(row)).unwrap_or_default()).collect::<Vec<_>>();
     let ended = |of: fn(&End) -> i64| rows.iter().map(|row| row.end.as_ref().map_or(0, of)).collect::<Vec<_>>();
     let int = |of: fn(&End) -> i32| rows.iter().map(|row| row.end.as_ref().map_or(0, of)).collect::<Vec<_>>();
-    let written = sqlx::query(INSERT_DECIDED)
+    let touched = sqlx::query_as(INSERT_DECIDED)
         .bind(id.node_id)
         .bind(id.boot_id)
         .bind(id.lane)
@@ -157,10 +159,9 @@ async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row])
         .bind(ended(|end| end.ended.total_us.into()))
         .bind(rows.iter().map(|row| row.end.as_ref().map_or_else(|| "{}".into(), stages)).collect::<Vec<String>>())
         .bind(ended(|end| end.ended.events.into()))
-        .execute(connection)
-        .await?
-        .rows_affected();
-    Ok(written)
+        .fetch_all(connection)
+        .await?;
+    Ok(touched)
 }
 
 // Only the first end counts, and only the node that began the row may end it.
@@ -175,12 +176,14 @@ const INSERT_ENDS: &str = "INSERT INTO request_logs (node_id, boot_id, lane, req
     status = excluded.status, error_code = excluded.error_code, response_bytes = excluded.response_bytes, \
     upstream = excluded.upstream, decide_us = excluded.decide_us, upstream_us = excluded.upstream_us, \
     total_us = excluded.total_us, stage_us = excluded.stage_us, events = excluded.events \
-    WHERE request_logs.outcome IS NULL AND request_logs.node_id = excluded.node_id";
+    WHERE request_logs.outcome IS NULL AND request_logs.node_id = excluded.node_id \
+    RETURNING request_id, decided_at, org_id, server_id, server, method, target, decision, reason, outcome, error_code, upstream, \
+    request_bytes, response_bytes, total_us, interrupted_at IS NOT NULL AS was_interrupted";
 
-async fn insert_ends(connection: &mut PgConnection, id: LaneId, ends: &[(Key, &End)]) -> Result<(), Error> {
+async fn insert_ends(connection: &mut PgConnection, id: LaneId, ends: &[(Key, &End)]) -> Result<Vec<Touched>, Error> {
     let long = |of: fn(&End) -> i64| ends.iter().map(|(_, end)| of(end)).collect::<Vec<_>>();
     let int = |of: fn(&End) -> i32| ends.iter().map(|(_, end)| of(end)).collect::<Vec<_>>();
-    sqlx::query(INSERT_ENDS)
+    let rows = sqlx::query_as(INSERT_ENDS)
         .bind(id.node_id)
         .bind(id.boot_id)
         .bind(id.lane)
@@ -197,9 +200,9 @@ async fn insert_ends(connection: &mut PgConnection, id: LaneId, ends: &[(Key, &E
         .bind(long(|end| end.ended.total_us.into()))
         .bind(ends.iter().map(|(_, end)| stages(end)).collect::<Vec<_>>())
         .bind(long(|end| end.ended.events.into()))
-        .execute(connection)
+        .fetch_all(connection)
         .await?;
-    Ok(())
+    Ok(rows)
 }
 
 fn outcome(end: &End) -> i16 {

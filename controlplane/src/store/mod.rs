@@ -12,6 +12,7 @@ use sqlx::{
 
 use crate::config::Config;
 
+pub mod accounts;
 pub mod api_keys;
 pub mod audit;
 pub mod change;

@@ -10,6 +10,7 @@ use super::authenticate::Principal;
 use super::denial::{AuthenticateDenial, Denial, TargetDenial};
 use super::reply::Reply;
 use super::trail::{Asked, Ending, Trail};
+use crate::relay::outcome::Answered;
 use crate::target::{self, Endpoint, Target};
 
 #[derive(Serialize)]
@@ -84,7 +85,7 @@ fn status<B>(pipeline: &Pipeline, request: &Request<B>, trail: &mut Trail) -> Re
     };
     trail.allowed()?;
     let body = serde_json::to_vec(&describe(&principal, visible_org, only, &config)).expect("plain data serialises");
-    Ok(Reply::json(StatusCode::OK, body, Ending { outcome: Outcome::Ok, error_code: 0, bytes: 0, events: 0 }))
+    Ok(Reply::json(StatusCode::OK, body, Ending::of(Answered::new(Outcome::Ok, 0))))
 }
 
 fn describe<'a>(principal: &'a Principal, org: &'a Org, only: Option<&str>, config: &Snapshot) -> Status<'a> {

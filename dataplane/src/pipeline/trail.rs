@@ -18,6 +18,7 @@ use super::denial::{Denial, RecordDenial, Wire};
 use super::route::Routed;
 use crate::audit::{Class, Recorded, Spool, SpoolError};
 use crate::metrics::Metrics;
+use crate::relay::outcome::Answered;
 use crate::upstream;
 
 /// Methods, names and URIs are cut to this many bytes in records; a frame has to fit the spool.
@@ -44,6 +45,16 @@ pub struct Ending {
     pub bytes: u64,
     /// SSE events relayed.
     pub events: u32,
+    /// What the error's message looks like; 0: none was seen.
+    pub shape: u64,
+}
+
+impl Ending {
+    /// Of an answer; what was sent of it is not counted yet.
+    pub const fn of(answered: Answered) -> Self {
+        let Answered { outcome, code, shape } = answered;
+        Self { outcome, error_code: code, bytes: 0, events: 0, shape }
+    }
 }
 
 /// How far the record is.
@@ -233,7 +244,7 @@ impl Trail {
             }
         }
         self.status(wire.status);
-        self.end(Ending { outcome: wire.outcome, error_code: wire.code, bytes, events: 0 });
+        self.end(Ending { outcome: wire.outcome, error_code: wire.code, bytes, events: 0, shape: 0 });
     }
 
     /// The HTTP status sent to the client.
@@ -250,6 +261,7 @@ impl Trail {
         self.ended.error_code = ending.error_code;
         self.ended.response_bytes = ending.bytes;
         self.ended.events = ending.events;
+        self.ended.error_shape = ending.shape;
         self.ended.total_us = micros(total);
         self.ended.ended_at_us = wall_clock_us();
         self.recorder.metrics.ended(&self.label, ending.outcome, total.as_secs_f64());
@@ -294,7 +306,7 @@ impl Drop for Trail {
                 self.recorder.metrics.records_lost.inc();
             }
         }
-        self.end(Ending { outcome: Outcome::Cancelled, error_code: 0, bytes: 0, events: 0 });
+        self.end(Ending { outcome: Outcome::Cancelled, error_code: 0, bytes: 0, events: 0, shape: 0 });
     }
 }
 

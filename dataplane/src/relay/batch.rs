@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::gather::collect;
 use super::guard::{Examined, Guard, Passage};
-use super::{Media, OK, check, media, outcome, whole};
+use super::outcome::{self, Answered};
+use super::{Media, OK, check, media, whole};
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial, RouteDenial};
 use crate::pipeline::route::{self, Routed};
@@ -78,9 +79,9 @@ async fn one(pipeline: &Pipeline, call: Authenticated, config: &Snapshot, trail:
     let answer = pipeline.upstreams().ask(&call, trail).await?;
     trail.status(answer.status());
     let response = response(pipeline, &call, answer).await?;
-    let (outcome, error_code) = response.as_deref().and_then(outcome::of).unwrap_or((OK.outcome, 0));
+    let answered = response.as_deref().and_then(outcome::of).unwrap_or(Answered::new(OK.outcome, 0));
     let bytes = response.as_ref().map_or(0, |response| response.len() as u64);
-    trail.end(Ending { outcome, error_code, bytes, events: 0 });
+    trail.end(Ending { bytes, ..Ending::of(answered) });
     Ok(response)
 }
 

@@ -17,6 +17,7 @@ use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::Sleep;
 
 use super::Settings;
+use super::outcome::Answered;
 use super::standing::Lost;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::route::Routed;
@@ -24,6 +25,9 @@ use crate::pipeline::trail::{Ending, Trail};
 
 use events::{Events, Next};
 pub(super) use source::Source;
+
+/// An answer too large to look at.
+const UNSEEN: Answered = Answered::new(Outcome::Unknown, 0);
 
 /// A body that is being relayed.
 pub struct Flow {
@@ -95,26 +99,26 @@ impl Flow {
                 self.bytes += bytes.len() as u64;
                 Some(Ok(bytes))
             }
-            Next::Last(bytes, outcome, code) => {
+            Next::Last(bytes, answered) => {
                 self.bytes += bytes.len() as u64;
-                self.end(outcome, code);
+                self.end(answered);
                 (!bytes.is_empty()).then_some(Ok(bytes))
             }
             Next::Broken(outcome) => {
-                self.end(outcome, 0);
+                self.end(Answered::new(outcome, 0));
                 Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server broke off")))
             }
         })
     }
 
-    fn end(&mut self, outcome: Outcome, error_code: i32) {
+    fn end(&mut self, answered: Answered) {
         self.over = true;
         let events = match &self.content {
             Content::Json(_) => 0,
             Content::Events(events) => events.count(),
         };
         if let Some(trail) = &mut self.trail {
-            trail.end(Ending { outcome, error_code, bytes: self.bytes, events });
+            trail.end(Ending { bytes: self.bytes, events, ..Ending::of(answered) });
         }
     }
 }
@@ -125,11 +129,12 @@ impl Drop for Flow {
             return;
         }
         // A client that has its response may leave before the server closes the stream.
-        let (outcome, code) = match &self.content {
-            Content::Json(_) => (Outcome::Cancelled, 0),
-            Content::Events(events) => events.answered().unwrap_or((Outcome::Cancelled, 0)),
+        let gone = Answered::new(Outcome::Cancelled, 0);
+        let answered = match &self.content {
+            Content::Json(_) => gone,
+            Content::Events(events) => events.answered().unwrap_or(gone),
         };
-        self.end(outcome, code);
+        self.end(answered);
     }
 }
 
@@ -145,9 +150,9 @@ impl Json {
                     // Trailers are not passed on.
                     let Ok(bytes) = frame.into_data() else { continue };
                     let last = self.upstream.is_end_stream();
-                    return Poll::Ready(if last { Next::Last(bytes, Outcome::Unknown, 0) } else { Next::Bytes(bytes) });
+                    return Poll::Ready(if last { Next::Last(bytes, UNSEEN) } else { Next::Bytes(bytes) });
                 }
-                Poll::Ready(None) => return Poll::Ready(Next::Last(Bytes::new(), Outcome::Unknown, 0)),
+                Poll::Ready(None) => return Poll::Ready(Next::Last(Bytes::new(), UNSEEN)),
                 Poll::Ready(Some(Err(_broken))) => return Poll::Ready(Next::Broken(Outcome::UpstreamFailed)),
                 Poll::Pending => {
                     ready!(std::future::Future::poll(self.clock.as_mut(), cx));

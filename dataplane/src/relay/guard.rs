@@ -13,7 +13,7 @@ use crate::pipeline::route::Routed;
 use crate::transport::scan::{Message, ScanError};
 use crate::transport::server_message::{self, ServerMessage};
 
-use super::outcome;
+use super::outcome::{self, Answered};
 
 /// One caller on one server.
 pub struct Guard<'a> {
@@ -42,8 +42,8 @@ pub enum Passage {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Examined {
     pub passage: Passage,
-    /// Outcome and error code as the client sees them, if the message ends a call.
-    pub answer: Option<(Outcome, i32)>,
+    /// How the message ends a call, as the client sees it, if it does.
+    pub answer: Option<Answered>,
 }
 
 /// A request of a server that a rule denies.
@@ -96,7 +96,7 @@ impl<'a> Guard<'a> {
                 let instead = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
                 return Ok(Examined {
                     passage: Passage::Changed(instead.into()),
-                    answer: Some((Outcome::Denied, QUESTION_DENIED)),
+                    answer: Some(Answered::new(Outcome::Denied, QUESTION_DENIED)),
                 });
             }
             (Some(_), _) => {

@@ -5,7 +5,8 @@
 
 use super::gather::collect;
 use super::guard::{Examined, Guard, Passage};
-use super::{Media, OK, Settings, media, passed_on, whole};
+use super::outcome::Answered;
+use super::{Media, Settings, media, passed_on, whole};
 use crate::pipeline::Reply;
 use crate::pipeline::authenticate::seconds_since_epoch;
 use crate::pipeline::denial::{Denial, RelayDenial, RouteDenial};
@@ -42,12 +43,11 @@ pub async fn answer(call: Routed, head: &Parts, body: Incoming, config: &Snapsho
         }
         Media::Other => return Err(RelayDenial::ContentType.into()),
     };
-    let (outcome, error_code) = opening.answer;
     let mut headers = passed_on(&head.headers);
-    if outcome != Outcome::Error {
+    if opening.answer.outcome != Outcome::Error {
         headers.insert(SESSION_ID, seal(&call, head, &opening.message, config, settings)?);
     }
-    Ok(whole(head.status, headers, opening.bytes, Ending { outcome, error_code, ..OK }))
+    Ok(whole(head.status, headers, opening.bytes, Ending::of(opening.answer)))
 }
 
 /// What a server said to `initialize`.
@@ -55,7 +55,7 @@ struct Opening {
     /// For the client: the message, or the events up to and including it.
     bytes: Bytes,
     message: Bytes,
-    answer: (Outcome, i32),
+    answer: Answered,
 }
 
 /// Reads a stream up to the response, whether or not the server closes it then. A session that does not exist yet has

@@ -9,7 +9,8 @@ mod flow;
 mod gather;
 mod guard;
 mod initialize;
-mod outcome;
+pub mod outcome;
+mod shape;
 mod standing;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use flow::Flow;
 use flow::Source;
 use gather::{Gathered, collect};
 use guard::{Examined, Guard, Passage};
+use outcome::Answered;
 pub use standing::Lost;
 
 /// What relaying needs beside the call.
@@ -115,7 +117,7 @@ fn silent(call: Routed, waiting: Waiting, settings: &Settings) -> Result<Reply, 
     Ok(flowing(&head, Flow::events(call, Source::Awaited(waiting), settings).map_err(RouteDenial::from)?))
 }
 
-const OK: Ending = Ending { outcome: Outcome::Ok, error_code: 0, bytes: 0, events: 0 };
+const OK: Ending = Ending::of(Answered::new(Outcome::Ok, 0));
 
 /// What is not passed on at all.
 fn check(head: &Parts) -> Result<(), RelayDenial> {
@@ -161,8 +163,8 @@ async fn json(call: Routed, head: &Parts, body: Incoming, settings: &Settings) -
         // A question is no answer to a call.
         Passage::Withheld(_) => return Err(RelayDenial::Unreadable.into()),
     };
-    let (outcome, error_code) = answer.unwrap_or((Outcome::Unknown, 0));
-    Ok(whole(head.status, passed_on(&head.headers), bytes, Ending { outcome, error_code, ..OK }))
+    let answered = answer.unwrap_or(Answered::new(Outcome::Unknown, 0));
+    Ok(whole(head.status, passed_on(&head.headers), bytes, Ending::of(answered)))
 }
 
 /// A refusal of the server's own: passed on as it is, within bounds.
@@ -182,7 +184,7 @@ async fn refused_by_server(call: &Routed, head: &Parts, body: Incoming, settings
         // Never markup: it would run in the gateway's origin.
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
-    let error_code = answer.map_or(0, |(_, code)| code);
+    let answered = answer.unwrap_or(Answered::new(Outcome::Error, 0));
     let bytes = match Guard::of_refused(call).examine(&bytes, settings.limits.error_bytes) {
         Ok(Examined { passage: Passage::AsItIs, .. }) => bytes,
         Ok(Examined { passage: Passage::Changed(message), .. }) => message,
@@ -190,7 +192,7 @@ async fn refused_by_server(call: &Routed, head: &Parts, body: Incoming, settings
         Err(_) if !lists::may_be_list(&bytes) => bytes,
         Ok(Examined { passage: Passage::Withheld(_), .. }) | Err(_) => return Err(RelayDenial::Status(head.status).into()),
     };
-    Ok(whole(head.status, headers, bytes, Ending { outcome: Outcome::Error, error_code, ..OK }))
+    Ok(whole(head.status, headers, bytes, Ending::of(Answered { outcome: Outcome::Error, ..answered })))
 }
 
 /// Servers in the wild say 400 where the protocol says 404; the client only starts again on 404.

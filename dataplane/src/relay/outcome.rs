@@ -2,22 +2,44 @@
 
 use mcp_gateway::proto::node::v1::Outcome;
 
+use super::shape;
 use crate::transport::server_message::{self, ServerMessage};
 
 /// JSON answers up to this many bytes are looked at; what is larger is recorded as unknown, unless it has to be read.
 pub const LOOK_AT: usize = 256 << 10;
 
-/// Outcome and JSON-RPC error code of a message; `None` if it is no response.
-pub fn of(message: &[u8]) -> Option<(Outcome, i32)> {
+/// How an answer ends its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    pub outcome: Outcome,
+    /// JSON-RPC error code; 0: none.
+    pub code: i32,
+    /// What the error's message looks like, as [`shape::of`] has it; 0: there is none.
+    pub shape: u64,
+}
+
+impl Answered {
+    /// Without a message of an error.
+    pub const fn new(outcome: Outcome, code: i32) -> Self {
+        Self { outcome, code, shape: 0 }
+    }
+}
+
+/// What a message says; `None` if it is no response.
+pub fn of(message: &[u8]) -> Option<Answered> {
     among(&server_message::read(message).ok()?)
 }
 
-/// Outcome and JSON-RPC error code of the first response among `messages`.
-pub fn among(messages: &[ServerMessage<'_>]) -> Option<(Outcome, i32)> {
+/// What the first response among `messages` says.
+pub fn among(messages: &[ServerMessage<'_>]) -> Option<Answered> {
     messages.iter().find_map(|message| match message {
-        ServerMessage::Error { code, .. } => Some((Outcome::Error, *code)),
-        ServerMessage::Result { facts, .. } if facts.is_error => Some((Outcome::Error, 0)),
-        ServerMessage::Result { .. } => Some((Outcome::Ok, 0)),
+        ServerMessage::Error { code, words, .. } => {
+            Some(Answered { outcome: Outcome::Error, code: *code, shape: words.map_or(0, shape::of) })
+        }
+        ServerMessage::Result { facts, .. } if facts.is_error => {
+            Some(Answered { outcome: Outcome::Error, code: 0, shape: facts.content.map_or(0, shape::of) })
+        }
+        ServerMessage::Result { .. } => Some(Answered::new(Outcome::Ok, 0)),
         ServerMessage::Request { .. } | ServerMessage::Notification { .. } => None,
     })
 }
@@ -37,7 +59,25 @@ mod tests {
             ("<html>", None),
         ];
         for (message, expected) in cases {
-            assert_eq!(super::of(message.as_bytes()), expected, "{message}");
+            let found = super::of(message.as_bytes()).map(|answered| (answered.outcome, answered.code));
+            assert_eq!(found, expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn errors_alike_have_one_shape_and_answers_without_one_have_none() {
+        let shape = |message: &str| super::of(message.as_bytes()).unwrap().shape;
+        let error = |words: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-1,"message":"{words}"}}}}"#);
+        let failed = |text: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{text}"}}],"isError":true}}}}"#)
+        };
+        assert_eq!(shape(&error("no row 17")), shape(&error("no row 4")));
+        assert_ne!(shape(&error("no row 17")), shape(&error("no table 17")));
+        assert_eq!(shape(&failed("took 3 s")), shape(&failed("took 40 s")));
+        assert_ne!(shape(&failed("took 3 s")), shape(&failed("refused")));
+        for without in [r#"{"jsonrpc":"2.0","id":1,"error":{"code":-1}}"#, r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#]
+        {
+            assert_eq!(shape(without), 0);
         }
     }
 }

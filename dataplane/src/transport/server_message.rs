@@ -44,6 +44,8 @@ pub enum ServerMessage<'m> {
         id: Option<&'m str>,
         /// `error.code`; 0 where it is no integer in range.
         code: i32,
+        /// `error.message` as written, quotes and all; `None` if it is no string.
+        words: Option<&'m str>,
     },
 }
 
@@ -52,6 +54,8 @@ pub enum ServerMessage<'m> {
 pub struct Facts<'m> {
     /// `isError: true`: a tool that failed.
     pub is_error: bool,
+    /// `content` as written, which is what a tool that failed says.
+    pub content: Option<&'m str>,
     /// `protocolVersion` of an answer to `initialize`.
     pub protocol_version: Option<Cow<'m, str>>,
     /// Methods of the `inputRequests` of an `input_required` result (modern): judge each as a server method.
@@ -106,7 +110,7 @@ struct Envelope<'m> {
     id: Option<&'m str>,
     method: Option<Cow<'m, str>>,
     result: Option<Facts<'m>>,
-    error: Option<i32>,
+    error: Option<(i32, Option<&'m str>)>,
 }
 
 fn message<'m>(lexer: &mut Lexer<'m>) -> Result<ServerMessage<'m>, ScanError> {
@@ -122,7 +126,7 @@ fn message<'m>(lexer: &mut Lexer<'m>) -> Result<ServerMessage<'m>, ScanError> {
             "method" if lexer.peek()? == Json::String => envelope.method = Some(lexer.string()?.text),
             "method" => return Err(ScanError::Member { member: "method", at: lexer.pos(), expected: "a string" }),
             "result" => envelope.result = Some(result(lexer)?),
-            "error" => envelope.error = Some(error_code(lexer)?),
+            "error" => envelope.error = Some(error(lexer)?),
             _ => drop(lexer.value()?),
         }
         Ok(())
@@ -131,7 +135,7 @@ fn message<'m>(lexer: &mut Lexer<'m>) -> Result<ServerMessage<'m>, ScanError> {
         Envelope { id: Some(id), method: Some(method), result: None, error: None } => Ok(ServerMessage::Request { id, method }),
         Envelope { id: None, method: Some(method), result: None, error: None } => Ok(ServerMessage::Notification { method }),
         Envelope { id: Some(id), method: None, result: Some(facts), error: None } => Ok(ServerMessage::Result { id, facts }),
-        Envelope { id, method: None, result: None, error: Some(code) } => Ok(ServerMessage::Error { id, code }),
+        Envelope { id, method: None, result: None, error: Some((code, words)) } => Ok(ServerMessage::Error { id, code, words }),
         Envelope { id: None, method: None, result: Some(_), error: None } => Err(ScanError::Missing { member: "id", at }),
         Envelope { method: None, result: None, error: None, .. } => Err(ScanError::Missing { member: "method", at }),
         _ => Err(ScanError::Ambiguous { at }),
@@ -151,6 +155,7 @@ fn result<'m>(lexer: &mut Lexer<'m>) -> Result<Facts<'m>, ScanError> {
     lexer.object(|lexer, key| {
         match key.text.as_ref() {
             "isError" => facts.is_error = raw(lexer)? == "true",
+            "content" => facts.content = Some(raw(lexer)?),
             "protocolVersion" if lexer.peek()? == Json::String => facts.protocol_version = Some(lexer.string()?.text),
             "inputRequests" if lexer.peek()? == Json::Object => facts.input_methods = input_methods(lexer)?,
             _ => drop(lexer.value()?),
@@ -184,17 +189,21 @@ fn input_methods<'m>(lexer: &mut Lexer<'m>) -> Result<Vec<Cow<'m, str>>, ScanErr
     Ok(methods)
 }
 
-fn error_code(lexer: &mut Lexer<'_>) -> Result<i32, ScanError> {
-    let mut code = 0;
+/// Code and message of an error.
+fn error<'m>(lexer: &mut Lexer<'m>) -> Result<(i32, Option<&'m str>), ScanError> {
+    let (mut code, mut words) = (0, None);
     if lexer.peek()? != Json::Object {
-        return lexer.value().map(|_| code);
+        return lexer.value().map(|_| (code, words));
     }
     lexer.object(|lexer, key| {
         let span: Span = lexer.value()?;
-        if key.text == "code" {
-            code = lexer.slice(span).parse().unwrap_or(0);
+        let value = lexer.slice(span);
+        match key.text.as_ref() {
+            "code" => code = value.parse().unwrap_or(0),
+            "message" => words = value.starts_with('"').then_some(value),
+            _ => {}
         }
         Ok(())
     })?;
-    Ok(code)
+    Ok((code, words))
 }

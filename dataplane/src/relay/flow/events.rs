@@ -19,6 +19,7 @@ use crate::pipeline::authenticate::{LEEWAY_SECONDS, seconds_since_epoch};
 use crate::pipeline::route::Routed;
 use crate::relay::Settings;
 use crate::relay::guard::{Examined, Forbidden, Guard, Passage};
+use crate::relay::outcome::Answered;
 use crate::relay::standing::{Lost, Standing};
 use crate::sse::{Event, Framer};
 use crate::tasks::{OnExit, Tasks};
@@ -29,7 +30,7 @@ use crate::upstream::{self, Upstreams};
 pub(super) enum Next {
     Bytes(Bytes),
     /// The last bytes, and how the call ended.
-    Last(Bytes, Outcome, i32),
+    Last(Bytes, Answered),
     /// Nothing more, and the client has to notice.
     Broken(Outcome),
 }
@@ -54,7 +55,7 @@ pub(super) struct Events {
     ready: Vec<Bytes>,
     ready_bytes: usize,
     /// How the call ended, once its response has passed.
-    answered: Option<(Outcome, i32)>,
+    answered: Option<Answered>,
     count: u32,
     /// The stream cannot go on; what was whole before that leaves first.
     failed: bool,
@@ -135,7 +136,7 @@ impl Events {
     }
 
     /// How the call ended, if its response has passed.
-    pub fn answered(&self) -> Option<(Outcome, i32)> {
+    pub fn answered(&self) -> Option<Answered> {
         self.answered
     }
 
@@ -143,13 +144,13 @@ impl Events {
         if let Err(lost) = self.standing.poll(cx) {
             tracing::info!(subject = self.standing.principal().subject, %lost, "a stream was ended");
             self.metrics.streams_revoked.inc();
-            return Poll::Ready(Next::Last(Bytes::new(), Outcome::Denied, 0));
+            return Poll::Ready(Next::Last(Bytes::new(), Answered::new(Outcome::Denied, 0)));
         }
         if self.failed {
             return self.fail(cx);
         }
         if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(Next::Last(Bytes::new(), Outcome::Ok, 0));
+            return Poll::Ready(Next::Last(Bytes::new(), Answered::new(Outcome::Ok, 0)));
         }
         loop {
             if self.take_events().is_err() {
@@ -182,7 +183,7 @@ impl Events {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(Next::Broken(self.answered().map_or(Outcome::UpstreamFailed, |(outcome, _)| outcome)))
+        Poll::Ready(Next::Broken(self.answered().map_or(Outcome::UpstreamFailed, |answered| answered.outcome)))
     }
 
     /// Moves whole events from the framer to what is ready.
@@ -247,8 +248,8 @@ impl Events {
         if framer.finish().is_some_and(|event| self.pass(event).is_err()) {
             return self.fail(cx);
         }
-        let (outcome, code) = self.answered().unwrap_or((Outcome::Ok, 0));
-        Poll::Ready(Next::Last(self.take_ready(), outcome, code))
+        let answered = self.answered().unwrap_or(Answered::new(Outcome::Ok, 0));
+        Poll::Ready(Next::Last(self.take_ready(), answered))
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -259,7 +260,7 @@ impl Events {
                 Poll::Ready(Next::Bytes(KEEP_ALIVE))
             }
             Poll::Ready(Alarm::Idle) => Poll::Ready(Next::Broken(Outcome::UpstreamFailed)),
-            Poll::Ready(Alarm::Over) => Poll::Ready(Next::Last(Bytes::new(), Outcome::Ok, 0)),
+            Poll::Ready(Alarm::Over) => Poll::Ready(Next::Last(Bytes::new(), Answered::new(Outcome::Ok, 0))),
         }
     }
 }

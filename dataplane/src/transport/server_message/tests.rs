@@ -27,9 +27,15 @@ fn the_top_level_tells_what_a_message_is() {
         one(r#"{"id":1,"result":{"content":[{"isError":true}]}}"#),
         ServerMessage::Result { id: "1", facts: Facts::default() }
     );
-    assert_eq!(one(r#"{"id":null,"error":{"code":-32700,"message":"x"}}"#), ServerMessage::Error { id: None, code: -32700 });
-    assert_eq!(one(r#"{"id":2,"error":{"message":"x"}}"#), ServerMessage::Error { id: Some("2"), code: 0 });
-    assert_eq!(one(r#"{"id":2,"error":{"code":1e3}}"#), ServerMessage::Error { id: Some("2"), code: 0 });
+    assert_eq!(
+        one(r#"{"id":null,"error":{"code":-32700,"message":"x"}}"#),
+        ServerMessage::Error { id: None, code: -32700, words: Some(r#""x""#) }
+    );
+    assert_eq!(
+        one(r#"{"id":2,"error":{"message":"x"}}"#),
+        ServerMessage::Error { id: Some("2"), code: 0, words: Some(r#""x""#) }
+    );
+    assert_eq!(one(r#"{"id":2,"error":{"code":1e3}}"#), ServerMessage::Error { id: Some("2"), code: 0, words: None });
 }
 
 #[test]

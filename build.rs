@@ -21,6 +21,7 @@ const FILES: &[&str] = &[
     "mcpgw/admin/v1/policies.proto",
     "mcpgw/admin/v1/rollouts.proto",
     "mcpgw/admin/v1/servers.proto",
+    "mcpgw/admin/v1/stats.proto",
     "mcpgw/admin/v1/users.proto",
 ];
 

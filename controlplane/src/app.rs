@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::{
     api,
     config::Config,
+    follow::Arrivals,
     http,
     ingest::names::Names,
     keys::{self, Custody},
@@ -58,6 +59,8 @@ pub struct Core {
     pub publications: Publications,
     /// How the fleet stands.
     pub overview: Overview,
+    /// What followers of the logs share.
+    pub arrivals: Arrivals,
     /// Which names rollups keep apart.
     pub names: Arc<Names>,
     /// Whether database and keys have been reached since the start.
@@ -153,7 +156,18 @@ impl App {
         let publications = Publications::new(&metrics);
         let overview = Overview::new(uuid::Uuid::now_v7().to_string(), &metrics);
         let names = Arc::default();
-        let core = Core { config: Arc::new(config), store, custody, tasks, metrics, publications, overview, names, opened };
+        let core = Core {
+            config: Arc::new(config),
+            store,
+            custody,
+            tasks,
+            metrics,
+            publications,
+            overview,
+            arrivals: Arrivals::default(),
+            names,
+            opened,
+        };
         Ok(Self { core, opening, admin, node, http, addresses })
     }
 
@@ -218,6 +232,10 @@ fn fleet(core: &Core, listener: TcpListener) {
     core.tasks.supervise("fleet-overview", {
         let core = core.clone();
         move || core.overview.clone().run(core.clone())
+    });
+    core.tasks.supervise("arrivals", {
+        let core = core.clone();
+        move || core.arrivals.clone().run(core.clone())
     });
     maintenance::spawn(core);
     rollouts::spawn(core);

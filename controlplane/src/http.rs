@@ -1,6 +1,7 @@
-//! `/health`, `/ready`, `/metrics` and `/.well-known/jwks.json`. Nothing here needs a credential and nothing here is secret.
+//! `/health`, `/ready`, `/metrics` and `/.well-known/jwks.json`, which need no credential and tell no secret; and the endpoints of
+//! [`crate::api::rest`], which judge their callers themselves.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Json, Router,
@@ -15,6 +16,7 @@ use tokio::net::TcpListener;
 use tracing::error;
 
 use crate::{
+    api::rest,
     app::{Core, Opening},
     tasks::OnExit,
 };
@@ -28,10 +30,14 @@ pub fn spawn(core: &Core, listener: TcpListener) {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/.well-known/jwks.json", get(jwks))
-        .with_state(core.clone());
+        .with_state(core.clone())
+        .merge(rest::router(core));
     let stop = core.tasks.stop_token().clone();
     core.tasks.spawn("http", OnExit::Stop, async move {
-        if let Err(cause) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+        if let Err(cause) = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+        {
             error!(%cause, "the HTTP listener failed");
         }
     });

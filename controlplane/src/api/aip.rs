@@ -113,10 +113,15 @@ impl<'a> Pages<'a> {
 
     /// Where the page begins: after this position; none: at the beginning.
     pub fn position<P: DeserializeOwned>(&self, token: &str) -> Result<Option<P>, Error> {
+        self.position_of("page_token", token)
+    }
+
+    /// As [`Pages::position`], of a token in another field.
+    pub fn position_of<P: DeserializeOwned>(&self, field: &str, token: &str) -> Result<Option<P>, Error> {
         if token.is_empty() {
             return Ok(None);
         }
-        let refused = || Error::invalid("page_token", "expected a token that this very list, with these filters, returned");
+        let refused = || Error::invalid(field, "expected a token that this very list, with these filters, returned");
         let bytes = URL_SAFE_NO_PAD.decode(token).ok().ok_or_else(refused)?;
         let (mac, position) = bytes.split_at_checked(MAC_LEN).ok_or_else(refused)?;
         if !self.custody.mac_holds(MAC, &[&self.binding, position].concat(), mac)? {
@@ -133,7 +138,12 @@ impl<'a> Pages<'a> {
         }
         found.truncate(size);
         let Some(last) = found.last() else { return Ok(String::new()) };
-        let position = serde_json::to_vec(&position(last)).map_err(|e| Error::internal(&e))?;
+        self.token(&position(last))
+    }
+
+    /// The token of what begins behind a position.
+    pub fn token<P: Serialize>(&self, position: &P) -> Result<String, Error> {
+        let position = serde_json::to_vec(position).map_err(|e| Error::internal(&e))?;
         let mac = self.custody.mac(MAC, &[self.binding.as_slice(), &position].concat())?;
         Ok(URL_SAFE_NO_PAD.encode([&mac.as_ref()[..MAC_LEN], &position].concat()))
     }
@@ -183,12 +193,14 @@ impl Mask {
     }
 }
 
+/// The contract's descriptors.
+pub static DESCRIPTORS: std::sync::LazyLock<DescriptorPool> = std::sync::LazyLock::new(|| {
+    DescriptorPool::decode(mcp_gateway::proto::DESCRIPTORS).expect("the descriptors were made at build time")
+});
+
 /// The fields of a message that are not empty.
 fn set_fields<R: Message + Name>(resource: &R) -> Result<Vec<String>, Error> {
-    static POOL: std::sync::LazyLock<DescriptorPool> = std::sync::LazyLock::new(|| {
-        DescriptorPool::decode(mcp_gateway::proto::DESCRIPTORS).expect("the descriptors were made at build time")
-    });
-    let descriptor = POOL.get_message_by_name(&R::full_name());
+    let descriptor = DESCRIPTORS.get_message_by_name(&R::full_name());
     let Some(descriptor) = descriptor else {
         return Err(Error::invalid("update_mask", "expected the names of the fields to change"));
     };

@@ -180,7 +180,7 @@ impl From<overview::Error> for Error {
 
 impl Pass {
     /// When the caller's token expires.
-    fn expires(&self) -> SystemTime {
+    pub fn expires(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(u64::try_from(self.claims.exp).unwrap_or_default())
     }
 }

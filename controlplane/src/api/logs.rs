@@ -4,8 +4,9 @@
 
 use chrono::{DateTime, Utc};
 use mcp_gateway::proto::admin::v1::{
-    GetRequestLogRequest, ListAuditLogsRequest, ListAuditLogsResponse, ListRequestLogsRequest, ListRequestLogsResponse,
-    RequestLog, log_service_server::LogService,
+    FollowAuditLogsRequest, FollowAuditLogsResponse, FollowRequestLogsRequest, FollowRequestLogsResponse, GetRequestLogRequest,
+    ListAuditLogsRequest, ListAuditLogsResponse, ListErrorGroupsRequest, ListErrorGroupsResponse, ListRequestLogsRequest,
+    ListRequestLogsResponse, RequestLog, log_service_server::LogService,
 };
 use prost_types::Timestamp;
 use sqlx::PgConnection;
@@ -17,16 +18,22 @@ use super::{
     aip::{self, Pages},
     caller::{Caller, Hold},
     error::Error,
+    standing::Answers,
 };
 use crate::{
     domain::Violation,
-    store::logs::{self, Position, RequestFilter, Window},
+    store::logs::{
+        self, AuditFilter, OutcomeFilter, Position, RequestFilter, Window,
+        errors::{self, GroupFilter},
+    },
 };
 
-mod wire;
+mod follow;
+pub mod wire;
 
 const AUDIT: &str = "/mcpgw.admin.v1.LogService/ListAuditLogs";
 const REQUESTS: &str = "/mcpgw.admin.v1.LogService/ListRequestLogs";
+const ERRORS: &str = "/mcpgw.admin.v1.LogService/ListErrorGroups";
 
 #[tonic::async_trait]
 impl LogService for Api {
@@ -40,50 +47,125 @@ impl LogService for Api {
         request: Request<ListRequestLogsRequest>,
     ) -> Result<Response<ListRequestLogsResponse>, Status> {
         let (caller, request) = admitted(request)?;
-        Ok(Response::new(request_logs(self, &caller, &request).await?))
+        Ok(Response::new(request_logs(self, &caller, request).await?))
     }
 
     async fn get_request_log(&self, request: Request<GetRequestLogRequest>) -> Result<Response<RequestLog>, Status> {
         let (caller, request) = admitted(request)?;
         Ok(Response::new(request_log(self, &caller, &request.request_id).await?))
     }
+
+    type FollowRequestLogsStream = Answers<FollowRequestLogsResponse>;
+
+    async fn follow_request_logs(
+        &self,
+        request: Request<FollowRequestLogsRequest>,
+    ) -> Result<Response<Self::FollowRequestLogsStream>, Status> {
+        Ok(Response::new(follow::requests(self, request).await?))
+    }
+
+    type FollowAuditLogsStream = Answers<FollowAuditLogsResponse>;
+
+    async fn follow_audit_logs(
+        &self,
+        request: Request<FollowAuditLogsRequest>,
+    ) -> Result<Response<Self::FollowAuditLogsStream>, Status> {
+        Ok(Response::new(follow::audit(self, request).await?))
+    }
+
+    async fn list_error_groups(
+        &self,
+        request: Request<ListErrorGroupsRequest>,
+    ) -> Result<Response<ListErrorGroupsResponse>, Status> {
+        let (caller, request) = admitted(request)?;
+        Ok(Response::new(error_groups(self, &caller, &request).await?))
+    }
 }
 
 async fn audit_logs(api: &Api, caller: &Caller, request: &ListAuditLogsRequest) -> Result<ListAuditLogsResponse, Error> {
-    texts(&[("actor", &request.actor), ("action", &request.action)])?;
+    let ListAuditLogsRequest { actor, action, resource, outcome, .. } = request.clone();
+    let filter = AuditFilter { actor, action, resource, outcome };
+    audit_texts(&filter)?;
     let span = Span::of(request.since.as_ref(), request.until.as_ref())?;
     let mut connection = api.core.store.connection().await?;
     let org = scope(caller, &mut connection, &request.parent).await?;
     let (org_id, [since, until]) = (org.map(|id| id.to_string()).unwrap_or_default(), span.binding());
-    let binding = [AUDIT, &org_id, &request.actor, &request.action, &since, &until];
+    let AuditFilter { actor, action, resource, outcome } = &filter;
+    let binding = [AUDIT, &org_id, actor, action, resource, outcome, &since, &until];
     let pages = Pages::new(&api.core.custody, request.page_size, &binding)?;
     let window = span.window(org, pages.position(&request.page_token)?);
-    let named = (request.actor.as_str(), request.action.as_str());
-    let mut found = logs::audit_logs(&mut connection, &window, named, pages.size + 1).await?;
+    let mut found = logs::audit_logs(&mut connection, &window, &filter, pages.size + 1).await?;
     let next_page_token = pages.cut(&mut found, |row| mark(row.occurred_at, row.id))?;
     Ok(ListAuditLogsResponse { audit_logs: found.into_iter().map(wire::audit_log).collect(), next_page_token })
 }
 
-async fn request_logs(api: &Api, caller: &Caller, request: &ListRequestLogsRequest) -> Result<ListRequestLogsResponse, Error> {
-    texts(&[("subject", &request.subject), ("server", &request.server), ("target", &request.target)])?;
-    let filter = RequestFilter {
-        subject: request.subject.clone(),
-        server: request.server.clone(),
-        target: request.target.clone(),
-        outcome: wire::outcome_filter(&request.outcome)?,
-        decision: wire::decision_filter(&request.decision)?,
-    };
+/// What a filter of administrative records may say.
+fn audit_texts(filter: &AuditFilter) -> Result<(), Error> {
+    texts(&[("actor", &filter.actor), ("action", &filter.action), ("resource", &filter.resource)])?;
+    let known = ["", "ok", "denied"].contains(&filter.outcome.as_str());
+    if known { Ok(()) } else { Err(Error::invalid("outcome", "expected ok, denied, or nothing")) }
+}
+
+async fn request_logs(api: &Api, caller: &Caller, request: ListRequestLogsRequest) -> Result<ListRequestLogsResponse, Error> {
     let span = Span::of(request.since.as_ref(), request.until.as_ref())?;
+    let ListRequestLogsRequest { parent, page_size, page_token, .. } = request.clone();
+    let filters = wire::filters(request);
+    let filter = request_filter(&filters)?;
     let mut connection = api.core.store.connection().await?;
-    let org = scope(caller, &mut connection, &request.parent).await?;
+    let org = scope(caller, &mut connection, &parent).await?;
     let (org_id, [since, until]) = (org.map(|id| id.to_string()).unwrap_or_default(), span.binding());
-    let ListRequestLogsRequest { subject, server, target, outcome, decision, .. } = request;
-    let binding = [REQUESTS, &org_id, subject, server, target, outcome, decision, &since, &until];
-    let pages = Pages::new(&api.core.custody, request.page_size, &binding)?;
-    let window = span.window(org, pages.position(&request.page_token)?);
+    let binding = [REQUESTS, &org_id, &format!("{filters:?}"), &since, &until];
+    let pages = Pages::new(&api.core.custody, page_size, &binding)?;
+    let window = span.window(org, pages.position(&page_token)?);
     let mut found = logs::request_logs(&mut connection, &window, &filter, pages.size + 1).await?;
     let next_page_token = pages.cut(&mut found, |row| mark(row.decided_at, row.request_id))?;
     Ok(ListRequestLogsResponse { request_logs: found.into_iter().map(wire::request_log).collect(), next_page_token })
+}
+
+/// What a list's or a follower's filters ask for; both have the same.
+fn request_filter(request: &FollowRequestLogsRequest) -> Result<RequestFilter, Error> {
+    let FollowRequestLogsRequest { subject, server, target, method, rule, reason, .. } = request.clone();
+    let named = [("subject", &subject), ("server", &server), ("target", &target), ("method", &method), ("rule", &rule)];
+    texts(&named)?;
+    texts(&[("reason", &reason)])?;
+    let id = |field: &str, text: &str, expected: &str| match text {
+        "" => Ok(None),
+        text => Uuid::try_parse(text).ok().map(Some).ok_or_else(|| Error::invalid(field, expected)),
+    };
+    Ok(RequestFilter {
+        node: id("node", request.node.trim_start_matches("nodes/"), "expected nodes/{uid}, or a UUID")?,
+        request_id: id("request_id", &request.request_id, "expected a UUID, as in the header Mcpgw-Request-Id")?,
+        outcome: wire::outcome_filter(&request.outcome)?,
+        decision: wire::decision_filter(&request.decision)?,
+        subject,
+        server,
+        target,
+        method,
+        rule,
+        reason,
+    })
+}
+
+async fn error_groups(api: &Api, caller: &Caller, request: &ListErrorGroupsRequest) -> Result<ListErrorGroupsResponse, Error> {
+    texts(&[("server", &request.server), ("target", &request.target)])?;
+    let outcome = match wire::outcome_filter(&request.outcome)? {
+        None => None,
+        Some(OutcomeFilter::Ended(outcome)) => Some(outcome),
+        Some(OutcomeFilter::Pending | OutcomeFilter::Interrupted) => {
+            return Err(Error::invalid("outcome", "expected denied, error, upstream_failed, gateway_failed, or nothing"));
+        }
+    };
+    let filter = GroupFilter { server: request.server.clone(), target: request.target.clone(), outcome };
+    let span = Span::of(request.since.as_ref(), None)?;
+    let mut connection = api.core.store.connection().await?;
+    let org = scope(caller, &mut connection, &request.parent).await?;
+    let (org_id, [since, _]) = (org.map(|id| id.to_string()).unwrap_or_default(), span.binding());
+    let binding = [ERRORS, &org_id, &request.server, &request.target, &request.outcome, &since];
+    let pages = Pages::new(&api.core.custody, request.page_size, &binding)?;
+    let window = span.window(org, pages.position(&request.page_token)?);
+    let mut found = errors::error_groups(&mut connection, &window, &filter, pages.size + 1).await?;
+    let next_page_token = pages.cut(&mut found, |row| mark(row.last_seen_at, row.id))?;
+    Ok(ListErrorGroupsResponse { error_groups: found.into_iter().map(wire::error_group).collect(), next_page_token })
 }
 
 async fn request_log(api: &Api, caller: &Caller, request_id: &str) -> Result<RequestLog, Error> {
@@ -101,7 +183,7 @@ async fn request_log(api: &Api, caller: &Caller, request_id: &str) -> Result<Req
 }
 
 /// The organisation whose rows may be read; none: all of them.
-async fn scope(caller: &Caller, connection: &mut PgConnection, parent: &str) -> Result<Option<Uuid>, Error> {
+pub async fn scope(caller: &Caller, connection: &mut PgConnection, parent: &str) -> Result<Option<Uuid>, Error> {
     if parent.is_empty() {
         let only = "expected a parent: only platform administrators read the logs of every organisation";
         return if caller.platform_admin { Ok(None) } else { Err(Error::Denied(only.into())) };
@@ -111,7 +193,7 @@ async fn scope(caller: &Caller, connection: &mut PgConnection, parent: &str) -> 
 }
 
 /// Postgres has no text with a zero byte: such a filter matches nothing and is a mistake.
-fn texts(filters: &[(&str, &String)]) -> Result<(), Error> {
+pub fn texts(filters: &[(&str, &String)]) -> Result<(), Error> {
     let wrong = filters.iter().filter(|(_, text)| text.contains('\0'));
     let violations: Vec<_> = wrong.map(|(field, _)| Violation::new(*field, "expected no zero byte")).collect();
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }

@@ -19,11 +19,14 @@ pub mod passwords;
 mod policies;
 mod recovery;
 mod refresh;
+pub mod rest;
 pub mod roles;
 mod rollback;
 pub mod rollouts;
 mod said;
 mod servers;
+mod standing;
+mod stats;
 pub mod users;
 mod wait;
 
@@ -37,6 +40,7 @@ use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
+use tower::Layer as _;
 use tracing::error;
 use uuid::Uuid;
 
@@ -164,6 +168,11 @@ fn certificate(core: &Core) -> Option<tls::Files> {
     files.map(|(certificate, key)| tls::Files { certificate, key })
 }
 
+/// The services behind their door, for callers within this process.
+fn in_process(core: &Core) -> access::Access<Routes> {
+    access::AccessLayer(core.clone()).layer(services(&Api { core: core.clone(), passwords: Passwords::default() }).prepare())
+}
+
 /// Every noun's service.
 fn services(api: &Api) -> Routes {
     let mut routes = Routes::builder();
@@ -182,6 +191,7 @@ fn services(api: &Api) -> Routes {
     routes.add_service(admin::policy_service_server::PolicyServiceServer::new(api.clone()));
     routes.add_service(admin::rollout_service_server::RolloutServiceServer::new(api.clone()));
     routes.add_service(admin::server_service_server::ServerServiceServer::new(api.clone()));
+    routes.add_service(admin::stats_service_server::StatsServiceServer::new(api.clone()));
     routes.add_service(admin::user_service_server::UserServiceServer::new(api.clone()));
     routes.routes()
 }

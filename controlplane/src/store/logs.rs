@@ -8,6 +8,9 @@ use uuid::Uuid;
 
 use super::Error;
 
+pub mod errors;
+pub mod follow;
+
 /// A row of `audit_logs`.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct AuditLog {
@@ -86,7 +89,7 @@ pub struct Position {
     pub id: Uuid,
 }
 
-/// Which rows, and from where. Empty texts do not filter.
+/// Which rows, and from where.
 #[derive(Debug, Clone, Default)]
 pub struct Window {
     /// None: of every organisation and of none.
@@ -104,14 +107,29 @@ pub enum OutcomeFilter {
     Interrupted,
 }
 
-/// Which requests, beside the window.
+/// Which requests, beside the window. Empty texts do not filter; `*` in others is any text.
 #[derive(Debug, Clone, Default)]
 pub struct RequestFilter {
     pub subject: String,
     pub server: String,
     pub target: String,
+    pub method: String,
+    /// Name or id.
+    pub rule: String,
+    pub reason: String,
+    pub node: Option<Uuid>,
+    pub request_id: Option<Uuid>,
     pub outcome: Option<OutcomeFilter>,
     pub decision: Option<i16>,
+}
+
+/// Which administrative records, beside the window. Empty texts do not filter; `*` in others is any text.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    pub actor: String,
+    pub action: String,
+    pub resource: String,
+    pub outcome: String,
 }
 
 /// An end may still come while the row's process run is the newest of its node (boot ids are UUIDv7: the greatest is the newest) and
@@ -122,19 +140,15 @@ const ALIVE: &str = "(EXISTS (SELECT 1 FROM node_status s WHERE s.node_id = r.no
 /// A request id carries the time of its making; the decision falls within this of it, also where a clock was set meanwhile.
 const DECIDED_WITHIN: Duration = Duration::days(1);
 
-/// At most `limit` administrative records. Empty texts do not filter.
+/// At most `limit` administrative records.
 pub async fn audit_logs(
     connection: &mut PgConnection,
     window: &Window,
-    (actor, action): (&str, &str),
+    filter: &AuditFilter,
     limit: i64,
 ) -> Result<Vec<AuditLog>, Error> {
-    let mut query = QueryBuilder::new(
-        "SELECT id, occurred_at, org_slug, actor, action, resource, outcome, config_version, detail, client_address \
-         FROM audit_logs r WHERE true",
-    );
-    text(&mut query, "actor", actor);
-    text(&mut query, "action", action);
+    let mut query = QueryBuilder::new(AUDIT_LOGS);
+    filter.push(&mut query);
     bound(&mut query, window, "occurred_at", "id", limit);
     Ok(query.build_query_as().fetch_all(connection).await?)
 }
@@ -147,24 +161,7 @@ pub async fn request_logs(
     limit: i64,
 ) -> Result<Vec<RequestLog>, Error> {
     let mut query = requests();
-    text(&mut query, "subject", &filter.subject);
-    text(&mut query, "server", &filter.server);
-    text(&mut query, "target", &filter.target);
-    if let Some(decision) = filter.decision {
-        query.push(" AND r.decision = ").push_bind(decision);
-    }
-    match filter.outcome {
-        None => {}
-        Some(OutcomeFilter::Ended(outcome)) => {
-            query.push(" AND r.outcome = ").push_bind(outcome);
-        }
-        Some(OutcomeFilter::Pending) => {
-            query.push(" AND r.outcome IS NULL AND ").push(ALIVE);
-        }
-        Some(OutcomeFilter::Interrupted) => {
-            query.push(" AND r.outcome IS NULL AND NOT ").push(ALIVE);
-        }
-    }
+    filter.push(&mut query);
     bound(&mut query, window, "decided_at", "request_id", limit);
     Ok(query.build_query_as().fetch_all(connection).await?)
 }
@@ -187,6 +184,57 @@ pub async fn request_log(
     Ok(query.build_query_as().fetch_optional(connection).await?)
 }
 
+const AUDIT_LOGS: &str = "SELECT r.id, r.occurred_at, r.org_slug, r.actor, r.action, r.resource, r.outcome, r.config_version, r.detail, \
+    r.client_address FROM audit_logs r WHERE true";
+
+impl AuditFilter {
+    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        let Self { actor, action, resource, outcome } = self;
+        for (column, wanted) in [("actor", actor), ("action", action), ("resource", resource), ("outcome", outcome)] {
+            text(query, column, wanted);
+        }
+    }
+}
+
+impl RequestFilter {
+    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        let Self { subject, server, target, method, reason, .. } = self;
+        let texts = [("subject", subject), ("server", server), ("target", target), ("method", method), ("reason", reason)];
+        for (column, wanted) in texts {
+            text(query, column, wanted);
+        }
+        if !self.rule.is_empty() {
+            query
+                .push(" AND (r.rule_id = ")
+                .push_bind(self.rule.clone())
+                .push(" OR r.rule LIKE ")
+                .push_bind(like(&self.rule))
+                .push(")");
+        }
+        if let Some(node) = self.node {
+            query.push(" AND r.node_id = ").push_bind(node);
+        }
+        if let Some(request_id) = self.request_id {
+            query.push(" AND r.request_id = ").push_bind(request_id);
+        }
+        if let Some(decision) = self.decision {
+            query.push(" AND r.decision = ").push_bind(decision);
+        }
+        match self.outcome {
+            None => {}
+            Some(OutcomeFilter::Ended(outcome)) => {
+                query.push(" AND r.outcome = ").push_bind(outcome);
+            }
+            Some(OutcomeFilter::Pending) => {
+                query.push(" AND r.outcome IS NULL AND ").push(ALIVE);
+            }
+            Some(OutcomeFilter::Interrupted) => {
+                query.push(" AND r.outcome IS NULL AND NOT ").push(ALIVE);
+            }
+        }
+    }
+}
+
 fn requests() -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new("SELECT r.*, o.slug AS org_slug, ");
     query.push(ALIVE).push(" AS alive FROM request_logs r LEFT JOIN organizations o ON o.id = r.org_id WHERE true");
@@ -194,9 +242,16 @@ fn requests() -> QueryBuilder<Postgres> {
 }
 
 fn text(query: &mut QueryBuilder<Postgres>, column: &'static str, wanted: &str) {
-    if !wanted.is_empty() {
-        query.push(" AND r.").push(column).push(" = ").push_bind(wanted.to_owned());
+    match wanted {
+        "" => {}
+        _ if wanted.contains('*') => drop(query.push(" AND r.").push(column).push(" LIKE ").push_bind(like(wanted))),
+        _ => drop(query.push(" AND r.").push(column).push(" = ").push_bind(wanted.to_owned())),
     }
+}
+
+/// A pattern as LIKE has it: `*` is any text, everything else itself.
+pub(super) fn like(pattern: &str) -> String {
+    pattern.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_").replace('*', "%")
 }
 
 /// Scope, time and place, then the order and the limit. The time is also compared alone: that is what picks partitions.

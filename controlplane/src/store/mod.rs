@@ -37,6 +37,7 @@ pub mod rollouts;
 mod rows;
 pub mod servers;
 pub mod sessions;
+pub mod stats;
 pub mod users;
 
 pub use error::{Error, OnConstraint};

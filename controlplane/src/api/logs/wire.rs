@@ -7,7 +7,7 @@ use mcp_gateway::proto::{
 use prost_types::{ListValue, Struct, Value, value::Kind};
 
 use super::super::{aip, error::Error};
-use crate::store::logs::{AuditLog, OutcomeFilter, RequestLog};
+use crate::store::logs::{AuditLog, OutcomeFilter, RequestLog, errors::ErrorGroup};
 
 /// The outcomes that ended frames report, by name.
 const OUTCOMES: [(&str, Outcome); 7] = [
@@ -122,6 +122,44 @@ pub fn request_log(row: RequestLog) -> admin::RequestLog {
     }
 }
 
+/// Errors that belong together.
+pub fn error_group(row: ErrorGroup) -> admin::ErrorGroup {
+    admin::ErrorGroup {
+        id: row.id.to_string(),
+        organization: row.org_slug.map(|slug| format!("organizations/{slug}")).unwrap_or_default(),
+        server_uid: if row.server_id.is_nil() { String::new() } else { row.server_id.to_string() },
+        server: row.server,
+        method: row.method,
+        target: row.target,
+        outcome: outcome(Some(row.outcome), false).into(),
+        error_code: row.code,
+        reason: row.reason,
+        upstream: row.upstream,
+        shape: if row.shape == 0 { String::new() } else { format!("{:016x}", row.shape) },
+        calls: row.calls.unsigned_abs(),
+        first_seen_time: Some(aip::timestamp(row.first_seen_at)),
+        last_seen_time: Some(aip::timestamp(row.last_seen_at)),
+        sample_request_id: row.sample_id.to_string(),
+    }
+}
+
+/// The filters of a list, as a follower has them.
+pub fn filters(list: admin::ListRequestLogsRequest) -> admin::FollowRequestLogsRequest {
+    admin::FollowRequestLogsRequest {
+        subject: list.subject,
+        server: list.server,
+        target: list.target,
+        outcome: list.outcome,
+        decision: list.decision,
+        method: list.method,
+        rule: list.rule,
+        reason: list.reason,
+        node: list.node,
+        request_id: list.request_id,
+        ..admin::FollowRequestLogsRequest::default()
+    }
+}
+
 fn class(number: i16) -> &'static str {
     match AuditClass::try_from(i32::from(number)) {
         Ok(AuditClass::Audit) => "audit",
@@ -140,7 +178,8 @@ fn via(number: i16) -> &'static str {
     }
 }
 
-fn decision(number: i16) -> &'static str {
+/// By its name; empty: none.
+pub fn decision(number: i16) -> &'static str {
     match Decision::try_from(i32::from(number)) {
         Ok(Decision::Allow) => "allow",
         Ok(Decision::Deny) => "deny",
@@ -149,7 +188,7 @@ fn decision(number: i16) -> &'static str {
 }
 
 /// Without an end: whether one may still come decides the word.
-fn outcome(number: Option<i16>, alive: bool) -> &'static str {
+pub fn outcome(number: Option<i16>, alive: bool) -> &'static str {
     match number {
         None if alive => PENDING,
         None => INTERRUPTED,

@@ -5,15 +5,37 @@ use super::*;
 
 const ORG: Uuid = Uuid::from_u128(77);
 
+/// Now, the same for a whole test process: what is long ago is not kept.
+fn at() -> i64 {
+    static AT: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| chrono::Utc::now().timestamp_micros());
+    *AT
+}
+
 fn begin(n: u128, name: &str) -> Event {
     let Event::Decided(decided) = decided(n) else { unreachable!() };
     let id = ORG.to_string();
-    Event::Decided(Decided { name: name.into(), org_id: id.clone(), server_id: id, server: "github".into(), ..decided })
+    Event::Decided(Decided {
+        decided_at_us: at(),
+        name: name.into(),
+        org_id: id.clone(),
+        server_id: id,
+        server: "github".into(),
+        ..decided
+    })
 }
 
 fn end(n: u128, outcome: i32, error_code: i32, error_shape: u64) -> Event {
     let Event::Ended(ended) = ended(n) else { unreachable!() };
-    Event::Ended(Ended { outcome, error_code, error_shape, total_us: 1000, response_bytes: 5, ..ended })
+    Event::Ended(Ended {
+        decided_at_us: at(),
+        ended_at_us: at() + 1000,
+        outcome,
+        error_code,
+        error_shape,
+        total_us: 1000,
+        response_bytes: 5,
+        ..ended
+    })
 }
 
 /// Calls by target and outcome, as the rollups have them and as the rows do.

@@ -25,7 +25,7 @@ fn the_top_level_tells_what_a_message_is() {
     );
     assert_eq!(
         one(r#"{"id":1,"result":{"content":[{"isError":true}]}}"#),
-        ServerMessage::Result { id: "1", facts: Facts::default() }
+        ServerMessage::Result { id: "1", facts: Facts { content: Some(r#"[{"isError":true}]"#), ..Facts::default() } }
     );
     assert_eq!(
         one(r#"{"id":null,"error":{"code":-32700,"message":"x"}}"#),

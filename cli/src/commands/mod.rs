@@ -17,6 +17,7 @@ mod policy;
 pub mod postgres;
 mod server;
 mod standalone;
+mod stats;
 mod tools;
 mod user;
 mod whoami;
@@ -74,6 +75,8 @@ pub enum Remote {
     Custody(custody::Command),
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Shows what calls add up to: how many, how many failed, how long they took
+    Stats(stats::Args),
     /// Makes an organisation what a document says, after showing the difference
     Apply(apply::Args),
     /// Writes an organisation as a document
@@ -113,6 +116,7 @@ async fn remote(cx: &Context, command: Remote) -> anyhow::Result<()> {
         Remote::Config(command) => config::run(cx, command).await,
         Remote::Custody(command) => custody::run(cx, command).await,
         Remote::Audit(command) => audit::run(cx, command).await,
+        Remote::Stats(args) => stats::run(cx, args).await,
         Remote::Apply(args) => apply::run(cx, args).await,
         Remote::Export(args) => export::run(cx, args).await,
         Remote::Why(args) => why::run(cx, args).await,

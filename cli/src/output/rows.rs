@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
-    ApiKey, AuditLog, ConfigVersion, CustodyKey, CustodyKeyState, JoinToken, Membership, Node, Organization, Policy, RequestLog,
-    Rollout, Server, User,
+    ApiKey, AuditLog, ConfigVersion, CustodyKey, CustodyKeyState, ErrorGroup, JoinToken, Membership, Node, Organization, Policy,
+    RequestLog, Rollout, Server, User,
 };
 use prost_types::Timestamp;
 
@@ -323,6 +323,39 @@ impl Tabular for RequestLog {
             version(self.config_version),
             self.outcome.clone(),
             format!("{:.1}", f64::from(self.total_us) / 1000.0),
+        ]
+    }
+}
+
+impl Tabular for ErrorGroup {
+    const HEADER: &'static [&'static str] = &[
+        "LAST SEEN",
+        "CALLS",
+        "SERVER",
+        "METHOD",
+        "TARGET",
+        "OUTCOME",
+        "CODE",
+        "REASON",
+        "UPSTREAM",
+        "SHAPE",
+        "FIRST SEEN",
+        "SAMPLE",
+    ];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            time(self.last_seen_time.as_ref()),
+            self.calls.to_string(),
+            self.server.clone(),
+            self.method.clone(),
+            self.target.clone(),
+            self.outcome.clone(),
+            if self.error_code == 0 { String::new() } else { self.error_code.to_string() },
+            self.reason.clone(),
+            self.upstream.clone(),
+            self.shape.clone(),
+            time(self.first_seen_time.as_ref()),
+            self.sample_request_id.clone(),
         ]
     }
 }

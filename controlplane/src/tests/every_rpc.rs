@@ -162,6 +162,15 @@ async fn traffic(running: &Running, client: &Client) {
     let listed = logs.list_request_logs(ListRequestLogsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     assert_eq!(listed.into_inner().request_logs.len(), 1);
     logs.get_request_log(GetRequestLogRequest { request_id: request_id.to_string() }).await.unwrap();
+    logs.list_error_groups(ListErrorGroupsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    let follow = FollowRequestLogsRequest { parent: ACME.into(), ..Default::default() };
+    logs.follow_request_logs(follow).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    let follow = FollowAuditLogsRequest { parent: ACME.into(), ..Default::default() };
+    logs.follow_audit_logs(follow).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    let mut stats = stats_service_client::StatsServiceClient::new(client.clone());
+    stats.get_stats(GetStatsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    let watch = WatchStatsRequest { parent: ACME.into(), ..Default::default() };
+    stats.watch_stats(watch).await.unwrap().into_inner().message().await.unwrap().unwrap();
 }
 
 async fn documents(client: &Client) {

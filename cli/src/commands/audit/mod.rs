@@ -1,5 +1,7 @@
 //! `mcpgw audit`: what happened, traffic and administration.
 
+mod errors;
+mod follow;
 mod list;
 
 use clap::Subcommand;
@@ -11,10 +13,13 @@ use crate::context::Context;
 pub enum Command {
     /// Lists MCP requests, or with --admin administrative changes, newest first
     List(list::Args),
+    /// Lists errors that belong together, last seen first
+    Errors(errors::Args),
 }
 
 pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List(args) => list::run(cx, args).await,
+        Command::Errors(args) => errors::run(cx, args).await,
     }
 }

@@ -8,6 +8,7 @@ pub mod app;
 pub mod audit;
 pub mod config;
 pub mod files;
+pub mod limits;
 pub mod listener;
 pub mod lists;
 pub mod live;

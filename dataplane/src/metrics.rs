@@ -38,6 +38,12 @@ struct Reason {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLimit {
+    /// `<organisation>/<limit>`.
+    limit: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Verification {
     /// `verified` (a signature was checked) or `remembered`.
     how: &'static str,
@@ -55,6 +61,7 @@ pub struct Metrics {
     requests: Family<Ended, Counter>,
     seconds: Family<OfServer, Histogram, fn() -> Histogram>,
     refusals: Family<Reason, Counter>,
+    limited: Family<OfLimit, Counter>,
     tokens: Family<Verification, Counter>,
     /// Requests that are being decided or answered.
     pub in_flight: Gauge,
@@ -104,6 +111,7 @@ impl Default for Metrics {
             requests: Family::default(),
             seconds: Family::new_with_constructor(latency as fn() -> Histogram),
             refusals: Family::default(),
+            limited: Family::default(),
             tokens: Family::default(),
             in_flight: Gauge::default(),
             open_streams: Arc::default(),
@@ -121,6 +129,7 @@ impl Default for Metrics {
         registry.register("requests", "Requests that ended, by server and outcome", metrics.requests.clone());
         registry.register_with_unit("request", "Time from head to end of answer", Unit::Seconds, metrics.seconds.clone());
         registry.register("refusals", "Refused requests by stage and reason", metrics.refusals.clone());
+        registry.register("limited", "Calls refused by rate limits", metrics.limited.clone());
         registry.register("tokens", "Tokens recognised, by whether a signature was checked", metrics.tokens.clone());
         registry.register("in_flight", "Requests being decided or answered", metrics.in_flight.clone());
         registry.register("streams_revoked", "Streams ended by revocation or policy", metrics.streams_revoked.clone());
@@ -179,6 +188,11 @@ impl Metrics {
     /// A request was refused.
     pub fn refused(&self, reason: &str) {
         self.refusals.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+    }
+
+    /// A rate limit refused a call.
+    pub fn limited(&self, org: &str, limit: &str) {
+        self.limited.get_or_create(&OfLimit { limit: format!("{org}/{limit}") }).inc();
     }
 
     /// The documents of `--static` were read.

@@ -107,6 +107,12 @@ struct Cell {
 }
 
 impl Limit {
+    /// One limit by itself. What it says has to be valid: `check_org` tells.
+    #[must_use]
+    pub fn compile(limit: &wire::RateLimit) -> Self {
+        compiled(limit, &named(&limit.r#match.clone().unwrap_or_default()))
+    }
+
     /// How much a call of `tool` counts.
     fn cost(&self, ask: Ask<'_>) -> u32 {
         let Ask::Tool(name) = ask else { return 1 };

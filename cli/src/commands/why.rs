@@ -120,7 +120,9 @@ fn asked(log: &RequestLog) -> String {
 
 fn decided(log: &RequestLog) -> String {
     let mut text = log.decision.clone();
-    if !log.rule.is_empty() {
+    if log.mode == "limit" {
+        let _ = write!(text, " by limit {} ({})", log.rule, log.rule_id);
+    } else if !log.rule.is_empty() {
         let _ = write!(text, " by rule {} ({}, {})", log.rule, log.mode, log.rule_id);
     } else if log.decision == "deny" && log.reason.starts_with("authorize") {
         text.push_str(": no rule allows it");

@@ -57,6 +57,9 @@ pub struct Limits {
     pub in_flight_per_organization: usize,
     /// Verified tokens that are remembered.
     pub verified_tokens: u64,
+    /// Counts of rate limits that are kept, about 250 bytes each: one for each limit and each user, server or endpoint that it tells apart.
+    /// Past that, unknown callers are refused and the count that was not used for longest gives way to anybody else's.
+    pub rate_counts: usize,
 }
 
 /// Deadlines.
@@ -118,6 +121,7 @@ impl Default for Limits {
             in_flight_per_server: 256,
             in_flight_per_organization: 1000,
             verified_tokens: 100_000,
+            rate_counts: 100_000,
         }
     }
 }
@@ -150,6 +154,7 @@ impl Limits {
             ("json_depth", self.json_depth as u64, 8),
             ("sse_event_bytes", self.sse_event_bytes, 1 << 10),
             ("list_bytes", self.list_bytes, 1 << 10),
+            ("rate_counts", self.rate_counts as u64, 1),
             ("connections", self.connections as u64, 1),
             ("connections_per_ip", self.connections_per_ip as u64, 1),
             ("in_flight_per_server", self.in_flight_per_server as u64, 1),

@@ -6,10 +6,13 @@
 
 mod wire;
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use super::authenticate::TokenError;
 use crate::audit::SpoolError;
+use crate::limits::{Micros, Room};
 use crate::origin;
 use crate::relay::Lost;
 use crate::transport::{Era, Refusal};
@@ -115,12 +118,18 @@ pub enum AuthorizeDenial {
 }
 
 /// When there is no room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitDenial {
     #[error("too many calls of this server are in flight")]
     InFlight,
     #[error("too many calls of this organisation are in flight")]
     Organization,
+    #[error("the limit {} is used up", .room.name)]
+    Spent { room: Room, wait: Micros },
+    #[error("as many calls as the limit {name} allows are in flight")]
+    Concurrent { name: Arc<str>, most: u32 },
+    #[error("too many counts are kept to begin one for an unknown caller")]
+    Crowded,
 }
 
 /// When the call cannot be carried to the server.

@@ -1,13 +1,25 @@
-//! Stage five: is there room. Owns the seats of each server's and each organisation's calls; rates per user
-//! and tool join here.
+//! Stage five: is there room. Owns the seats of each server's and each organisation's calls, and which counts of which limits a
+//! call asks for room in; the counting is [`crate::limits`]'.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use mcp_gateway::proto::node::v1::Via;
+use mcp_gateway::snapshot::{Applied, Ask, Traffic};
+use smallvec::SmallVec;
+
+use super::authenticate::Authenticated;
 use super::authorize::Authorized;
+use super::decode::Decoded;
 use super::denial::LimitDenial;
-use crate::config::Limits;
+use super::trail::Trail;
+use crate::config;
+use crate::limits::{self, Admission, Caller, Demand, Limits, Why};
+use crate::metrics::Metrics;
+use crate::transport::Operation;
+use crate::transport::scan::Reference;
 
 /// Streams that one server may have open to clients, per call that it may have in flight: they last, and cost little.
 const STREAMS_PER_CALL: usize = 16;
@@ -23,6 +35,8 @@ pub struct Limiter {
     calls_per_server: usize,
     per_organization: usize,
     in_flight: RwLock<Counts>,
+    limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
 }
 
 type Counts = HashMap<(Whose, Kind), Arc<AtomicUsize>>;
@@ -46,18 +60,64 @@ enum Kind {
 pub struct Seat {
     _server: Place,
     _organization: Place,
+    /// What rules have it count as in flight.
+    admission: Admission,
 }
 
 /// One of a count; given back when it is dropped.
 #[derive(Debug)]
 struct Place(Arc<AtomicUsize>);
 
-/// Takes a seat for `call`.
-pub fn admit(call: Authorized, limiter: &Limiter) -> Result<Admitted, LimitDenial> {
-    let long_lived = call.call().call().is_long_lived();
+/// Takes a seat for `call`, and what it counts in every limit that it falls under: all of it, or nothing.
+pub fn admit(call: Authorized, limiter: &Limiter, trail: &mut Trail) -> Result<Admitted, LimitDenial> {
+    let sender = call.call();
+    let long_lived = sender.call().is_long_lived();
     let kind = if long_lived { Kind::Stream } else { Kind::Call };
-    let seat = limiter.take(&call.call().org().id, &call.call().server().id, kind)?;
+    let mut seat = limiter.take(&sender.org().id, &sender.server().id, kind)?;
+    seat.admission = limiter.spend(sender, trail)?;
     Ok(Admitted { call, seat })
+}
+
+/// What a message is to limits. Completions count for the prompt or resource that they are about, as policies judge them.
+fn traffic(call: &Decoded) -> Traffic<'_> {
+    let ask = match call.operation() {
+        Operation::CallTool(name) => Ask::Tool(name),
+        Operation::GetPrompt(name) | Operation::Complete(Some(Reference::Prompt(name))) => Ask::Prompt(name),
+        Operation::ReadResource(uri)
+        | Operation::SubscribeResource(uri)
+        | Operation::Complete(Some(Reference::Resource(uri))) => Ask::Resource(uri),
+        Operation::Listen
+        | Operation::Initialize
+        | Operation::Discover
+        | Operation::Ping
+        | Operation::List
+        | Operation::Complete(None)
+        | Operation::Notify
+        | Operation::Respond
+        | Operation::Other => Ask::Something,
+    };
+    let method = match call.message() {
+        Some(message) => message.method().unwrap_or("response"),
+        None => call.http_method().as_str(),
+    };
+    Traffic { method, ask }
+}
+
+/// Which count of a limit a call asks for room in.
+fn demand<'a>(sender: &'a Authenticated, address: IpAddr, applied: &Applied<'a>) -> Demand<'a> {
+    let (limit, principal) = (applied.limit, sender.principal());
+    let caller = limit.per.user.then(|| match principal.via {
+        Via::Anonymous => Caller::Address(limits::network(address)),
+        Via::Unspecified | Via::Jwt | Via::ApiKey | Via::Certificate => Caller::Subject(&principal.subject),
+    });
+    Demand {
+        org: &sender.org().id,
+        limit,
+        cost: applied.cost,
+        caller,
+        server: limit.per.server.then_some(&*sender.server().id),
+        pattern: limit.per.endpoint.then(|| limit.pattern(applied.pattern)),
+    }
 }
 
 impl Admitted {
@@ -72,11 +132,43 @@ impl Admitted {
 
 impl Limiter {
     /// At most so many of each server and each organisation in flight.
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(bounds: &config::Limits, limits: Arc<Limits>, metrics: Arc<Metrics>) -> Self {
         Self {
-            calls_per_server: limits.in_flight_per_server,
-            per_organization: limits.in_flight_per_organization,
+            calls_per_server: bounds.in_flight_per_server,
+            per_organization: bounds.in_flight_per_organization,
             in_flight: RwLock::default(),
+            limits,
+            metrics,
+        }
+    }
+
+    /// Takes what a message counts in every limit that it falls under.
+    fn spend(&self, sender: &Authenticated, trail: &mut Trail) -> Result<Admission, LimitDenial> {
+        let org = sender.org();
+        let applied = org.limits(sender.server(), &sender.principal().subject(), traffic(sender.call()));
+        if applied.is_empty() {
+            return Ok(Admission::default());
+        }
+        let address = trail.address();
+        let demands: SmallVec<[Demand<'_>; 8]> = applied.iter().map(|applied| demand(sender, address, applied)).collect();
+        match self.limits.admit(&demands) {
+            Ok(mut admission) => {
+                trail.room(admission.tightest.take());
+                Ok(admission)
+            }
+            Err(refusal) => {
+                let limit = demands[refusal.demand].limit;
+                trail.limited(limit);
+                self.metrics.limited(&org.slug, &limit.name);
+                Err(match refusal.why {
+                    Why::Window { room, wait } => {
+                        trail.room(Some(room.clone()));
+                        LimitDenial::Spent { room, wait }
+                    }
+                    Why::InFlight { most } => LimitDenial::Concurrent { name: limit.name.clone(), most },
+                    Why::Crowded => LimitDenial::Crowded,
+                })
+            }
         }
     }
 
@@ -88,7 +180,7 @@ impl Limiter {
         let organization = self.place(Whose::Organization(organization.clone()), kind, self.per_organization);
         let organization = organization.ok_or(LimitDenial::Organization)?;
         let server = self.place(Whose::Server(server.clone()), kind, of_server).ok_or(LimitDenial::InFlight)?;
-        Ok(Seat { _server: server, _organization: organization })
+        Ok(Seat { _server: server, _organization: organization, admission: Admission::default() })
     }
 
     fn place(&self, whose: Whose, kind: Kind, most: usize) -> Option<Place> {
@@ -120,11 +212,12 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, LimitDenial, Limiter};
-    use crate::config::Limits;
+    use super::{Kind, LimitDenial, Limiter, Limits};
+    use crate::config;
 
     fn limiter(in_flight_per_server: usize, in_flight_per_organization: usize) -> Limiter {
-        Limiter::new(&Limits { in_flight_per_server, in_flight_per_organization, ..Limits::default() })
+        let bounds = config::Limits { in_flight_per_server, in_flight_per_organization, ..config::Limits::default() };
+        Limiter::new(&bounds, Limits::new(1).into(), Default::default())
     }
 
     #[test]

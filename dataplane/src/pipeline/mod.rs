@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::limits::Limits;
 use crate::listener::Handler;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -60,11 +61,12 @@ impl Pipeline {
         upstreams: Upstreams,
         around: relay::Surroundings,
     ) -> Self {
+        let limits = Arc::new(Limits::new(config.limits.rate_counts));
         let tokens = Tokens::new(config.limits.verified_tokens, config.public_url.clone());
         Self {
             doors: Doors::new(&config),
             verifier: Verifier::new(tokens, recorder.metrics.clone()),
-            limiter: Limiter::new(&config.limits),
+            limiter: Limiter::new(&config.limits, limits, recorder.metrics.clone()),
             relay: relay::Settings::new(&config, live.clone(), recorder.metrics.clone(), upstreams.clone(), around),
             recorder,
             live,
@@ -89,7 +91,7 @@ impl Pipeline {
         }
         let call = authorize::judge(call, trail)?;
         trail.mark(Stage::Authorize);
-        let call = limit::admit(call, &self.limiter)?;
+        let call = limit::admit(call, &self.limiter, trail)?;
         trail.mark(Stage::Limit);
         let call = route::resolve(call, &config, &self.live.drained())?;
         trail.mark(Stage::Route);

@@ -7,13 +7,16 @@ use uuid::Uuid;
 
 use super::denial::{Denial, Wire};
 use super::trail::{Ending, Trail};
+use crate::limits::Room;
 use crate::relay::{Body, Flow};
 
 /// The header that names the request in records.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("mcpgw-request-id");
 
 /// What may be read by browsers of an allowed origin.
-const EXPOSED: HeaderValue = HeaderValue::from_static("mcp-session-id, mcpgw-request-id, mcp-protocol-version, www-authenticate");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "mcp-session-id, mcpgw-request-id, mcp-protocol-version, www-authenticate, retry-after, ratelimit, ratelimit-policy",
+);
 
 /// An answer that was not refused.
 pub struct Reply {
@@ -46,6 +49,7 @@ pub(super) fn finish(
     request_id: Uuid,
     origin: Option<HeaderValue>,
 ) -> Response<Body> {
+    let room = trail.take_room();
     let mut response = match outcome {
         Ok(Reply { status, headers, answer }) => {
             trail.status(status);
@@ -66,8 +70,21 @@ pub(super) fn finish(
         }
         Err(denial) => refusal(&denial, trail),
     };
+    if let Some(room) = room {
+        limit_headers(response.headers_mut(), &room);
+    }
     common_headers(response.headers_mut(), request_id, origin);
     response
+}
+
+/// How the tightest limit stands (draft-ietf-httpapi-ratelimit-headers-10): a quota `q` in a window of `w` seconds, of which `r` remain,
+/// and more in `t` seconds. Names of limits are tokens, so they can be quoted as they are.
+fn limit_headers(headers: &mut HeaderMap, room: &Room) {
+    let policy = format!("\"{}\";q={};w={}", room.name, room.limit, room.length);
+    let now = format!("\"{}\";r={};t={}", room.name, room.remaining, room.reset.div_ceil(1_000_000));
+    for (name, text) in [("ratelimit-policy", policy), ("ratelimit", now)] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::try_from(text).expect("slugs and numbers are visible ASCII"));
+    }
 }
 
 /// An answer that is no call's, with what every answer carries.

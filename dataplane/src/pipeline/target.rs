@@ -120,21 +120,19 @@ impl Doors {
     }
 
     /// The client's address: the peer's, or what trusted proxies say it is.
-    pub fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> String {
+    pub fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         let trusted = |address: IpAddr| self.trusted_proxies.iter().any(|network| network.contains(&address));
         let mut client = peer.to_canonical();
-        if trusted(client) {
-            let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-            let hops: Vec<IpAddr> = hops.flat_map(|text| text.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
-            // From the right: everything left of the first stranger is hearsay.
-            for hop in hops.into_iter().rev() {
-                client = hop.to_canonical();
-                if !trusted(client) {
-                    break;
-                }
+        let fields = headers.get_all("x-forwarded-for").iter().rev();
+        // From the right: everything left of the first stranger is hearsay, and so is everything left of what is no address.
+        for hop in fields.flat_map(|field| field.to_str().unwrap_or("?").rsplit(',')) {
+            if !trusted(client) {
+                break;
             }
+            let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
+            client = hop.to_canonical();
         }
-        client.to_string()
+        client
     }
 
     /// The Origin of `request`, if it has one that is allowed to read the answer.

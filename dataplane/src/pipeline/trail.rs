@@ -3,13 +3,14 @@
 //! Owns what a record says and when it is written; where it goes is the spool's. Every way out of a call ends here, also
 //! the ones nobody returns from: a client that goes away drops the call, and dropping an open trail says `cancelled`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mcp_gateway::proto::config::v1::AuditFullAction;
 use mcp_gateway::proto::node::v1::{AuditClass, Decided, Decision, Ended, Outcome};
-use mcp_gateway::snapshot::{Org, Server, Snapshot, Verdict};
+use mcp_gateway::snapshot::{Limit, Org, Server, Snapshot, Verdict};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ use super::authenticate::Principal;
 use super::denial::{Denial, RecordDenial, Wire};
 use super::route::Routed;
 use crate::audit::{Class, Recorded, Spool, SpoolError};
+use crate::limits::Room;
 use crate::metrics::Metrics;
 use crate::relay::outcome::Answered;
 use crate::upstream;
@@ -85,11 +87,13 @@ pub struct Trail {
     echo: Option<String>,
     decided: Decided,
     ended: Ended,
+    address: IpAddr,
+    room: Option<Room>,
 }
 
 impl Trail {
     /// Opens the record of a request whose head has just been read.
-    pub fn open(recorder: Recorder, request_id: Uuid, client_address: String) -> Self {
+    pub fn open(recorder: Recorder, request_id: Uuid, address: IpAddr) -> Self {
         recorder.metrics.in_flight.inc();
         let now = Instant::now();
         let request_id = request_id.to_string();
@@ -103,17 +107,41 @@ impl Trail {
             label: String::new(),
             echo: None,
             ended: Ended { request_id: request_id.clone(), ..Ended::default() },
-            decided: Decided { request_id, client_address, ..Decided::default() },
+            decided: Decided { request_id, client_address: address.to_string(), ..Decided::default() },
+            address,
+            room: None,
         }
     }
 
     /// The record of one message of a batch; the transport's facts are the batch's.
     pub fn branch(&self, request_id: Uuid) -> Self {
-        let mut branch = Self::open(self.recorder.clone(), request_id, self.decided.client_address.clone());
+        let mut branch = Self::open(self.recorder.clone(), request_id, self.address);
         branch.audit_full = self.audit_full;
         branch.label.clone_from(&self.label);
         branch.decided = Decided { request_id: request_id.to_string(), ..self.decided.clone() };
         branch
+    }
+
+    /// Whom the call comes from, as far as the network tells.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How the tightest limit of the call stands.
+    pub fn room(&mut self, room: Option<Room>) {
+        self.room = room;
+    }
+
+    /// As told by [`Trail::room`], for the answer's headers.
+    pub fn take_room(&mut self) -> Option<Room> {
+        self.room.take()
+    }
+
+    /// Which limit refuses the call: it decided, whatever rule had allowed it.
+    pub fn limited(&mut self, limit: &Limit) {
+        self.decided.rule_id = limit.id.to_string();
+        self.decided.rule = limit.name.to_string();
+        self.decided.mode = "limit".into();
     }
 
     pub fn request_id(&self) -> &str {

@@ -220,7 +220,7 @@ impl AuthorizeDenial {
 }
 
 impl LimitDenial {
-    fn wire(self) -> Wire {
+    fn wire(&self) -> Wire {
         match self {
             Self::InFlight => {
                 Wire::own(StatusCode::SERVICE_UNAVAILABLE, "limit.in_flight", "The server is busy; try again").retry_after(1)
@@ -228,6 +228,21 @@ impl LimitDenial {
             Self::Organization => {
                 let message = "Your organisation has too many calls in flight; try again";
                 Wire::own(StatusCode::SERVICE_UNAVAILABLE, "limit.organization", message).retry_after(1)
+            }
+            Self::Spent { room, wait } => {
+                let message = format!("The limit {} is used up: {} in {} s", room.name, room.limit, room.length);
+                let data = format!(r#"{{"limit":{},"retryAfterMs":{}}}"#, quoted(&room.name), wait.div_ceil(1000));
+                let wire = Wire::own(StatusCode::TOO_MANY_REQUESTS, "limit.spent", message).data(data);
+                wire.retry_after(u32::try_from(wait.div_ceil(1_000_000)).unwrap_or(u32::MAX))
+            }
+            Self::Concurrent { name, most } => {
+                let message = format!("The limit {name} allows {most} calls in flight; try again when one has ended");
+                let data = format!(r#"{{"limit":{},"retryAfterMs":1000}}"#, quoted(name));
+                Wire::own(StatusCode::TOO_MANY_REQUESTS, "limit.concurrent", message).data(data).retry_after(1)
+            }
+            Self::Crowded => {
+                let message = "Too many callers at once; try again, or show a credential";
+                Wire::own(StatusCode::TOO_MANY_REQUESTS, "limit.crowded", message).retry_after(5)
             }
         }
     }

@@ -4,6 +4,7 @@ mod calls;
 mod drained;
 mod evasion;
 mod faults;
+mod limits;
 mod lists;
 mod questions;
 mod reclaim;

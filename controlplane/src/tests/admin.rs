@@ -34,6 +34,7 @@ pub struct Admin {
 pub struct Person {
     pub user: Uuid,
     client: Client,
+    token: String,
 }
 
 impl Person {
@@ -75,6 +76,16 @@ impl Person {
 
     pub fn config_versions(&self) -> ConfigVersionServiceClient<Client> {
         ConfigVersionServiceClient::new(self.client.clone())
+    }
+
+    /// The same person's client of another replica.
+    pub async fn at(&self, replica: &Running) -> Client {
+        replica.anonymous().await.with_token(&self.token)
+    }
+
+    /// As the header has it.
+    pub fn authorization(&self) -> String {
+        format!("Bearer {}", self.token)
     }
 
     /// For calls that no generated client makes.
@@ -150,7 +161,7 @@ impl Admin {
             platform_admin: false,
         };
         let token = self.running.core.custody.sign_token(&claims).unwrap();
-        Person { user, client: self.anonymous.with_token(&token) }
+        Person { user, client: self.anonymous.with_token(&token), token }
     }
 
     /// Everything that a change could have touched, as one text. That a call was refused is on record, and no change.

@@ -69,11 +69,11 @@ impl Row {
     }
 }
 
-fn timestamp(at: DateTime<Utc>) -> Option<Timestamp> {
+pub fn timestamp(at: DateTime<Utc>) -> Option<Timestamp> {
     Some(Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap() })
 }
 
-async fn server(person: &Person, id: &str) {
+pub async fn server(person: &Person, id: &str) {
     let endpoints = vec![Endpoint { url: "http://127.0.0.1:9/mcp".into(), weight: 1 }];
     let server = Some(Server { endpoints, ..Default::default() });
     let request = CreateServerRequest { parent: ACME.into(), server_id: id.into(), server, ..Default::default() };

@@ -12,6 +12,7 @@ mod documents;
 mod endpoints;
 mod every_rpc;
 mod fleet;
+mod follow;
 mod history;
 mod logs;
 mod memberships;

@@ -13,6 +13,7 @@ mod direct_peers;
 mod discovery;
 mod distribution;
 mod documents;
+mod follow;
 mod history;
 mod last_good;
 mod outlives;

@@ -10,6 +10,7 @@ use crate::context::Context;
 
 /// What happened: MCP requests and administrative changes
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // parsed once per process
 pub enum Command {
     /// Lists MCP requests, or with --admin administrative changes, newest first
     List(list::Args),

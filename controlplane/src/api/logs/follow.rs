@@ -26,7 +26,7 @@ use crate::{
     app::Core,
     store::logs::{
         AuditFilter,
-        follow::{self, Log, Numbered, Wanted},
+        follow::{self, Log, Numbered, Wanted, WantedAudit},
     },
 };
 
@@ -201,7 +201,7 @@ pub async fn audit(api: &Api, request: Request<FollowAuditLogsRequest>) -> Resul
     let org = standing.org.map(|id| id.to_string()).unwrap_or_default();
     let tokens = Tokens { core: api.core.clone(), binding: vec![AUDIT.into(), org, format!("{rest:?}")] };
     let place = tokens.read(&resume_token)?;
-    let (core, org) = (api.core.clone(), standing.org);
+    let (core, wanted) = (api.core.clone(), WantedAudit { org: standing.org, since, filter });
     let mut settled_audit = api.core.arrivals.settled(Log::Audit);
     let work = move |say: Say<FollowAuditLogsResponse>| async move {
         let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
@@ -220,7 +220,7 @@ pub async fn audit(api: &Api, request: Request<FollowAuditLogsRequest>) -> Resul
             while found.is_empty() {
                 let Ok(upto) = tokio::time::timeout(SILENCE, settled(&mut settled_audit, number)).await else { break };
                 let (upto, connection) = (upto?, &mut *core.store.connection().await?);
-                found = follow::audit_logs(connection, (number, upto), org, since, &filter, limit).await?;
+                found = follow::audit_logs(connection, (number, upto), &wanted, limit).await?;
                 number = found.last().filter(|_| found.len() == PAGE).map_or(upto, |row| row.arrival);
             }
         }

@@ -167,24 +167,31 @@ pub struct Numbered {
     pub log: AuditLog,
 }
 
+/// Whose administrative records, and which.
+#[derive(Debug, Clone)]
+pub struct WantedAudit {
+    /// None: of every organisation and of none.
+    pub org: Option<Uuid>,
+    pub since: Option<DateTime<Utc>>,
+    pub filter: AuditFilter,
+}
+
 /// At most `limit` administrative records behind `after` and up to `upto`, in order of arrival.
 pub async fn audit_logs(
     connection: &mut PgConnection,
     (after, upto): (i64, i64),
-    org: Option<Uuid>,
-    since: Option<DateTime<Utc>>,
-    filter: &AuditFilter,
+    wanted: &WantedAudit,
     limit: i64,
 ) -> Result<Vec<Numbered>, Error> {
     let mut query = QueryBuilder::new(AUDIT_LOGS.replacen("SELECT ", "SELECT r.arrival, ", 1));
     query.push(" AND r.arrival > ").push_bind(after).push(" AND r.arrival <= ").push_bind(upto);
-    if let Some(org) = org {
+    if let Some(org) = wanted.org {
         query.push(" AND r.org_id = ").push_bind(org);
     }
-    if let Some(since) = since {
+    if let Some(since) = wanted.since {
         query.push(" AND r.occurred_at >= ").push_bind(since);
     }
-    filter.push(&mut query);
+    wanted.filter.push(&mut query);
     query.push(" ORDER BY r.arrival LIMIT ").push_bind(limit);
     Ok(query.build_query_as().fetch_all(connection).await?)
 }

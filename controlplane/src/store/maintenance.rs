@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use sqlx::PgConnection;
 
-use super::{Error, Store};
+use super::{Error, Store, logs};
 
 /// Any fixed number: the lock of the one replica that cleans up.
 const LOCK: i64 = 0x6d63_7067_775f_6d61;
@@ -82,19 +82,17 @@ impl Leader {
     /// Deletes what expired: answers to repeated requests, sessions, join tokens, cursors of runs long gone, the order of arrival,
     /// rollups, groups of errors beyond the newest of an organisation, the log of changes.
     pub async fn expire_rest(&mut self) -> Result<u64, Error> {
-        const EXPIRED: [&str; 8] = [
+        const EXPIRED: [&str; 7] = [
             "DELETE FROM idempotent_answers WHERE created_at < now() - interval '1 day'",
             "DELETE FROM sessions WHERE expires_at < now() - interval '1 day'",
             "DELETE FROM join_tokens WHERE expires_at < now() - interval '30 days'",
             "DELETE FROM ship_cursor WHERE updated_at < now() - interval '90 days'",
-            // Who follows the logs and falls behind further than this begins again.
-            "DELETE FROM log_arrivals WHERE arrived_at < now() - interval '1 hour'",
             "DELETE FROM rollup_minutes WHERE minute < now() - interval '30 days'",
             "DELETE FROM error_groups WHERE last_seen_at < now() - interval '30 days'",
             "DELETE FROM error_groups WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER \
              (PARTITION BY org_id ORDER BY last_seen_at DESC) AS place FROM error_groups) placed WHERE place > 10000)",
         ];
-        let mut deleted = 0;
+        let mut deleted = logs::follow::forget(&mut self.connection).await?;
         for statement in EXPIRED {
             deleted += sqlx::query(statement).execute(&mut self.connection).await?.rows_affected();
         }

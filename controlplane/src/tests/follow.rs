@@ -471,14 +471,26 @@ async fn http_says_what_grpc_says() {
 #[tokio::test]
 async fn what_was_missed_for_too_long_is_said_to_be_missed() {
     let (mut admin, acme, person) = Admin::with_acme().await;
-    let follower = Follower::of(&person, all()).await;
-    for _ in 0..2 {
-        ship(&admin.running, &[Call::new(acme)]).await;
+    // The first number never comes: nothing is missing because of that.
+    let never = begin(&admin.running, Call::new(acme).events()).await;
+    never.rollback().await.unwrap();
+    let mut follower = Follower::of(&person, all()).await;
+    let begins = follower.token.clone();
+    let calls: Vec<Call> = (0..4).map(|_| Call::new(acme)).collect();
+    for call in &calls[..3] {
+        ship(&admin.running, &[*call]).await;
     }
-    let request = FollowRequestLogsRequest { resume_token: follower.token.clone(), ..all() };
+    assert_eq!(follower.next(3).await, ids(&calls[..3]));
+    let stands = follower.token.clone();
     drop(follower);
-    sqlx::query("DELETE FROM log_arrivals WHERE number = 1").execute(&mut admin.sql).await.unwrap();
-    let mut stream = person.logs().follow_request_logs(request).await.unwrap().into_inner();
+    let age = "UPDATE log_arrivals SET arrived_at = now() - interval '61 min'";
+    sqlx::query(age).execute(&mut admin.sql).await.unwrap();
+    for forgotten in [2, 0] {
+        assert_eq!(crate::store::logs::follow::forget(&mut admin.sql).await.unwrap(), forgotten, "the last one is emptied");
+    }
+    ship(&admin.running, &calls[3..]).await;
+    let resume = |token: &str| FollowRequestLogsRequest { resume_token: token.into(), ..all() };
+    let mut stream = person.logs().follow_request_logs(resume(&begins)).await.unwrap().into_inner();
     let end = loop {
         match stream.message().await {
             Ok(answer) => assert_eq!(answer.unwrap().request_logs, []),
@@ -486,4 +498,7 @@ async fn what_was_missed_for_too_long_is_said_to_be_missed() {
         }
     };
     assert_eq!(end.code(), Code::FailedPrecondition);
+    let stream = person.logs().follow_request_logs(resume(&stands)).await.unwrap().into_inner();
+    let mut stands = Follower { stream, token: stands };
+    assert_eq!(stands.next(1).await, ids(&calls[3..]), "nothing is forgotten behind it");
 }

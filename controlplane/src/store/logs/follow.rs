@@ -89,9 +89,19 @@ pub async fn arrivals(connection: &mut PgConnection, after: i64, upto: i64, limi
 
 /// Whether what arrived behind `after` is still known, all of it.
 pub async fn is_kept(connection: &mut PgConnection, after: i64) -> Result<bool, Error> {
-    let query = "SELECT coalesce((SELECT min(number) FROM log_arrivals), \
-                 (SELECT CASE WHEN is_called THEN last_value ELSE 0 END + 1 FROM log_arrival_numbers)) <= $1 + 1";
+    // The first number does not tell: one before it may have been drawn and never come. What was forgotten leaves an empty batch behind.
+    let query = "SELECT coalesce((SELECT number <= $1 OR done_ids <> '{}' OR open_ids <> '{}' FROM log_arrivals \
+                 ORDER BY number LIMIT 1), true)";
     Ok(sqlx::query_scalar(query).bind(after).fetch_one(connection).await?)
+}
+
+/// Forgets what arrived more than an hour ago: who falls behind further than this begins again. How many batches.
+pub async fn forget(connection: &mut PgConnection) -> Result<u64, Error> {
+    let query = "WITH old AS (SELECT max(number) AS upto FROM log_arrivals WHERE arrived_at < now() - interval '1 hour'), \
+                 emptied AS (UPDATE log_arrivals a SET done_at = '{}', done_ids = '{}', open_at = '{}', open_ids = '{}' \
+                   FROM old WHERE a.number = old.upto AND (a.done_ids <> '{}' OR a.open_ids <> '{}')) \
+                 DELETE FROM log_arrivals a USING old WHERE a.number < old.upto";
+    Ok(sqlx::query(query).execute(connection).await?.rows_affected())
 }
 
 /// Whose requests, and which.

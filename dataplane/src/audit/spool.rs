@@ -106,6 +106,16 @@ pub struct Counters {
     pub lost: AtomicU64,
 }
 
+/// Which frame of its call a payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The first: room is kept for the last.
+    Begins,
+    Ends,
+    /// Either, written a second time.
+    Again,
+}
+
 /// From here on access records are refused.
 const ACCESS_PERCENT: u64 = 90;
 /// From here on operators are told.
@@ -180,7 +190,7 @@ impl Spool {
         decided.decided_at_us = writer.stamp();
         let recorded = Recorded { decided_at_us: decided.decided_at_us, lane };
         let event = AuditEvent { event: Some(Event::Decided(decided)) };
-        self.write(&mut writer, class, &event.encode_to_vec())?;
+        self.write(&mut writer, class, Place::Begins, &event.encode_to_vec())?;
         Ok(recorded)
     }
 
@@ -189,7 +199,7 @@ impl Spool {
     pub fn append_ended(&self, recorded: Recorded, mut ended: Ended) -> Result<(), SpoolError> {
         ended.decided_at_us = recorded.decided_at_us;
         let event = AuditEvent { event: Some(Event::Ended(ended)) };
-        self.write(&mut locked(&self.writers[recorded.lane]), Class::Audit, &event.encode_to_vec())
+        self.write(&mut locked(&self.writers[recorded.lane]), Class::Audit, Place::Ends, &event.encode_to_vec())
     }
 
     /// What waits for the control plane.
@@ -250,18 +260,18 @@ impl Spool {
     }
 
     /// The one way of a payload to the disk; the lane's lock is held.
-    fn write(&self, writer: &mut Writer, class: Class, payload: &[u8]) -> Result<(), SpoolError> {
+    fn write(&self, writer: &mut Writer, class: Class, place: Place, payload: &[u8]) -> Result<(), SpoolError> {
         if payload.len() > frame::MAX_PAYLOAD {
             return Err(SpoolError::TooLarge { bytes: payload.len() });
         }
         self.reserve(class, frame::size(payload.len()) as u64)?;
-        self.put(writer, payload)
+        self.put(writer, place, payload)
     }
 
     /// Writes a payload whose room is already reserved, and gives the room back when that fails.
-    fn put(&self, writer: &mut Writer, payload: &[u8]) -> Result<(), SpoolError> {
+    fn put(&self, writer: &mut Writer, place: Place, payload: &[u8]) -> Result<(), SpoolError> {
         let fresh = writer.is_fresh();
-        match writer.append(payload, self.limits.segment_bytes) {
+        match self.append(writer, place, payload) {
             Ok(()) => {
                 if fresh {
                     locked(&self.lanes).push(writer.lane());
@@ -279,6 +289,21 @@ impl Spool {
                 }
                 Err(SpoolError::Io { dir: self.dir.clone(), source })
             }
+        }
+    }
+
+    fn append(&self, writer: &mut Writer, place: Place, payload: &[u8]) -> io::Result<()> {
+        match place {
+            Place::Begins => writer.begin(payload, self.limits.segment_bytes).or_else(|error| {
+                // What is acknowledged only takes up room.
+                if !writer.give_up_acknowledged() {
+                    return Err(error);
+                }
+                writer.lane().delete_acknowledged(&self.bytes);
+                writer.begin(payload, self.limits.segment_bytes)
+            }),
+            Place::Ends => writer.end(payload),
+            Place::Again => writer.append(payload),
         }
     }
 

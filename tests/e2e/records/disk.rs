@@ -1,11 +1,32 @@
-//! Damage to the spool: torn, bit-flipped. What had to be kept is there, what was damaged is named.
+//! The disk of the spool: full, torn, bit-flipped. What had to be refused was refused, what had to be kept is there, what was damaged is named.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use mcpgw_controlplane::testing;
 
 use super::traffic::Traffic;
 use super::{Scene, records};
+
+/// A file system in memory, mounted over a directory until it is dropped.
+struct Small(PathBuf);
+
+impl Small {
+    /// Panics where nothing may be mounted.
+    fn over(directory: &Path, bytes: u32) -> Self {
+        std::fs::create_dir_all(directory).unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(directory).status();
+        assert!(mounted.unwrap().success(), "this test mounts a tmpfs: it has to run as root, with CAP_SYS_ADMIN");
+        Self(directory.to_owned())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status(); // a mount that stays harms nothing but tidiness
+    }
+}
 
 /// Every segment of the spool, oldest first within its lane.
 fn segments(state_dir: &Path) -> Vec<PathBuf> {
@@ -17,6 +38,29 @@ fn segments(state_dir: &Path) -> Vec<PathBuf> {
     let boots = below(&state_dir.join("spool")).filter(|path| path.is_dir());
     let lanes = boots.flat_map(|boot| below(&boot)).filter(|path| path.is_dir());
     lanes.flat_map(|lane| below(&lane)).filter(|path| path.extension().is_some_and(|kind| kind == "seg")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_calls_until_there_is_room_and_keeps_every_record_of_an_answer() {
+    let mut scene = Scene::on(testing::config(&testing::database().await)).await;
+    scene.node.kill().await.unwrap();
+    let _small = Small::over(&scene.node.state_dir().join("spool"), 1 << 20);
+    scene.node.again().await.unwrap();
+    let config = scene.deprive().await;
+
+    let mut traffic = Traffic::start(&scene.client(), 4, 4);
+    traffic.until(|traffic| traffic.refused >= 50).await;
+    let answered = traffic.whole.len();
+    assert!(answered > 50, "{answered} calls were answered before the disk was full");
+    scene.restore(config).await;
+    // The same process goes on as soon as its records are taken.
+    traffic.until(|traffic| traffic.whole.len() >= answered + 200).await;
+    let traffic = traffic.stop().await;
+    scene.shipped().await;
+    let records = records(&scene.config()).await;
+    let lost: Vec<_> = traffic.whole.iter().filter(|id| !records.get(*id).is_some_and(|ended| *ended)).collect();
+    assert_eq!(lost, Vec::<&String>::new(), "no answer left without its record");
+    println!("{} answers, {} refusals, {} records", traffic.whole.len(), traffic.refused, records.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

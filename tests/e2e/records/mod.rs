@@ -1,5 +1,5 @@
 //! What a client got an answer to is on record, once: nodes are killed in mid-answer again and again, with everything behind them there,
-//! with no control plane at all, and with a database that restarts; what they wrote is damaged.
+//! with no control plane at all, and with a database that restarts; their disks fill up; what they wrote is damaged.
 
 mod disk;
 mod kills;

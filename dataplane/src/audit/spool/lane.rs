@@ -13,6 +13,8 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::locked;
@@ -49,12 +51,21 @@ pub(super) struct Writer {
     buffer: Vec<u8>,
     last_stamp_us: i64,
     broken: bool,
+    /// Calls whose end is still to come.
+    open_calls: u64,
 }
 
 struct Segment {
     file: File,
     length: u64,
+    /// Up to here the file system has promised room.
+    promised: u64,
 }
+
+/// What is kept free for the end of each call that has begun: a full disk refuses new calls and still takes the ends of those it let in.
+const END_BYTES: u64 = 4 << 10;
+/// How much room is asked for at a time, where there is as much.
+const PROMISE_BYTES: u64 = 256 << 10;
 
 impl Lane {
     /// A lane of an earlier run, as found on disk. `acked` is the number before its first frame.
@@ -147,6 +158,20 @@ impl Lane {
         seq.saturating_sub(before)
     }
 
+    /// Deletes all segments: everything in them is acknowledged, and nobody extends them any more.
+    pub(super) fn delete_acknowledged(&self, bytes: &AtomicU64) {
+        for path in std::mem::take(&mut *locked(&self.segments)).into_values() {
+            delete(&path, bytes);
+        }
+    }
+
+    /// Takes back a segment that has got no frame.
+    fn uncreate(&self, first_seq: u64) {
+        if let Some(path) = locked(&self.segments).remove(&first_seq) {
+            let _ = fs::remove_file(path); // it may not even have been made
+        }
+    }
+
     /// Gives up the lane's files: the caller has moved what they hold.
     pub(super) fn give_up(&self) -> BTreeMap<u64, PathBuf> {
         self.close();
@@ -185,6 +210,7 @@ impl Writer {
             buffer: Vec::new(),
             last_stamp_us: 0,
             broken: false,
+            open_calls: 0,
         }
     }
 
@@ -208,19 +234,65 @@ impl Writer {
         self.last_stamp_us
     }
 
+    /// The first frame of a call, for whose last one room is kept.
+    pub(super) fn begin(&mut self, payload: &[u8], segment_bytes: u64) -> io::Result<()> {
+        let ends = (self.open_calls + 1) * END_BYTES;
+        let size = frame::size(payload.len()) as u64 + ends;
+        match self.segment.take_if(|segment| segment.length >= segment_bytes) {
+            Some(full) => {
+                // While there is no room for another segment, ends go on where room is kept for them.
+                let next = Self::create(&self.lane, self.next_seq).and_then(|mut next| next.keep_room(size).map(|()| next));
+                match next {
+                    Ok(next) => {
+                        full.release();
+                        self.segment = Some(next);
+                    }
+                    Err(error) => {
+                        self.lane.uncreate(self.next_seq);
+                        self.segment = Some(full);
+                        return Err(error);
+                    }
+                }
+            }
+            None => self.segment()?.keep_room(size)?,
+        }
+        self.append(payload)?;
+        self.open_calls += 1;
+        Ok(())
+    }
+
+    /// The last frame of a call that [`Writer::begin`] began.
+    pub(super) fn end(&mut self, payload: &[u8]) -> io::Result<()> {
+        self.open_calls = self.open_calls.saturating_sub(1);
+        self.append(payload)
+    }
+
+    /// Gives up a segment that holds nothing but what is acknowledged; whether there was one. What stays of the lane is another's business.
+    pub(super) fn give_up_acknowledged(&mut self) -> bool {
+        let idle = self.open_calls == 0 && self.lane.pending() == 0;
+        let given_up = self.segment.take_if(|_| idle);
+        // Whoever ships still has it open: deleting it alone would free nothing.
+        given_up.is_some_and(|segment| segment.file.set_len(0).is_ok())
+    }
+
+    fn segment(&mut self) -> io::Result<&mut Segment> {
+        match &mut self.segment {
+            Some(segment) => Ok(segment),
+            none => Ok(none.insert(Self::create(&self.lane, self.next_seq)?)),
+        }
+    }
+
     /// One frame, one write. On an error nothing of it is left on disk, or the writer is broken.
-    pub(super) fn append(&mut self, payload: &[u8], segment_bytes: u64) -> io::Result<()> {
+    pub(super) fn append(&mut self, payload: &[u8]) -> io::Result<()> {
         self.buffer.clear();
         frame::encode(self.next_seq, &self.chain, payload, &mut self.buffer);
-        if self.segment.as_ref().is_some_and(|segment| segment.length >= segment_bytes) {
-            self.segment = None;
-        }
         let segment = match &mut self.segment {
             Some(segment) => segment,
             none => none.insert(Self::create(&self.lane, self.next_seq)?),
         };
         if let Err(error) = segment.file.write_all(&self.buffer) {
             self.broken = segment.file.set_len(segment.length).is_err();
+            segment.promised = segment.length; // cutting the file gave back what was promised
             return Err(error);
         }
         segment.length += self.buffer.len() as u64;
@@ -240,7 +312,32 @@ impl Writer {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         file.set_len(0)?;
         locked(&lane.segments).insert(first_seq, path);
-        Ok(Segment { file, length: 0 })
+        Ok(Segment { file, length: 0, promised: 0 })
+    }
+}
+
+impl Segment {
+    /// Makes sure that there is room for `size` more bytes.
+    fn keep_room(&mut self, size: u64) -> io::Result<()> {
+        let needed = self.length + size;
+        if needed <= self.promised {
+            return Ok(());
+        }
+        let promise = |until: u64| fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, until).map(|()| until);
+        let ample = self.length + size.max(PROMISE_BYTES);
+        self.promised = match promise(ample).or_else(|_scarce| promise(needed)) {
+            Ok(until) => until,
+            // A file system that promises nothing: a full one is noticed when it is written to.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => u64::MAX,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(())
+    }
+
+    /// Gives back what was promised and is not needed.
+    fn release(self) {
+        // If it fails, the room is free again when the segment is deleted.
+        let _ = self.file.set_len(self.length);
     }
 }
 

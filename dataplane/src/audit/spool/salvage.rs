@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::lane::{Lane, Writer, delete};
-use super::{Spool, SpoolError, locked};
+use super::{Place, Spool, SpoolError, locked};
 use crate::audit::frame::{self, Found};
 
 struct Readable {
@@ -57,7 +57,7 @@ impl Spool {
     /// Past the limits: these bytes were admitted before and leave the lane that is given up.
     fn append_again(&self, writer: &mut Writer, payload: &[u8]) -> Result<(), SpoolError> {
         self.bytes.fetch_add(frame::size(payload.len()) as u64, Relaxed);
-        self.put(writer, payload)
+        self.put(writer, Place::Again, payload)
     }
 
     fn quarantine(&self, lane: &Lane, path: &Path) {

@@ -112,7 +112,7 @@ fn cost<M: Message>(element: &M) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::config::v1::{Match, Organization, Policy, Server};
+    use crate::proto::config::v1::{Match, Organization, Policy, RateLimit, Server};
 
     fn policy(n: usize, bytes: usize) -> Policy {
         let matching = Match { tools: vec!["x".repeat(bytes)], ..Match::default() };
@@ -170,5 +170,20 @@ mod tests {
                 assert_eq!(bundles.iter().map(|bundle| bundle.servers.len()).sum::<usize>(), 40);
             }
         }
+    }
+
+    #[test]
+    fn limits_are_cut_as_policies_are() {
+        let limit = |n: usize| RateLimit { id: format!("limit-{n:05}"), name: "x".repeat(200), ..RateLimit::default() };
+        let with = |count: usize| OrgBundle { limits: (0..count).map(limit).collect(), ..whole(Vec::new()) };
+        let (given, bundles) = (with(5000), cut(with(5000)));
+        assert!(bundles.len() >= 8 && bundles.len().is_power_of_two(), "{}", bundles.len());
+        assert!(bundles.iter().all(|bundle| bundle.encoded_len() <= MOST_BYTES));
+        let mut limits: Vec<_> = bundles.iter().flat_map(|bundle| bundle.limits.clone()).collect();
+        limits.sort_by(|a, b| a.id.cmp(&b.id));
+        assert_eq!(limits, given.limits, "none is lost, none is there twice");
+        assert_eq!(differ(&bundles, &cut(with(5001))), 1, "one more");
+        let backwards = OrgBundle { limits: given.limits.iter().rev().cloned().collect(), ..with(0) };
+        assert_eq!(cut(backwards), bundles, "the order of the rows does not show");
     }
 }

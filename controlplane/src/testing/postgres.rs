@@ -11,18 +11,31 @@ pub struct Postgres {
     home: tempfile::TempDir,
     programs: PathBuf,
     user: Option<&'static str>,
+    settings: &'static str,
     /// Waits for the end of its standard input, which is the end of this process, and clears up.
     guard: Option<Child>,
 }
 
 const LAST_RITES: &str =
     r#"trap "" INT TERM; cat >/dev/null; kill -QUIT "$(head -n 1 "$1/data/postmaster.pid")" 2>/dev/null; rm -rf "$1""#;
-const SETTINGS: &str = "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 \
+/// Nothing that a test writes has to survive a power cut.
+const HASTY: &str = "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 \
                         -c shared_buffers=32MB -c logging_collector=off";
+/// What a fresh installation has; whatever is acknowledged is on disk.
+const DURABLE: &str = "-c listen_addresses= -c logging_collector=off";
 
 impl Postgres {
     /// Initialises and starts one. Panics, saying what to install, where there are no binaries.
     pub fn start() -> Self {
+        Self::with(HASTY)
+    }
+
+    /// As [`Postgres::start`], with the settings of a fresh installation: to measure, not to test.
+    pub fn durable() -> Self {
+        Self::with(DURABLE)
+    }
+
+    fn with(settings: &'static str) -> Self {
         let programs =
             programs().expect("no initdb in PATH or /usr/lib/postgresql/*/bin: `apt-get install -y postgresql` brings it");
         let home = tempfile::Builder::new().prefix("mcpgw-pg-").tempdir_in("/tmp").expect("/tmp is writable");
@@ -31,7 +44,7 @@ impl Postgres {
             std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).expect("our own directory");
             chown(home.path(), Some(id_of(user)), None).expect("root may give it away");
         }
-        let mut server = Self { home, programs, user, guard: None };
+        let mut server = Self { home, programs, user, settings, guard: None };
         server.run("initdb", &["-D", &server.data(), "-A", "trust", "-U", "gw", "-E", "UTF8", "--no-locale", "--no-sync"]);
         server.up();
         let guard = Command::new("sh")
@@ -46,8 +59,8 @@ impl Postgres {
 
     /// Starts the server again after [`Postgres::down`].
     pub fn up(&self) {
-        let socket = self.home.path().display();
-        self.run("pg_ctl", &["-D", &self.data(), "-w", "-l", &self.log(), "-o", &format!("-k {socket} {SETTINGS}"), "start"]);
+        let (socket, settings) = (self.home.path().display(), self.settings);
+        self.run("pg_ctl", &["-D", &self.data(), "-w", "-l", &self.log(), "-o", &format!("-k {socket} {settings}"), "start"]);
     }
 
     /// Stops the server, cutting every connection.

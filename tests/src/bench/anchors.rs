@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::control::Desk;
-use super::process::{AROUND, MEASURED, Measured, Priority, beside};
+use super::process::{AROUND, MEASURED, Measured, Rig};
 use super::setup::{self, Duty};
 use super::work::{Era, Work};
 use crate::fleet::{Call, Http};
@@ -35,10 +35,9 @@ pub struct Anchor {
 }
 
 /// The mock as a process.
-pub async fn mock(priority: Priority) -> anyhow::Result<(Measured, String)> {
+pub async fn mock(rig: &Rig) -> anyhow::Result<(Measured, String)> {
     let address = free()?;
-    let own = std::env::current_exe()?;
-    let child = priority.command(AROUND, own).args(["mock", &address.to_string()]).stdout(Stdio::null()).spawn()?;
+    let child = rig.command(AROUND, &rig.program).args(["mock", &address.to_string()]).stdout(Stdio::null()).spawn()?;
     let measured = Measured { child };
     listening(address).await.context("the mock")?;
     Ok((measured, address.to_string()))
@@ -49,13 +48,13 @@ impl Anchor {
         Self { name: "direct", process: None, work: work(upstream, "/mcp", Vec::new()), desk: None, _directory: None }
     }
 
-    pub async fn nginx(priority: Priority, upstream: &str) -> anyhow::Result<Self> {
+    pub async fn nginx(rig: &Rig, upstream: &str) -> anyhow::Result<Self> {
         let (directory, address) = (tempfile::tempdir()?, free()?);
         let place = directory.path().to_str().context("a directory with a plain name")?;
         let text = NGINX.replace("@DIRECTORY@", place).replace("@LISTEN@", &address.to_string()).replace("@UPSTREAM@", upstream);
         let path = directory.path().join("nginx.conf");
         std::fs::write(&path, text)?;
-        let mut command = priority.command(MEASURED, nginx()?);
+        let mut command = rig.command(MEASURED, nginx()?);
         command
             .arg("-e")
             .arg(directory.path().join("start.log"))
@@ -70,7 +69,7 @@ impl Anchor {
     }
 
     /// A node: enrolled, configured and connected over mutual TLS as any other.
-    pub async fn node(name: &'static str, duty: Duty, priority: Priority, upstream: &str) -> anyhow::Result<Self> {
+    pub async fn node(name: &'static str, duty: Duty, rig: &Rig, upstream: &str) -> anyhow::Result<Self> {
         let desk = Desk::open().await?;
         let directory = tempfile::tempdir()?;
         let (listen, admin) = (free()?, free()?);
@@ -85,7 +84,7 @@ impl Anchor {
         );
         let (path, log) = (directory.path().join("dataplane.yaml"), directory.path().join("log"));
         std::fs::write(&path, settings)?;
-        let mut command = priority.command(MEASURED, beside("mcpgw-dataplane")?);
+        let mut command = rig.command(MEASURED, rig.beside("mcpgw-dataplane")?);
         command.arg("--config").arg(&path).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
         let mut process = Measured { child: command.spawn()? };
         ready(&mut process, admin, &log).await?;

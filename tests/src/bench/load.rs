@@ -12,7 +12,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::mock::SESSION;
@@ -59,12 +59,34 @@ struct Shared {
     pace: Pace,
 }
 
-/// Runs one window to its end.
-pub async fn run(window: Window) -> anyhow::Result<Outcome> {
-    LocalSet::new().run_until(drive(window)).await
+/// Opens the window's connections as streams of the legacy era that say nothing, says so in a line, and holds them until it is killed.
+pub async fn hold(window: Window) -> anyhow::Result<()> {
+    let mut held = Vec::new();
+    for _ in 0..window.connections {
+        let mut connection = Connection::open(&window.work.address).await?;
+        let session = initialize(&mut connection, &window.work).await?;
+        connection.tcp.write_all(&work::listen(&window.work, &session)).await?;
+        let head = connection.head().await?;
+        anyhow::ensure!(head.status == 200, "a stream was answered with status {}", head.status);
+        held.push(connection);
+    }
+    std::io::Write::write_all(&mut std::io::stdout(), b"open\n")?;
+    std::future::pending::<()>().await;
+    drop(held);
+    Ok(())
 }
 
-async fn drive(window: Window) -> anyhow::Result<Outcome> {
+/// Runs one window to its end.
+pub async fn run(window: Window) -> anyhow::Result<Outcome> {
+    run_telling(window, watch::Sender::new(0)).await
+}
+
+/// As [`run`], telling on the way how many requests of an open loop have fallen due.
+pub async fn run_telling(window: Window, told: watch::Sender<u32>) -> anyhow::Result<Outcome> {
+    LocalSet::new().run_until(drive(window, told)).await
+}
+
+async fn drive(window: Window, told: watch::Sender<u32>) -> anyhow::Result<Outcome> {
     let mut clients = Vec::new();
     for number in 0..window.connections {
         clients.push(Client::open(&window.work, number).await?);
@@ -82,7 +104,7 @@ async fn drive(window: Window) -> anyhow::Result<Outcome> {
         tasks.spawn_local(client.work(shared.clone()));
     }
     if let Pace::Open(rate) = window.pace {
-        tasks.spawn_local(schedule(rate, began, shared.clone()));
+        tasks.spawn_local(schedule(rate, began, shared.clone(), told));
     }
     while let Some(ended) = tasks.join_next().await {
         ended??;
@@ -101,7 +123,7 @@ async fn drive(window: Window) -> anyhow::Result<Outcome> {
 }
 
 /// Says when requests are due; never waits for an answer. A timer of the kernel, because tokio's are rounded to milliseconds.
-async fn schedule(rate: u32, began: Instant, shared: Rc<Shared>) -> anyhow::Result<()> {
+async fn schedule(rate: u32, began: Instant, shared: Rc<Shared>, told: watch::Sender<u32>) -> anyhow::Result<()> {
     let interval = Duration::from_secs(1) / rate.max(1);
     let timer = AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?)?;
     let spec = Timespec { tv_sec: 0, tv_nsec: i64::from(interval.subsec_nanos().max(1)) };
@@ -115,6 +137,7 @@ async fn schedule(rate: u32, began: Instant, shared: Rc<Shared>) -> anyhow::Resu
         while next <= now && next < shared.end {
             shared.due.borrow_mut().push_back(next);
             shared.news.notify_one();
+            told.send_modify(|count| *count += 1);
             next += interval;
         }
     }

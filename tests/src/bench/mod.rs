@@ -2,7 +2,9 @@
 //! do, in interleaved rounds. Measures; judges nothing. Run by `mcpgw-bench`.
 
 mod anchors;
+mod beside;
 mod control;
+pub mod ingest;
 pub mod load;
 pub mod mock;
 mod process;
@@ -11,16 +13,18 @@ mod setup;
 mod wire;
 pub mod work;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use anchors::Anchor;
 use load::{Outcome, Pace, Window};
-use process::{AROUND, Priority};
+use process::{AROUND, Rig};
 pub use report::Report;
 use report::{Memory, Sample};
 use setup::Duty;
+use work::Work;
 
 /// How long and what.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,7 +38,8 @@ pub struct Options {
     /// Three rounds of short windows
     #[arg(long)]
     pub quick: bool,
-    /// Only these anchors (nginx is the yardstick): direct, nginx, off, on-1, on, on-10000
+    /// Only these anchors (direct, nginx, off, on-1, on, on-10000; nginx is always measured) and parts (requests, syscalls, streams,
+    /// ingest; an anchor alone means its requests)
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Connections of the closed loop
@@ -43,41 +48,110 @@ pub struct Options {
     /// Requests per second of the open loop; 0: none
     #[arg(long, default_value_t = 2000)]
     pub rate: u32,
+    /// Silent streams to open at once; 0: none
+    #[arg(long, default_value_t = 1000)]
+    pub streams: usize,
+    /// Leave out answers that are streams, and legacy sessions
+    #[arg(long)]
+    pub plain: bool,
+    /// The program that serves the mock and drives the load; default: this one
+    #[arg(long, hide = true)]
+    pub program: Option<PathBuf>,
+    /// Take no precedence over other processes
+    #[arg(long)]
+    pub gentle: bool,
+}
+
+/// A handful of requests to every kind of anchor, by `program`: a test that the rig works.
+pub async fn smoke(program: PathBuf) -> anyhow::Result<Report> {
+    run(Options {
+        rounds: 1,
+        seconds: 0.1,
+        quick: false,
+        only: ["direct", "off", "on", "requests", "streams", "ingest"].map(str::to_owned).to_vec(),
+        connections: vec![2],
+        rate: 200,
+        streams: 5,
+        plain: false,
+        program: Some(program),
+        gentle: true,
+    })
+    .await
 }
 
 /// Connections of the open loop.
 const OPEN_CONNECTIONS: usize = 32;
+/// Connections of what is measured in one way only.
+const USUAL_CONNECTIONS: usize = 16;
+/// Descriptors beside those of silent streams, of which a proxy has two each.
+const SPARE_DESCRIPTORS: u64 = 500;
+const PARTS: [&str; 4] = ["requests", "syscalls", "streams", "ingest"];
+
+impl Options {
+    /// Whether this part of a run is wanted: all of them, unless some or an anchor is named.
+    fn part(&self, name: &str) -> bool {
+        let named = |only: &String| PARTS.contains(&only.as_str());
+        match (self.only.is_empty(), self.only.iter().any(named)) {
+            (true, _) => true,
+            (false, false) => name == "requests",
+            (false, true) => self.only.iter().any(|only| only == name),
+        }
+    }
+
+    fn anchor(&self, name: &str) -> bool {
+        let mut anchors = self.only.iter().filter(|only| !PARTS.contains(&only.as_str())).peekable();
+        anchors.peek().is_none() || anchors.any(|only| only == name)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let known = |name: &&String| PARTS.contains(&name.as_str()) || ANCHORS.contains(&name.as_str());
+        match self.only.iter().find(|name| !known(name)) {
+            Some(unknown) => anyhow::bail!("--only {unknown}: there are {} and {}", ANCHORS.join(", "), PARTS.join(", ")),
+            None => Ok(()),
+        }
+    }
+}
+
+const ANCHORS: [&str; 6] = ["direct", "nginx", "off", "on-1", "on", "on-10000"];
 
 /// Measures everything that was asked for.
 pub async fn run(mut options: Options) -> anyhow::Result<Report> {
+    options.check()?;
     crate::fleet::install_crypto();
+    crate::scale::raise_descriptors(2 * options.streams as u64 + SPARE_DESCRIPTORS)?;
     if options.quick {
         (options.rounds, options.seconds) = (3, 1.0);
     }
     let began = Instant::now();
-    let priority = Priority::permitted();
-    let (_mock, upstream) = anchors::mock(priority).await?;
-    let anchors = start(&options, priority, &upstream).await?;
-    let mut report = Report { priority, samples: Vec::new(), memory: Vec::new() };
-    for anchor in &anchors {
-        window(anchor, priority, 1, 0.2, Pace::Closed).await.with_context(|| anchor.name)?;
+    let rig = Rig::new(options.program.clone(), options.gentle)?;
+    let mut report = Report::new(rig.priority);
+    if PARTS[..3].iter().any(|part| options.part(part)) {
+        let (_mock, upstream) = anchors::mock(&rig).await?;
+        let anchors = start(&options, &rig, &upstream).await?;
+        measure(&options, &rig, &anchors, &mut report, began).await?;
     }
-    for anchor in &anchors {
+    if options.part("ingest") {
+        progress(began.elapsed(), "ingest");
+        report.ingested = Some(ingest::run(options.seconds * 10.0).await?);
+    }
+    Ok(report)
+}
+
+async fn measure(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut Report, began: Instant) -> anyhow::Result<()> {
+    for anchor in anchors {
+        window(rig, anchor, &anchor.work, 1, 0.2, Pace::Closed).await.with_context(|| anchor.name)?;
         if let Some(process) = &anchor.process {
             report.memory.push(Memory { anchor: anchor.name, idle: process.memory()?.0, peak: 0, shipped: 0 });
         }
     }
-    for round in 0..options.rounds {
-        progress(began.elapsed(), &format!("round {} of {}", round + 1, options.rounds));
-        for (load, connections, pace) in loads(&options) {
-            for anchor in &anchors {
-                let (outcome, processor) = window(anchor, priority, connections, options.seconds, pace)
-                    .await
-                    .with_context(|| format!("{} at {load}", anchor.name))?;
-                let load = load.clone();
-                report.samples.push(Sample { anchor: anchor.name, round, load, outcome, processor });
-            }
+    if options.part("streams") && options.streams > 0 {
+        progress(began.elapsed(), "silent streams");
+        for anchor in anchors {
+            report.streams.extend(beside::streams(rig, anchor, options.streams).await.with_context(|| anchor.name)?);
         }
+    }
+    if options.part("requests") {
+        rounds(options, rig, anchors, report, began).await?;
     }
     for memory in &mut report.memory {
         let anchor = anchors.iter().find(|anchor| anchor.name == memory.anchor);
@@ -87,16 +161,36 @@ pub async fn run(mut options: Options) -> anyhow::Result<Report> {
         let desk = anchor.and_then(|anchor| anchor.desk.as_ref());
         memory.shipped = desk.map_or(0, |desk| desk.shipped.load(std::sync::atomic::Ordering::Relaxed));
     }
-    Ok(report)
+    if options.part("syscalls") {
+        progress(began.elapsed(), "system calls");
+        for (anchor, connections) in anchors.iter().flat_map(|anchor| [(anchor, 1), (anchor, 64)]) {
+            report.syscalls.extend(beside::syscalls(rig, anchor, connections).await.with_context(|| anchor.name)?);
+        }
+    }
+    Ok(())
 }
 
-async fn start(options: &Options, priority: Priority, upstream: &str) -> anyhow::Result<Vec<Anchor>> {
-    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+async fn rounds(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut Report, began: Instant) -> anyhow::Result<()> {
+    for round in 0..options.rounds {
+        progress(began.elapsed(), &format!("round {} of {}", round + 1, options.rounds));
+        for Load { name, connections, pace, work } in loads(options) {
+            for anchor in anchors {
+                let (outcome, processor) = window(rig, anchor, &work(&anchor.work), connections, options.seconds, pace)
+                    .await
+                    .with_context(|| format!("{} at {name}", anchor.name))?;
+                report.samples.push(Sample { anchor: anchor.name, round, load: name.clone(), outcome, processor });
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn start(options: &Options, rig: &Rig, upstream: &str) -> anyhow::Result<Vec<Anchor>> {
     let mut anchors = Vec::new();
-    if wanted("direct") {
+    if options.anchor("direct") {
         anchors.push(Anchor::direct(upstream));
     }
-    anchors.push(Anchor::nginx(priority, upstream).await?);
+    anchors.push(Anchor::nginx(rig, upstream).await?);
     let nodes = [
         ("off", Duty::Bare),
         ("on-1", Duty::Full { policies: 1 }),
@@ -104,33 +198,45 @@ async fn start(options: &Options, priority: Priority, upstream: &str) -> anyhow:
         ("on-10000", Duty::Full { policies: 10_000 }),
     ];
     for (name, duty) in nodes {
-        if wanted(name) {
-            anchors.push(Anchor::node(name, duty, priority, upstream).await.with_context(|| name)?);
+        if options.anchor(name) {
+            anchors.push(Anchor::node(name, duty, rig, upstream).await.with_context(|| name)?);
         }
     }
     Ok(anchors)
 }
 
-fn loads(options: &Options) -> Vec<(String, usize, Pace)> {
-    let closed = options.connections.iter().map(|count| (format!("c={count}"), *count, Pace::Closed));
-    let open = (options.rate > 0).then(|| (format!("{}/s", options.rate), OPEN_CONNECTIONS, Pace::Open(options.rate)));
-    closed.chain(open).collect()
+/// A way to ask.
+struct Load {
+    name: String,
+    connections: usize,
+    pace: Pace,
+    work: fn(&Work) -> Work,
+}
+
+fn loads(options: &Options) -> Vec<Load> {
+    let usual = |name: String, connections, pace| Load { name, connections, pace, work: Work::clone };
+    let closed = options.connections.iter().map(|count| usual(format!("c={count}"), *count, Pace::Closed));
+    let open = (options.rate > 0).then(|| usual(format!("{}/s", options.rate), OPEN_CONNECTIONS, Pace::Open(options.rate)));
+    let of = |name: &str, work| Load { name: name.to_owned(), connections: USUAL_CONNECTIONS, pace: Pace::Closed, work };
+    let others = [of("sse", |work| work.of("progress")), of("legacy", Work::legacy)];
+    closed.chain(open).chain(others.into_iter().filter(|_| !options.plain)).collect()
 }
 
 /// One window of load on one anchor, by a process of its own; microseconds of the proxy's processor time per answer.
 async fn window(
+    rig: &Rig,
     anchor: &Anchor,
-    priority: Priority,
+    work: &Work,
     connections: usize,
     seconds: f64,
     pace: Pace,
 ) -> anyhow::Result<(Outcome, Option<f64>)> {
-    let window = Window { work: anchor.work.clone(), connections, seconds, pace };
+    let window = Window { work: work.clone(), connections, seconds, pace };
     let file = tempfile::NamedTempFile::new()?;
     serde_json::to_writer(&file, &window)?;
     let processor = |anchor: &Anchor| anchor.process.as_ref().map(process::Measured::processor).transpose();
     let before = processor(anchor)?;
-    let output = priority.command(AROUND, std::env::current_exe()?).arg("load").arg(file.path()).output().await?;
+    let output = rig.command(AROUND, &rig.program).arg("load").arg(file.path()).output().await?;
     let spent = processor(anchor)?.zip(before).map(|(after, before)| after - before);
     anyhow::ensure!(output.status.success(), "the load ended early: {}", String::from_utf8_lossy(&output.stderr));
     let outcome: Outcome = serde_json::from_slice(&output.stdout)?;

@@ -1,7 +1,7 @@
 //! Processes under measurement: where they run, and what the kernel says that they cost.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::Context as _;
@@ -32,12 +32,36 @@ impl Priority {
         let tried = std::process::Command::new("chrt").args(["--rr", "1", "true"]).stderr(Stdio::null()).status();
         if tried.is_ok_and(|status| status.success()) { Self::Realtime } else { Self::Ordinary }
     }
+}
+
+/// How processes of a run are started.
+#[derive(Debug)]
+pub struct Rig {
+    pub priority: Priority,
+    /// Serves the mock and drives the load.
+    pub program: PathBuf,
+}
+
+impl Rig {
+    /// With `program`, or this one.
+    pub fn new(program: Option<PathBuf>, gentle: bool) -> anyhow::Result<Self> {
+        let own = std::env::current_exe();
+        let priority = if gentle { Priority::Ordinary } else { Priority::permitted() };
+        Ok(Self { priority, program: program.map_or(own, Ok)? })
+    }
+
+    /// A binary of this workspace, beside that program.
+    pub fn beside(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let found = self.program.with_file_name(name);
+        anyhow::ensure!(found.exists(), "no {}: build it first", found.display());
+        Ok(found)
+    }
 
     /// `program`, to run on one processor.
-    pub fn command(self, processor: &str, program: impl AsRef<OsStr>) -> Command {
+    pub fn command(&self, processor: &str, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("taskset");
         command.args(["--cpu-list", processor]);
-        if self == Self::Realtime {
+        if self.priority == Priority::Realtime {
             command.args(["chrt", "--rr", "1"]);
         }
         command.arg(program).stdin(Stdio::null()).kill_on_drop(true);
@@ -102,11 +126,4 @@ fn ticks(pid: u32) -> anyhow::Result<u64> {
 fn kilobytes(status: &str, key: &str) -> anyhow::Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key} in a status"))?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
-}
-
-/// A binary of this workspace beside this program; a test is one directory further down.
-pub fn beside(program: &str) -> anyhow::Result<std::path::PathBuf> {
-    let own = std::env::current_exe()?;
-    let found = own.ancestors().skip(1).take(2).map(|directory: &Path| directory.join(program)).find(|program| program.exists());
-    found.with_context(|| format!("no {program} beside {}: build it first", own.display()))
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::ingest::Ingested;
 use super::load::Outcome;
 use super::process::Priority;
 
@@ -30,6 +31,29 @@ pub struct Report {
     pub priority: Priority,
     pub samples: Vec<Sample>,
     pub memory: Vec<Memory>,
+    pub syscalls: Vec<Syscalls>,
+    pub streams: Vec<Streams>,
+    pub ingested: Option<Ingested>,
+}
+
+/// System calls of a proxy.
+#[derive(Debug, Clone, Serialize)]
+pub struct Syscalls {
+    pub anchor: &'static str,
+    pub connections: usize,
+    /// Per answer.
+    pub each: f64,
+    /// Those that count, per answer.
+    pub calls: Vec<(String, f64)>,
+}
+
+/// Streams that say nothing.
+#[derive(Debug, Clone, Serialize)]
+pub struct Streams {
+    pub anchor: &'static str,
+    pub count: usize,
+    /// Resident bytes of each in the proxy.
+    pub each: f64,
 }
 
 /// Resident bytes of an anchor.
@@ -75,8 +99,21 @@ impl Report {
         Spread::of(of.filter_map(against).collect())
     }
 
+    pub(super) fn new(priority: Priority) -> Self {
+        let (samples, memory, syscalls, streams) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { priority, samples, memory, syscalls, streams, ingested: None }
+    }
+
     /// For people.
     pub fn table(&self) -> String {
+        let ingested = self.ingested.as_ref().map(Ingested::table).unwrap_or_default();
+        format!("{}{}{ingested}", self.requests(), self.around())
+    }
+
+    fn requests(&self) -> String {
+        if self.samples.is_empty() {
+            return String::new();
+        }
         let mut text = format!(
             "{:<14} {:<8} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9}  {}\n",
             "anchor", "load", "answers/s", "p50 us", "p90 us", "p99 us", "p99.9 us", "CPU us", "x nginx (quartiles)"
@@ -105,16 +142,26 @@ impl Report {
             );
         }
         text.push('\n');
+        text
+    }
+
+    fn around(&self) -> String {
+        let mut text = String::new();
         for memory in &self.memory {
             let megabytes = |bytes: u64| bytes as f64 / 1e6;
-            let _infallible = writeln!(
-                text,
-                "{:<14} resident: {:.1} MB idle, {:.1} MB at most; {} audit frames shipped",
-                memory.anchor,
-                megabytes(memory.idle),
-                megabytes(memory.peak),
-                memory.shipped
-            );
+            let (idle, peak) = (megabytes(memory.idle), megabytes(memory.peak));
+            let (anchor, shipped) = (memory.anchor, memory.shipped);
+            let _infallible =
+                writeln!(text, "{anchor:<14} resident: {idle:.1} MB idle, {peak:.1} MB at most; {shipped} audit frames shipped");
+        }
+        for streams in &self.streams {
+            let (anchor, count, each) = (streams.anchor, streams.count, streams.each / 1e3);
+            let _infallible = writeln!(text, "{anchor:<14} {count} silent streams: {each:.1} kB each");
+        }
+        for syscalls in &self.syscalls {
+            let calls: Vec<String> = syscalls.calls.iter().map(|(name, each)| format!("{name} {each:.2}")).collect();
+            let (anchor, connections, each, calls) = (syscalls.anchor, syscalls.connections, syscalls.each, calls.join(", "));
+            let _infallible = writeln!(text, "{anchor:<14} system calls per answer, c={connections}: {each:.1} ({calls})");
         }
         text
     }

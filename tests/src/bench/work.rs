@@ -67,6 +67,18 @@ fn digits(id: u32) -> [u8; ID_DIGITS] {
 }
 
 impl Work {
+    /// The same caller with another tool.
+    #[must_use]
+    pub fn of(&self, tool: &str) -> Self {
+        Self { tool: tool.to_owned(), ..self.clone() }
+    }
+
+    /// The same call in a legacy session. It is bound to who opened it, so that there is one caller.
+    #[must_use]
+    pub fn legacy(&self) -> Self {
+        Self { era: Era::Legacy, tokens: self.tokens.iter().take(1).cloned().collect(), ..self.clone() }
+    }
+
     /// The request, once per token. `session` is the legacy one's.
     pub fn requests(&self, session: Option<&str>) -> Vec<Template> {
         let body = self.body();
@@ -111,6 +123,17 @@ pub fn post(work: &Work, headers: &str, body: &str) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n\
          {headers}content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A GET that opens a stream of a legacy session.
+pub fn listen(work: &Work, session: &str) -> Vec<u8> {
+    let authorization = work.tokens.first().map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let (path, host) = (&work.path, &work.address);
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n{authorization}mcp-protocol-version: 2025-11-25\r\n\
+         mcp-session-id: {session}\r\n\r\n"
     )
     .into_bytes()
 }

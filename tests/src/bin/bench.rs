@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use mcpgw_tests::bench::{self, Options, load, mock};
@@ -13,6 +13,7 @@ use mcpgw_tests::bench::{self, Options, load, mock};
 /// Examples:
 ///   mcpgw-bench                                     as documented in docs/PERFORMANCE.md
 ///   mcpgw-bench --quick --only nginx,on
+///   mcpgw-bench --only ingest
 ///   mcpgw-bench --json > run.json
 #[derive(Parser)]
 #[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
@@ -35,6 +36,9 @@ enum Part {
     /// One window of load
     #[command(hide = true)]
     Load { window: PathBuf },
+    /// Streams that are held open
+    #[command(hide = true)]
+    Hold { window: PathBuf },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,10 +50,15 @@ fn main() -> anyhow::Result<()> {
             mock::serve(listener).await
         }),
         Some(Part::Load { window }) => {
-            let outcome = one()?.block_on(load::run(serde_json::from_slice(&std::fs::read(window)?)?))?;
+            let outcome = one()?.block_on(load::run(self::window(&window)?))?;
             Ok(serde_json::to_writer(std::io::stdout(), &outcome)?)
         }
+        Some(Part::Hold { window }) => one()?.block_on(load::hold(self::window(&window)?)),
     }
+}
+
+fn window(path: &Path) -> anyhow::Result<load::Window> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
 async fn measure(options: Options, json: bool) -> anyhow::Result<()> {

@@ -200,7 +200,7 @@ async fn edit(admin: &Admin, options: &Options, number: u32) -> anyhow::Result<u
 }
 
 /// A stream is a descriptor here, and another one in the control plane, which inherits the limit.
-fn raise_descriptors(needed: u64) -> anyhow::Result<()> {
+pub(crate) fn raise_descriptors(needed: u64) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
@@ -209,7 +209,9 @@ fn raise_descriptors(needed: u64) -> anyhow::Result<()> {
     let raised = Rlimit { current: Some(needed.max(limit.maximum.unwrap_or(needed).min(65_536))), maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).with_context(|| {
         let most = limit.maximum.unwrap_or_default();
-        format!("{needed} open files are needed and {most} allowed: run `ulimit -Hn {needed}` as root first, or give a smaller --streams")
+        format!(
+            "{needed} open files are needed and {most} allowed: run `ulimit -Hn {needed}` as root first, or ask for fewer streams"
+        )
     })
 }
 

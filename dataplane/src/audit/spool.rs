@@ -1,6 +1,7 @@
 //! The append-only spool: every frame is in the page cache (one `write(2)`) before its answer goes on, so it survives SIGKILL.
 //! Owns lanes, limits and recovery. Never talks to the network, never drops a frame silently. The pipeline appends, [`super::ship`] reads and acknowledges.
 
+mod event;
 mod lane;
 mod read;
 mod recover;
@@ -14,8 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use mcp_gateway::proto::node::v1::{AuditEvent, Decided, Ended, audit_event::Event};
-use prost::Message;
+use mcp_gateway::proto::node::v1::{Decided, Ended};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -184,22 +184,20 @@ impl Spool {
     }
 
     /// Stamps `decided_at_us` (it never goes back within a lane) and writes the frame. `Ok` means that a killed process does not lose it.
-    pub fn append_decided(&self, class: Class, mut decided: Decided) -> Result<Recorded, SpoolError> {
+    pub fn append_decided(&self, class: Class, decided: &mut Decided) -> Result<Recorded, SpoolError> {
         let lane = lane_of_this_thread(self.writers.len());
         let mut writer = locked(&self.writers[lane]);
         decided.decided_at_us = writer.stamp();
-        let recorded = Recorded { decided_at_us: decided.decided_at_us, lane };
-        let event = AuditEvent { event: Some(Event::Decided(decided)) };
-        self.write(&mut writer, class, Place::Begins, &event.encode_to_vec())?;
-        Ok(recorded)
+        self.write(&mut writer, class, Place::Begins, |payload| event::decided(decided, payload))?;
+        Ok(Recorded { decided_at_us: decided.decided_at_us, lane })
     }
 
     /// Writes the second frame of a call into the lane of the first, whichever thread ends it: the end never overtakes the beginning.
     /// It counts as class audit whatever the call is: half a call is worse than none.
-    pub fn append_ended(&self, recorded: Recorded, mut ended: Ended) -> Result<(), SpoolError> {
+    pub fn append_ended(&self, recorded: Recorded, ended: &mut Ended) -> Result<(), SpoolError> {
         ended.decided_at_us = recorded.decided_at_us;
-        let event = AuditEvent { event: Some(Event::Ended(ended)) };
-        self.write(&mut locked(&self.writers[recorded.lane]), Class::Audit, Place::Ends, &event.encode_to_vec())
+        let mut writer = locked(&self.writers[recorded.lane]);
+        self.write(&mut writer, Class::Audit, Place::Ends, |payload| event::ended(ended, payload))
     }
 
     /// What waits for the control plane.
@@ -260,12 +258,22 @@ impl Spool {
     }
 
     /// The one way of a payload to the disk; the lane's lock is held.
-    fn write(&self, writer: &mut Writer, class: Class, place: Place, payload: &[u8]) -> Result<(), SpoolError> {
-        if payload.len() > frame::MAX_PAYLOAD {
-            return Err(SpoolError::TooLarge { bytes: payload.len() });
-        }
-        self.reserve(class, frame::size(payload.len()) as u64)?;
-        self.put(writer, place, payload)
+    fn write(
+        &self,
+        writer: &mut Writer,
+        class: Class,
+        place: Place,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), SpoolError> {
+        let mut payload = std::mem::take(&mut writer.payload);
+        payload.clear();
+        encode(&mut payload);
+        let written = match payload.len() {
+            bytes if bytes > frame::MAX_PAYLOAD => Err(SpoolError::TooLarge { bytes }),
+            bytes => self.reserve(class, frame::size(bytes) as u64).and_then(|()| self.put(writer, place, &payload)),
+        };
+        writer.payload = payload;
+        written
     }
 
     /// Writes a payload whose room is already reserved, and gives the room back when that fails.

@@ -294,8 +294,7 @@ impl Trail {
         self.ended.ended_at_us = wall_clock_us();
         self.recorder.metrics.ended(&self.label, ending.outcome, total.as_secs_f64());
         let Some(recorded) = recorded else { return };
-        let ended = std::mem::take(&mut self.ended);
-        if let Err(error) = self.recorder.spool.append_ended(recorded, ended) {
+        if let Err(error) = self.recorder.spool.append_ended(recorded, &mut self.ended) {
             self.recorder.metrics.records_lost.inc();
             tracing::error!(%error, request_id = self.request_id(), "the end of a call could not be recorded");
         }
@@ -308,7 +307,7 @@ impl Trail {
         }
         .into();
         self.ended.decide_us = micros(self.started.elapsed());
-        let written = self.recorder.spool.append_decided(self.class, self.decided.clone());
+        let written = self.recorder.spool.append_decided(self.class, &mut self.decided);
         self.state = State::Decided(written.as_ref().ok().copied());
         written.map(drop)
     }

@@ -179,8 +179,8 @@ fn id(frame: &AuditFrame) -> u64 {
 
 fn append(spool: &Spool, ids: std::ops::RangeInclusive<u64>) {
     let append = |id: u64| {
-        let decided = Decided { request_id: id.to_string(), ..Decided::default() };
-        spool.append_decided(Class::Audit, decided).unwrap();
+        let mut decided = Decided { request_id: id.to_string(), ..Decided::default() };
+        spool.append_decided(Class::Audit, &mut decided).unwrap();
     };
     // From two threads, so that two lanes are used.
     std::thread::scope(|scope| {

@@ -49,6 +49,8 @@ pub(super) struct Writer {
     next_seq: u64,
     chain: Chain,
     buffer: Vec<u8>,
+    /// Room for whoever encodes the next payload.
+    pub payload: Vec<u8>,
     last_stamp_us: i64,
     broken: bool,
     /// Calls whose end is still to come.
@@ -208,6 +210,7 @@ impl Writer {
             next_seq: 1,
             chain: [0; 32],
             buffer: Vec::new(),
+            payload: Vec::new(),
             last_stamp_us: 0,
             broken: false,
             open_calls: 0,

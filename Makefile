@@ -27,8 +27,9 @@ check: ## Formatting and lints, warnings are errors
 test: ## Install what is missing, then check and run every suite
 	@scripts/test $(BUDGET_UNIT) $(BUDGET_E2E)
 
-test-unit: ## Tests of single crates, with a real Postgres
+test-unit: ## Tests of single crates, with a real Postgres and a real Redis
 	@scripts/ensure-postgres
+	@scripts/ensure-redis
 	@timeout $(BUDGET_UNIT) cargo test --workspace --lib --bins --locked
 
 test-e2e: build ## Whole gateways, foreign clients and servers, the official suite

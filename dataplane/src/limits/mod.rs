@@ -4,6 +4,7 @@
 //! Never waits and allocates nothing for a count that is known.
 
 mod memory;
+pub mod shared;
 mod window;
 
 use std::net::IpAddr;

@@ -19,6 +19,7 @@ const FILES: &[&str] = &[
     "mcpgw/admin/v1/nodes.proto",
     "mcpgw/admin/v1/organizations.proto",
     "mcpgw/admin/v1/policies.proto",
+    "mcpgw/admin/v1/rate_limits.proto",
     "mcpgw/admin/v1/rollouts.proto",
     "mcpgw/admin/v1/servers.proto",
     "mcpgw/admin/v1/stats.proto",

@@ -15,8 +15,8 @@ use crate::failure::Failure;
 use crate::output::{Format, reflect};
 
 const EXAMPLES: &str = "\
-The file is what `mcpgw export` writes. What it does not name is removed: servers and policies always, members and API keys only if it
-names any. Values of credentials may lie elsewhere: valueEnv names an environment variable, valueFile a file beside the document. A
+The file is what `mcpgw export` writes. What it does not name is removed: servers, policies and limits always, members and API keys only
+if it names any. Values of credentials may lie elsewhere: valueEnv names an environment variable, valueFile a file beside the document. A
 credential without a value stays as it is stored.
 
 Examples:
@@ -38,7 +38,7 @@ pub struct Args {
     /// Keep what the document does not name, instead of removing it
     #[arg(long)]
     no_prune: bool,
-    /// Do it even where that removes more than half of the servers and policies
+    /// Do it even where that removes more than half of the servers, policies and limits
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -17,6 +17,7 @@ mod nodes;
 pub mod organizations;
 pub mod passwords;
 mod policies;
+mod rate_limits;
 mod recovery;
 mod refresh;
 pub mod rest;
@@ -189,6 +190,7 @@ fn services(api: &Api) -> Routes {
     routes.add_service(admin::node_service_server::NodeServiceServer::new(api.clone()));
     routes.add_service(admin::organization_service_server::OrganizationServiceServer::new(api.clone()));
     routes.add_service(admin::policy_service_server::PolicyServiceServer::new(api.clone()));
+    routes.add_service(admin::rate_limit_service_server::RateLimitServiceServer::new(api.clone()));
     routes.add_service(admin::rollout_service_server::RolloutServiceServer::new(api.clone()));
     routes.add_service(admin::server_service_server::ServerServiceServer::new(api.clone()));
     routes.add_service(admin::stats_service_server::StatsServiceServer::new(api.clone()));

@@ -17,10 +17,10 @@ use super::{
     aip::{self, Mask, Pages},
     caller::Hold,
     error::Error,
-    policies,
+    policies, rate_limits,
 };
 use crate::{
-    domain::{Meta, Organization, document, is_slug, rules, rules::Rules},
+    domain::{Meta, Organization, bundle::OrgRows, document, is_slug, rules, rules::Rules},
     keys::DEFAULT_POOL,
     store::{
         self,
@@ -138,10 +138,11 @@ impl Api {
         if organizations::has_servers(change.connection(), row.id).await? {
             return Err(Error::Precondition(format!("{} still has servers: delete them first", request.name)));
         }
-        let within = store::orgs::rows(change.connection(), row.id).await?.map(|rows| rows.policies).unwrap_or_default();
+        let within = store::orgs::rows(change.connection(), row.id).await?.unwrap_or_else(|| OrgRows::bare(row.clone()));
         organizations::delete(change.connection(), row.id).await?;
         change.touch(touched(Some(&row), None));
-        within.iter().for_each(|policy| policies::touch(&mut change, &row, Some(policy), None));
+        within.policies.iter().for_each(|policy| policies::touch(&mut change, &row, Some(policy), None));
+        within.limits.iter().for_each(|limit| rate_limits::touch(&mut change, &row, Some(limit), None));
         let sealed = change.seal().await?;
         let answer = DeleteOrganizationResponse { config_version: sealed.version() };
         self.finish(sealed, answer).await

@@ -1,4 +1,4 @@
-//! RollbackConfig: an organisation's settings, servers and policies as they were at a version, as one new version.
+//! RollbackConfig: an organisation's settings, servers, policies and limits as they were at a version, as one new version.
 //!
 //! Applies the inverse of what changed since, through the same rules and records as any change. Never touches identity: users,
 //! memberships, keys and what was revoked stay as they are. Called by `config_versions`.
@@ -13,10 +13,10 @@ use super::{
     caller::{Caller, Hold},
     config_versions::{folded, known},
     error::Error,
-    organizations, policies, servers,
+    organizations, policies, rate_limits, servers,
 };
 use crate::{
-    domain::{Credential, Organization, Policy, Server, bundle::credential_context, diff::Step, document},
+    domain::{Credential, Organization, Policy, RateLimit, Server, bundle::credential_context, diff::Step, document},
     keys,
     store::{
         self,
@@ -71,6 +71,7 @@ impl Rollback<'_> {
                 "organization" => return Err(self.too_young()),
                 "server" => self.remove_server(&step.resource).await?,
                 "policy" => self.remove_policy(&step.resource).await?,
+                "rate_limit" => self.remove_limit(&step.resource).await?,
                 _ => {} // identity
             }
         }
@@ -80,6 +81,7 @@ impl Rollback<'_> {
                 "organization" => self.settings(document).await?,
                 "server" => self.server(&step.resource, document).await?,
                 "policy" => self.policy(&step.resource, document).await?,
+                "rate_limit" => self.limit(&step.resource, document).await?,
                 _ => {}
             }
         }
@@ -204,6 +206,38 @@ impl Rollback<'_> {
         let Some(policy) = found else { return Ok(()) };
         store::policies::delete(self.change.connection(), policy.id).await?;
         policies::touch(&mut self.change, &self.org, Some(&policy), None);
+        Ok(())
+    }
+
+    async fn limit(&mut self, name: &str, document: &Value) -> Result<(), Error> {
+        let [_, limit_name] = rate_limits::ids("rate_limit", name)?;
+        let given: admin::RateLimit = read(name, document)?;
+        let id = uid(name, &given.uid)?;
+        let found = store::rate_limits::lock(self.change.connection(), self.org.id, limit_name).await?;
+        if found.as_ref().is_some_and(|found| found.id != id) {
+            self.remove_limit(name).await?; // another one of that name
+        }
+        let before = found.filter(|found| found.id == id);
+        let new = || RateLimit { id, ..rate_limits::fields::new(self.org.id, limit_name) };
+        let mut limit = before.clone().unwrap_or_else(new);
+        rate_limits::fields::apply(&mut limit, &given, &rate_limits::fields::ALL)?;
+        if before.as_ref() == Some(&limit) {
+            return Ok(());
+        }
+        let limit = match &before {
+            Some(_) => store::rate_limits::update(self.change.connection(), &limit).await?,
+            None => store::rate_limits::insert(self.change.connection(), &limit).await?,
+        };
+        rate_limits::touch(&mut self.change, &self.org, before.as_ref(), Some(&limit));
+        Ok(())
+    }
+
+    async fn remove_limit(&mut self, name: &str) -> Result<(), Error> {
+        let [_, limit_name] = rate_limits::ids("rate_limit", name)?;
+        let found = store::rate_limits::lock(self.change.connection(), self.org.id, limit_name).await?;
+        let Some(limit) = found else { return Ok(()) };
+        store::rate_limits::delete(self.change.connection(), limit.id).await?;
+        rate_limits::touch(&mut self.change, &self.org, Some(&limit), None);
         Ok(())
     }
 }

@@ -125,9 +125,9 @@ async fn render(
     change.judge().await?;
     let diff = change.diff();
     let touched = change.take_touched();
-    let config = |kind: Kind| matches!(kind, Kind::Organization | Kind::Server | Kind::Policy);
+    let config = |kind: Kind| matches!(kind, Kind::Organization | Kind::Server | Kind::Policy | Kind::RateLimit);
     if let Some(other) = touched.iter().find(|touched| !config(touched.kind)) {
-        let why = "a rollout carries servers, policies and settings, and the document changes more: apply members and keys first";
+        let why = "a rollout carries servers, policies, limits and settings, and the document changes more: apply members and keys first";
         return Err(Error::Precondition(format!("{}: {why} (mcpgw apply), or leave them out", other.resource)));
     }
     if touched.is_empty() {

@@ -14,6 +14,7 @@ use super::{
     aip::{self, Mask, Pages},
     caller::{Caller, Hold},
     error::Error,
+    policies, rate_limits,
 };
 use crate::{
     domain::{self, Organization},
@@ -128,8 +129,10 @@ async fn delete(api: &Api, caller: &Caller, request: DeleteServerRequest) -> Res
     let server = found.ok_or_else(|| Error::NotFound(request.name.clone()))?;
     aip::check_etag(&request.name, &request.etag, &server.id.to_string(), &server.meta)?;
     let policies = store::servers::named_by(change.connection(), org.id, &server.slug).await?;
-    if !policies.is_empty() {
-        let by = policies.iter().map(|policy| format!("organizations/{slug}/policies/{policy}")).collect();
+    let limits = store::rate_limits::naming(change.connection(), org.id, &server.slug).await?;
+    let policies = policies.iter().map(|policy| policies::fields::name(slug, policy));
+    let by: Vec<String> = policies.chain(limits.iter().map(|limit| rate_limits::fields::name(slug, limit))).collect();
+    if !by.is_empty() {
         return Err(Error::InUse { what: request.name, by });
     }
     store::servers::delete(change.connection(), server.id).await?;

@@ -4,7 +4,7 @@
 
 use mcp_gateway::snapshot::{Problem, check_org};
 
-use super::{Organization, Policy, Server, Violation, config};
+use super::{Organization, Policy, RateLimit, Server, Violation, config};
 
 /// Everything of one organisation that goes into its bundles.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,14 @@ pub struct OrgRows {
     pub organization: Organization,
     pub servers: Vec<Server>,
     pub policies: Vec<Policy>,
+    pub limits: Vec<RateLimit>,
+}
+
+impl OrgRows {
+    /// An organisation that has nothing yet.
+    pub fn bare(organization: Organization) -> Self {
+        Self { organization, servers: Vec::new(), policies: Vec::new(), limits: Vec::new() }
+    }
 }
 
 /// The bundles of an organisation, chunk 0 first.
@@ -21,6 +29,7 @@ pub fn org_bundles(rows: &OrgRows) -> Vec<config::OrgBundle> {
         organization: Some(organization(&rows.organization)),
         servers: rows.servers.iter().map(server).collect(),
         policies: rows.policies.iter().map(policy).collect(),
+        limits: rows.limits.iter().map(RateLimit::compiled).collect(),
         ..config::OrgBundle::default()
     })
 }
@@ -115,9 +124,15 @@ fn violation(problem: Problem) -> Violation {
         Problem::InvalidUrl { index, .. } => format!("server.endpoints[{index}].url"),
         Problem::BodyLimit { .. } => "server.max_body_bytes".into(),
         Problem::InvalidOrigin { index, .. } => format!("organization.allowed_origins[{index}]"),
+        Problem::LimitedServer { index, .. } => format!("rate_limit.servers[{index}]"),
+        Problem::InvalidLimit { field, .. } => format!("rate_limit.{field}"),
         Problem::UnknownEnum { resource, field, .. } | Problem::InvalidSlug { resource, field, .. } => {
-            let noun = resource.split([' ', '/']).next().unwrap_or_default();
-            format!("{}.{field}", if noun == "org" { "organization" } else { noun })
+            let noun = match resource.split([' ', '/']).next().unwrap_or_default() {
+                "org" => "organization",
+                "limit" => "rate_limit",
+                noun => noun,
+            };
+            format!("{noun}.{field}")
         }
         other => other.to_string().split(':').next().unwrap_or_default().to_owned(), // of the rows, not of a request
     };
@@ -131,7 +146,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Endpoint, Match, Meta, Subjects};
+    use crate::domain::{Endpoint, Match, Meta, Subjects, limit::Spec};
 
     fn meta() -> Meta {
         Meta { revision: 1, config_version: 0, created_at: DateTime::UNIX_EPOCH, updated_at: DateTime::UNIX_EPOCH }
@@ -148,7 +163,7 @@ mod tests {
             request_log_retention_days: 90,
             meta: meta(),
         };
-        OrgRows { organization, servers, policies }
+        OrgRows { servers, policies, ..OrgRows::bare(organization) }
     }
 
     fn a_server(n: u128, url: &str) -> Server {
@@ -200,6 +215,21 @@ mod tests {
         assert!(bundles.iter().all(|bundle| bundle.encoded_len() <= 256_000));
         assert_eq!(bundles.iter().map(|b| b.policies.len()).sum::<usize>(), 10);
         assert_eq!(problems(&rows), []);
+    }
+
+    #[test]
+    fn what_a_node_would_refuse_of_a_limit_is_named_by_field() {
+        let spec = Spec { servers: vec!["gone".into()], per: vec![config::LimitPer::Endpoint.into()], ..Spec::default() };
+        let limit = RateLimit { id: Uuid::from_u128(4), org_id: Uuid::from_u128(1), name: "l".into(), spec, meta: meta() };
+        let unknown = RateLimit {
+            id: Uuid::from_u128(5),
+            name: "m".into(),
+            spec: Spec { when_away: 77, max_concurrent: 1, ..Spec::default() },
+            ..limit.clone()
+        };
+        let rows = OrgRows { limits: vec![limit, unknown], ..org(vec![], vec![]) };
+        let fields: Vec<String> = problems(&rows).into_iter().map(|v| v.field).collect();
+        assert_eq!(fields, ["rate_limit.servers[0]", "rate_limit.match", "rate_limit.windows", "rate_limit.when_away"]);
     }
 
     #[test]

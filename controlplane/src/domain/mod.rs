@@ -12,10 +12,12 @@ pub mod document;
 pub mod ids;
 pub mod labels;
 pub mod latency;
+pub mod limit;
 pub mod rollout;
 pub mod rules;
 
 pub use labels::Labels;
+pub use limit::RateLimit;
 pub use mcp_gateway::document::{principal_roles, role_name};
 pub use mcp_gateway::proto::{admin::v1::Role, config::v1 as config};
 

@@ -2,7 +2,7 @@
 //!
 //! What nodes expect too is not here but in the contract's `check_org`, which the change transaction runs.
 
-use super::{Role, Violation, role_name};
+use super::{Role, Violation, config, role_name};
 
 const MOST_NAMES: usize = 100;
 const LONGEST_NAME: usize = 100;
@@ -74,6 +74,31 @@ impl Rules {
             self.expect(fits, &format!("{field}[{index}]"), expected);
         }
         self
+    }
+
+    /// Whom something is about.
+    pub fn subjects(&mut self, field: &str, given: &config::Subjects) -> &mut Self {
+        self.texts(&format!("{field}.roles"), &given.roles)
+            .texts(&format!("{field}.groups"), &given.groups)
+            .texts(&format!("{field}.users"), &given.users)
+            .texts(&format!("{field}.api_keys"), &given.api_keys)
+    }
+
+    /// What something is about. Whether a pattern is one is judged where nodes judge it; here only that it is text.
+    pub fn patterns(&mut self, field: &str, given: &config::Match) -> &mut Self {
+        let patterns =
+            [("tools", &given.tools), ("prompts", &given.prompts), ("resources", &given.resources), ("methods", &given.methods)];
+        for (kind, patterns) in patterns {
+            for (index, pattern) in patterns.iter().enumerate() {
+                self.plain(&format!("{field}.{kind}[{index}]"), pattern);
+            }
+        }
+        self
+    }
+
+    /// A text without control characters.
+    pub fn plain(&mut self, field: &str, text: &str) -> &mut Self {
+        self.expect(!text.chars().any(char::is_control), field, "expected no control characters")
     }
 
     /// The number of a value of an enum.

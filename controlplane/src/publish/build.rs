@@ -88,6 +88,7 @@ pub fn org_part(rows: &OrgRows, credentials: Vec<UpstreamCredential>, keys: Vec<
         rows: Rows {
             servers: u32::try_from(rows.servers.len()).unwrap_or(u32::MAX),
             policies: u32::try_from(rows.policies.len()).unwrap_or(u32::MAX),
+            limits: u32::try_from(rows.limits.len()).unwrap_or(u32::MAX),
         },
         bundles: bundle::org_bundles(rows).into_iter().map(encode).collect(),
         credentials,

@@ -115,44 +115,50 @@ pub fn counts(orgs: &Orgs) -> Counts {
     orgs.iter().map(|(id, part)| (*id, part.rows)).collect()
 }
 
-/// What is missing and not accounted for, if it is more than a guard lets through: more than half of the pool's servers or policies,
-/// or all servers or all policies of an organisation that had servers.
+/// What is missing and not accounted for, if it is more than a guard lets through: more than half of the pool's servers, policies or limits,
+/// or all servers, all policies or all limits of an organisation that had servers.
 fn unaccounted(last: &Counts, now: &Counts, log: &Accounted, moved: impl Fn(&Uuid) -> bool) -> Option<String> {
     if log.accepted {
         return None;
     }
-    let (mut had, mut missing) = (Rows::default(), Rows::default());
+    let (mut had, mut missing) = ([0_u32; KINDS.len()], [0_u32; KINDS.len()]);
     let mut emptied = Vec::new();
     for (org, rows) in last.iter().filter(|(org, _)| !log.deleted.contains(org) && !moved(org)) {
-        let accounted = log.net.get(org).copied().unwrap_or_default();
-        let is = now.get(org).copied().unwrap_or_default();
-        let gone = |had: u32, net: i64, is: u32| u32::try_from(i64::from(had) + net - i64::from(is)).unwrap_or_default().min(had);
-        let servers = gone(rows.servers, accounted.0, is.servers);
-        let policies = gone(rows.policies, accounted.1, is.policies);
-        had = Rows { servers: had.servers + rows.servers, policies: had.policies + rows.policies };
-        missing = Rows { servers: missing.servers + servers, policies: missing.policies + policies };
-        let all = |gone: u32, is: u32| gone > 0 && is == 0;
-        if rows.servers > 0 && (all(servers, is.servers) || all(policies, is.policies)) {
+        let net = log.net.get(org).copied().unwrap_or_default();
+        let (was, net) = (each(*rows), [net.0, net.1, net.2]);
+        let is = each(now.get(org).copied().unwrap_or_default());
+        let gone = |kind: usize| {
+            let gone = i64::from(was[kind]) + net[kind] - i64::from(is[kind]);
+            u32::try_from(gone).unwrap_or_default().min(was[kind])
+        };
+        for kind in 0..KINDS.len() {
+            had[kind] += was[kind];
+            missing[kind] += gone(kind);
+        }
+        if rows.servers > 0 && (0..KINDS.len()).any(|kind| gone(kind) > 0 && is[kind] == 0) {
             emptied.push(org.to_string());
         }
     }
-    let most = missing.servers * 2 > had.servers || missing.policies * 2 > had.policies;
+    let most = (0..KINDS.len()).any(|kind| missing[kind] * 2 > had[kind]);
     if !most && emptied.is_empty() {
         return None;
     }
-    let of = |what: &str, missing: u32, had: u32| format!("{missing} of {had} {what}");
-    let mut text = format!(
-        "{} and {} vanished",
-        of("servers", missing.servers, had.servers),
-        of("policies", missing.policies, had.policies)
-    );
+    let [servers, policies, limits] = std::array::from_fn(|kind| format!("{} of {} {}", missing[kind], had[kind], KINDS[kind]));
+    let mut text = format!("{servers}, {policies} and {limits} vanished");
     if !emptied.is_empty() {
         let more = emptied.len().saturating_sub(3);
         emptied.truncate(3);
-        text.push_str(&format!(", all servers or all policies of organisation {}", emptied.join(", ")));
+        text.push_str(&format!(", all servers, all policies or all limits of organisation {}", emptied.join(", ")));
         if more > 0 {
             text.push_str(&format!(" and {more} more"));
         }
     }
     Some(text)
+}
+
+/// What is counted, in the order of [`each`].
+const KINDS: [&str; 3] = ["servers", "policies", "limits"];
+
+fn each(rows: Rows) -> [u32; KINDS.len()] {
+    [rows.servers, rows.policies, rows.limits]
 }

@@ -182,7 +182,7 @@ fn some_part(random: &mut impl rand::RngExt, id: u128) -> build::OrgPart {
     keys.dedup_by(|a, b| a.key_id == b.key_id);
     let credential = |n: u128| UpstreamCredential { id: org(id * 100 + n).to_string(), header: "x".into(), value: "y".into() };
     let credentials = (0..number(random, 2)).map(credential).collect();
-    build::org_part(&OrgRows { organization, servers: Vec::new(), policies: Vec::new() }, credentials, keys)
+    build::org_part(&OrgRows::bare(organization), credentials, keys)
 }
 
 fn sample_organization(id: u128, pool: &str, display_name: &str) -> Organization {

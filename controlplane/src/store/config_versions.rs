@@ -87,7 +87,7 @@ pub async fn steps(connection: &mut PgConnection, filter: &Filter, from: i64, to
 }
 
 /// The kinds of which every change keeps documents.
-const DOCUMENTED: [&str; 6] = ["organization", "user", "membership", "api_key", "server", "policy"];
+const DOCUMENTED: [&str; 7] = ["organization", "user", "membership", "api_key", "server", "policy", "rate_limit"];
 
 #[derive(sqlx::FromRow)]
 struct StepRow {

@@ -18,26 +18,28 @@ pub struct Rows {
     pub servers: u32,
     #[serde(rename = "p", default)]
     pub policies: u32,
+    #[serde(rename = "l", default)]
+    pub limits: u32,
 }
 
 impl Rows {
     /// Whether there is no less of anything.
     pub fn covers(&self, other: &Self) -> bool {
-        self.servers >= other.servers && self.policies >= other.policies
+        self.servers >= other.servers && self.policies >= other.policies && self.limits >= other.limits
     }
 }
 
 /// By organisation. The form of `config_scope.counts`.
 pub type Counts = BTreeMap<Uuid, Rows>;
 
-/// Organisations, servers and policies in the tables.
-pub type Totals = (i64, i64, i64);
+/// Organisations, servers, policies and limits in the tables.
+pub type Totals = (i64, i64, i64, i64);
 
 /// What the change log says of a span of versions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accounted {
-    /// Created less deleted servers and policies.
-    pub net: BTreeMap<Uuid, (i64, i64)>,
+    /// Created less deleted servers, policies and limits.
+    pub net: BTreeMap<Uuid, (i64, i64, i64)>,
     /// Organisations.
     pub deleted: BTreeSet<Uuid>,
     /// An operator let the pool's losses through.
@@ -62,7 +64,7 @@ impl Store {
     pub async fn accounted(&self, pool: &str, from: Version, to: Version) -> Result<Accounted, Error> {
         let rows: Vec<(Option<Uuid>, String, String, i64)> = sqlx::query_as(
             "SELECT org_id, kind, operation, count(*) FROM config_change WHERE (epoch, version) > ($1, $2) AND (epoch, version) <= ($3, $4) \
-             AND (kind IN ('server', 'policy', 'organization') AND operation <> 'update' OR kind = 'pool' AND resource = $5) \
+             AND (kind IN ('server', 'policy', 'rate_limit', 'organization') AND operation <> 'update' OR kind = 'pool' AND resource = $5) \
              GROUP BY org_id, kind, operation",
         )
         .bind(from.epoch.cast_signed())
@@ -79,6 +81,7 @@ impl Store {
                 ("pool", _) => accounted.accepted = true,
                 ("server", Some(org)) => accounted.net.entry(org).or_default().0 += count,
                 ("policy", Some(org)) => accounted.net.entry(org).or_default().1 += count,
+                ("rate_limit", Some(org)) => accounted.net.entry(org).or_default().2 += count,
                 ("organization", Some(org)) if operation == "delete" => _ = accounted.deleted.insert(org),
                 _ => {}
             }
@@ -88,8 +91,8 @@ impl Store {
 
     /// How much there is in the tables, whatever the versions say.
     pub async fn totals(&self) -> Result<Totals, Error> {
-        let count =
-            "SELECT (SELECT count(*) FROM organizations), (SELECT count(*) FROM mcp_servers), (SELECT count(*) FROM policies)";
+        let count = "SELECT (SELECT count(*) FROM organizations), (SELECT count(*) FROM mcp_servers), \
+            (SELECT count(*) FROM policies), (SELECT count(*) FROM rate_limits)";
         Ok(sqlx::query_as(count).fetch_one(self.pool()).await?)
     }
 }

@@ -33,6 +33,7 @@ pub mod organizations;
 pub mod orgs;
 pub mod policies;
 pub mod publish;
+pub mod rate_limits;
 pub mod rollouts;
 mod rows;
 pub mod servers;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Error, OnConstraint, Store};
 use crate::{
     domain::{
-        Labels, Meta, Organization, Policy, Server,
+        Labels, Meta, Organization, Policy, RateLimit, Server,
         bundle::OrgRows,
         rollout::{
             self, Halt, Reason, Rollout, State,
@@ -241,7 +241,8 @@ pub async fn capture(connection: &mut PgConnection, org: Uuid) -> Result<Capture
     let captured = sqlx::query_as(
         "SELECT o.pool, jsonb_build_object('organization', to_jsonb(o), \
          'servers', coalesce((SELECT jsonb_agg(to_jsonb(s) ORDER BY s.id) FROM mcp_servers s WHERE s.org_id = o.id), '[]'), \
-         'policies', coalesce((SELECT jsonb_agg(to_jsonb(p) ORDER BY p.id) FROM policies p WHERE p.org_id = o.id), '[]')) \
+         'policies', coalesce((SELECT jsonb_agg(to_jsonb(p) ORDER BY p.id) FROM policies p WHERE p.org_id = o.id), '[]'), \
+         'limits', coalesce((SELECT jsonb_agg(to_jsonb(l) ORDER BY l.id) FROM rate_limits l WHERE l.org_id = o.id), '[]')) \
          FROM organizations o WHERE o.id = $1",
     );
     let (pool, rows): (String, Json<Value>) = captured.bind(org).fetch_one(connection).await?;
@@ -287,9 +288,17 @@ pub async fn candidate(connection: &mut PgConnection, id: Uuid) -> Result<Option
          WHERE r.id = $1 ORDER BY c.id",
     )
     .bind(id)
+    .fetch_all(&mut *connection)
+    .await?;
+    // A candidate of a version that knew no limits leaves them as they are.
+    let limits: Vec<RateLimit> = sqlx::query_as(
+        "SELECT c.* FROM rollouts r CROSS JOIN jsonb_populate_recordset(NULL::rate_limits, coalesce(r.candidate -> 'limits', \
+         (SELECT jsonb_agg(to_jsonb(l)) FROM rate_limits l WHERE l.org_id = r.org_id))) c WHERE r.id = $1 ORDER BY c.id",
+    )
+    .bind(id)
     .fetch_all(connection)
     .await?;
-    Ok(Some(OrgRows { organization, servers, policies }))
+    Ok(Some(OrgRows { organization, servers, policies, limits }))
 }
 
 /// The nodes that a rollout may choose: those of the pool with all of these labels.

@@ -3,7 +3,7 @@
 use mcp_gateway::proto::admin::v1::Role;
 use sqlx::{FromRow, Row as _, postgres::PgRow, types::Json};
 
-use crate::domain::{ApiKey, Credential, Membership, Meta, Organization, Policy, Server, User};
+use crate::domain::{ApiKey, Credential, Membership, Meta, Organization, Policy, RateLimit, Server, User};
 
 type Read<T> = Result<T, sqlx::Error>;
 
@@ -121,6 +121,18 @@ impl FromRow<'_, PgRow> for Policy {
             servers: row.try_get("servers")?,
             matches: row.try_get::<Json<_>, _>("match")?.0,
             when: row.try_get("when")?,
+            meta: meta(row)?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for RateLimit {
+    fn from_row(row: &PgRow) -> Read<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            org_id: row.try_get("org_id")?,
+            name: row.try_get("name")?,
+            spec: row.try_get::<Json<_>, _>("spec")?.0,
             meta: meta(row)?,
         })
     }

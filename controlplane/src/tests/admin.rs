@@ -6,8 +6,9 @@ use mcp_gateway::proto::admin::v1::{
     Role, api_key_service_client::ApiKeyServiceClient, config_version_service_client::ConfigVersionServiceClient,
     document_service_client::DocumentServiceClient, log_service_client::LogServiceClient,
     membership_service_client::MembershipServiceClient, organization_service_client::OrganizationServiceClient,
-    policy_service_client::PolicyServiceClient, rollout_service_client::RolloutServiceClient,
-    server_service_client::ServerServiceClient, user_service_client::UserServiceClient,
+    policy_service_client::PolicyServiceClient, rate_limit_service_client::RateLimitServiceClient,
+    rollout_service_client::RolloutServiceClient, server_service_client::ServerServiceClient,
+    user_service_client::UserServiceClient,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 use tonic::{Code, Status};
@@ -44,6 +45,10 @@ impl Person {
 
     pub fn policies(&self) -> PolicyServiceClient<Client> {
         PolicyServiceClient::new(self.client.clone())
+    }
+
+    pub fn rate_limits(&self) -> RateLimitServiceClient<Client> {
+        RateLimitServiceClient::new(self.client.clone())
     }
 
     pub fn api_keys(&self) -> ApiKeyServiceClient<Client> {
@@ -168,7 +173,7 @@ impl Admin {
     pub async fn state(&mut self) -> String {
         let changes = "(SELECT * FROM audit_logs WHERE action <> 'api.call')";
         let tables = ["config_head", "config_change", changes, "mcp_servers", "policies", "api_keys", "idempotent_answers"];
-        let beside = ["endpoint_states", "join_tokens", "nodes"];
+        let beside = ["rate_limits", "endpoint_states", "join_tokens", "nodes"];
         let mut state = String::new();
         for table in tables.into_iter().chain(beside).chain(["organizations", "users", "memberships", "sessions"]) {
             let query =

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use mcp_gateway::proto::{
     admin::v1::{self as admin, *},
-    config::v1::{Effect, Endpoint, EndpointState, Match, Subjects},
+    config::v1::{Effect, Endpoint, EndpointState, LimitWindow, Match, Subjects},
 };
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ async fn every_rpc_of_the_contract_is_called_and_answers() {
     history(&client).await;
     people(&client).await;
     traffic(&running, &client).await;
+    limits(&client).await;
     documents(&client).await;
     rollouts(&running, &client).await;
     fleet(&running, &client).await;
@@ -171,6 +172,23 @@ async fn traffic(running: &Running, client: &Client) {
     stats.get_stats(GetStatsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     let watch = WatchStatsRequest { parent: ACME.into(), ..Default::default() };
     stats.watch_stats(watch).await.unwrap().into_inner().message().await.unwrap().unwrap();
+}
+
+async fn limits(client: &Client) {
+    let mut limits = rate_limit_service_client::RateLimitServiceClient::new(client.clone());
+    let limit = RateLimit { windows: vec![LimitWindow { limit: 5, seconds: 60 }], ..Default::default() };
+    let create = CreateRateLimitRequest {
+        parent: ACME.into(),
+        rate_limit_id: "all".into(),
+        rate_limit: Some(limit),
+        ..Default::default()
+    };
+    let limit = limits.create_rate_limit(create).await.unwrap().into_inner();
+    limits.get_rate_limit(GetRateLimitRequest { name: limit.name.clone() }).await.unwrap();
+    limits.list_rate_limits(ListRateLimitsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    let rate_limit = Some(RateLimit { max_concurrent: 3, ..limit.clone() });
+    limits.update_rate_limit(UpdateRateLimitRequest { rate_limit, ..Default::default() }).await.unwrap();
+    limits.delete_rate_limit(DeleteRateLimitRequest { name: limit.name, ..Default::default() }).await.unwrap();
 }
 
 async fn documents(client: &Client) {

@@ -18,6 +18,7 @@ mod logs;
 mod memberships;
 mod organizations;
 mod policies;
+mod rate_limits;
 mod roles;
 mod rollouts;
 mod servers;

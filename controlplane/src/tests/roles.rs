@@ -1,11 +1,12 @@
 //! Every role × RPC pair of the role table, tried over the wire; and what one organisation learns of another: nothing.
 
 use mcp_gateway::proto::admin::v1::{
-    AbortRolloutRequest, DeleteMembershipRequest, DeleteOrganizationRequest, DeletePolicyRequest, DeleteServerRequest,
-    DiffConfigVersionsRequest, GetMembershipRequest, GetOrganizationRequest, GetPolicyRequest, GetRolloutRequest,
-    GetServerRequest, ListAuditLogsRequest, ListConfigVersionsRequest, ListMembershipsRequest, ListPoliciesRequest,
-    ListRequestLogsRequest, ListRolloutsRequest, ListServersRequest, Organization, ResumeRolloutRequest, Role,
-    RollbackConfigRequest, SetEndpointStateRequest, UpdateOrganizationRequest,
+    AbortRolloutRequest, DeleteMembershipRequest, DeleteOrganizationRequest, DeletePolicyRequest, DeleteRateLimitRequest,
+    DeleteServerRequest, DiffConfigVersionsRequest, GetMembershipRequest, GetOrganizationRequest, GetPolicyRequest,
+    GetRateLimitRequest, GetRolloutRequest, GetServerRequest, ListAuditLogsRequest, ListConfigVersionsRequest,
+    ListMembershipsRequest, ListPoliciesRequest, ListRateLimitsRequest, ListRequestLogsRequest, ListRolloutsRequest,
+    ListServersRequest, Organization, ResumeRolloutRequest, Role, RollbackConfigRequest, SetEndpointStateRequest,
+    UpdateOrganizationRequest,
 };
 use prost::Message;
 use tonic::{Code, Status, client::Grpc};
@@ -120,6 +121,7 @@ async fn another_organisation_looks_like_one_that_never_was() {
     let org = |slug: &str| format!("organizations/{slug}");
     let server = |slug: &str| format!("organizations/{slug}/servers/s");
     let policy = |slug: &str| format!("organizations/{slug}/policies/p");
+    let limit = |slug: &str| format!("organizations/{slug}/rateLimits/l");
     let rollout = |slug: &str| format!("organizations/{slug}/rollouts/{}", uuid::Uuid::nil());
     let member = |slug: &str| format!("organizations/{slug}/memberships/{}", stranger.user);
     let of = |service: &str, method: &str| -> &'static str {
@@ -159,6 +161,11 @@ async fn another_organisation_looks_like_one_that_never_was() {
         told(&client, of("Policy", "GetPolicy"), |s| GetPolicyRequest { name: policy(s) }).await,
         told(&client, of("Policy", "DeletePolicy"), |s| DeletePolicyRequest { name: policy(s), ..Default::default() }).await,
         told(&client, of("Policy", "ListPolicies"), |s| ListPoliciesRequest { parent: org(s), ..Default::default() }).await,
+        told(&client, of("RateLimit", "GetRateLimit"), |s| GetRateLimitRequest { name: limit(s) }).await,
+        told(&client, of("RateLimit", "DeleteRateLimit"), |s| DeleteRateLimitRequest { name: limit(s), ..Default::default() })
+            .await,
+        told(&client, of("RateLimit", "ListRateLimits"), |s| ListRateLimitsRequest { parent: org(s), ..Default::default() })
+            .await,
         told(&client, of("ConfigVersion", "ListConfigVersions"), |s| ListConfigVersionsRequest {
             organization: org(s),
             ..Default::default()

@@ -10,12 +10,12 @@ use crate::context::{self, Context};
 /// Flags of `config rollback`.
 #[derive(Debug, Flags)]
 #[command(
-    after_help = "Settings, servers and policies come back, under their old ids. Users, memberships, keys and what was revoked\nstay as they are, and so do the credentials of existing servers.\n\nExamples:\n  mcpgw config rollback 12 --org acme --validate-only\n  mcpgw config rollback 12 --org acme --reason \"the new rules lock out support\""
+    after_help = "Settings, servers, policies and limits come back, under their old ids. Users, memberships, keys and what was revoked\nstay as they are, and so do the credentials of existing servers.\n\nExamples:\n  mcpgw config rollback 12 --org acme --validate-only\n  mcpgw config rollback 12 --org acme --reason \"the new rules lock out support\""
 )]
 pub struct Args {
     /// The version to go back to
     version: u64,
-    /// Do it even where that removes more than half of the servers and policies
+    /// Do it even where that removes more than half of the servers, policies and limits
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -12,7 +12,7 @@ use mcp_gateway::proto::admin::v1::Organization;
 use crate::args::{self, Mask};
 use crate::context::Context;
 
-/// Organisations: tenants with their own users, servers and policies
+/// Organisations: tenants with their own users, servers, policies and limits
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Lists organisations

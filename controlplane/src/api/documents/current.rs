@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    domain::{ApiKey, Membership, Organization, Policy, Server},
+    domain::{ApiKey, Membership, Organization, Policy, RateLimit, Server},
     store::{self, Error},
 };
 
@@ -20,6 +20,8 @@ pub struct Current {
     pub servers: BTreeMap<String, Server>,
     /// By name.
     pub policies: BTreeMap<String, Policy>,
+    /// By name.
+    pub limits: BTreeMap<String, RateLimit>,
     /// By email address in lower case.
     pub members: BTreeMap<String, Membership>,
     /// By id; revoked ones, too.
@@ -39,6 +41,7 @@ impl Current {
         if let Some(rows) = store::orgs::rows(connection, id).await? {
             current.servers = rows.servers.into_iter().map(|server| (server.slug.clone(), server)).collect();
             current.policies = rows.policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect();
+            current.limits = rows.limits.into_iter().map(|limit| (limit.name.clone(), limit)).collect();
         }
         let members = store::memberships::list(connection, id, None, i64::MAX).await?;
         current.members = members.into_iter().map(|member| (member.email.to_lowercase(), member)).collect();

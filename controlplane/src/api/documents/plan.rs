@@ -242,7 +242,8 @@ impl Planner<'_> {
     fn compile(&mut self, organization: &Organization, servers: &[Edit<Server>], policies: &[Edit<Policy>]) {
         let kept = |names: &BTreeMap<String, admin::Server>, slug: &String| self.how.keep_unlisted && !names.contains_key(slug);
         let kept_policy = |name: &String| self.how.keep_unlisted && !self.document.policies.contains_key(name);
-        let mut rows = OrgRows { organization: organization.clone(), servers: after(servers), policies: after(policies) };
+        let limits = self.current.limits.values().cloned().collect();
+        let mut rows = OrgRows { organization: organization.clone(), servers: after(servers), policies: after(policies), limits };
         let servers = self.current.servers.iter().filter(|(slug, _)| kept(&self.document.servers, slug));
         rows.servers.extend(servers.map(|(_, server)| server.clone()));
         let policies = self.current.policies.iter().filter(|(name, _)| kept_policy(name));

@@ -4,7 +4,7 @@
 
 use mcp_gateway::proto::{
     admin::v1 as admin,
-    config::v1::{self as config, Effect, Mode},
+    config::v1::{Effect, Mode},
 };
 use prost::Message;
 use serde_json::json;
@@ -76,12 +76,20 @@ pub fn apply(policy: &mut Policy, given: &admin::Policy, fields: &[&str]) -> Res
                 policy.effect = given.effect;
             }
             "mode" => policy.mode = mode(given.mode, &mut rules),
-            "subjects" => policy.subjects = subjects(given.subjects.clone().unwrap_or_default(), &mut rules),
+            "subjects" => {
+                let subjects = given.subjects.clone().unwrap_or_default();
+                rules.subjects("policy.subjects", &subjects);
+                policy.subjects = subjects.into();
+            }
             "servers" => {
                 rules.texts("policy.servers", &given.servers);
                 policy.servers.clone_from(&given.servers);
             }
-            "match" => policy.matches = matches(given.r#match.clone().unwrap_or_default(), &mut rules),
+            "match" => {
+                let matches = given.r#match.clone().unwrap_or_default();
+                rules.patterns("policy.match", &matches);
+                policy.matches = matches.into();
+            }
             "when" => {
                 let expected = "expected nothing: conditions are not served by this version";
                 rules.expect(given.when.is_empty(), "policy.when", expected);
@@ -109,30 +117,4 @@ pub fn rule(policy: &Policy) -> serde_json::Value {
 fn mode(given: i32, rules: &mut Rules) -> i32 {
     rules.known::<Mode>("policy.mode", given);
     if given == i32::from(Mode::Unspecified) { Mode::Enforce.into() } else { given }
-}
-
-fn subjects(given: config::Subjects, rules: &mut Rules) -> Subjects {
-    rules
-        .texts("policy.subjects.roles", &given.roles)
-        .texts("policy.subjects.groups", &given.groups)
-        .texts("policy.subjects.users", &given.users)
-        .texts("policy.subjects.api_keys", &given.api_keys);
-    given.into()
-}
-
-/// Whether a pattern is one is judged where nodes judge it; here only that it is text.
-fn matches(given: config::Match, rules: &mut Rules) -> Match {
-    let patterns = [
-        ("policy.match.tools", &given.tools),
-        ("policy.match.prompts", &given.prompts),
-        ("policy.match.resources", &given.resources),
-        ("policy.match.methods", &given.methods),
-    ];
-    for (field, patterns) in patterns {
-        for (index, pattern) in patterns.iter().enumerate() {
-            let plain = !pattern.chars().any(char::is_control);
-            rules.expect(plain, &format!("{field}[{index}]"), "expected no control characters");
-        }
-    }
-    given.into()
 }

@@ -3,10 +3,10 @@
 //!
 //! Called by the RPCs and by [`crate::rollouts`].
 
-use super::super::{organizations, policies, servers};
+use super::super::{organizations, policies, rate_limits, servers};
 use crate::{
     domain::{
-        Organization, Policy, Server,
+        Organization, Policy, RateLimit, Server,
         bundle::OrgRows,
         rollout::{Halt, Rollout, State, canaries},
     },
@@ -61,7 +61,7 @@ pub async fn promote(change: &mut Change, row: Rollout, org: Organization) -> Re
     let candidate = rollouts::candidate(change.connection(), row.id).await?;
     let candidate = candidate.ok_or_else(|| Error::Corrupt(format!("rollout {} has no candidate", row.id)))?;
     let now = store::orgs::rows(change.connection(), org.id).await?;
-    let now = now.unwrap_or(OrgRows { organization: org, servers: Vec::new(), policies: Vec::new() });
+    let now = now.unwrap_or_else(|| OrgRows::bare(org));
     let row = Rollout { state: State::Promoted, baking_since: None, ..row };
     let row = rollouts::update(change.connection(), &row, false).await?;
     touch(change, &row, Operation::Update, true);
@@ -78,6 +78,10 @@ async fn write(change: &mut Change, now: OrgRows, to: OrgRows) -> Result<(), Err
         store::policies::delete(change.connection(), policy.id).await?;
         policies::touch(change, &org, Some(policy), None);
     }
+    for limit in now.limits.iter().filter(|limit| !to.limits.iter().any(|other| other.id == limit.id)) {
+        store::rate_limits::delete(change.connection(), limit.id).await?;
+        rate_limits::touch(change, &org, Some(limit), None);
+    }
     for server in now.servers.iter().filter(|server| !to.servers.iter().any(|other| other.id == server.id)) {
         store::servers::delete(change.connection(), server.id).await?;
         servers::touch(change, &org, Some(server), None);
@@ -89,6 +93,10 @@ async fn write(change: &mut Change, now: OrgRows, to: OrgRows) -> Result<(), Err
     for policy in to.policies {
         let before = now.policies.iter().find(|other| other.id == policy.id);
         write_policy(change, &org, before, policy).await?;
+    }
+    for limit in to.limits {
+        let before = now.limits.iter().find(|other| other.id == limit.id);
+        write_limit(change, &org, before, limit).await?;
     }
     Ok(())
 }
@@ -120,6 +128,16 @@ async fn write_policy(change: &mut Change, org: &Organization, before: Option<&P
         None => store::policies::insert(change.connection(), &to).await?,
     };
     policies::touch(change, org, before, Some(&after));
+    Ok(())
+}
+
+async fn write_limit(change: &mut Change, org: &Organization, before: Option<&RateLimit>, to: RateLimit) -> Result<(), Error> {
+    let after = match before {
+        Some(before) if RateLimit { meta: before.meta, ..to.clone() } == *before => return Ok(()),
+        Some(_) => store::rate_limits::update(change.connection(), &to).await?,
+        None => store::rate_limits::insert(change.connection(), &to).await?,
+    };
+    rate_limits::touch(change, org, before, Some(&after));
     Ok(())
 }
 

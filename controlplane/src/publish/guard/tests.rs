@@ -7,14 +7,16 @@ fn org(n: u128) -> Uuid {
 }
 
 fn counts_of(rows: &[(u128, u32, u32)]) -> Counts {
-    rows.iter().map(|(n, servers, policies)| (org(*n), Rows { servers: *servers, policies: *policies })).collect()
+    rows.iter().map(|(n, servers, policies)| (org(*n), Rows { servers: *servers, policies: *policies, limits: 0 })).collect()
 }
 
 #[test]
 fn what_vanishes_is_held_unless_it_is_accounted_for() {
     let nothing = Accounted::default();
-    let net =
-        |n: u128, servers: i64, policies: i64| Accounted { net: [(org(n), (servers, policies))].into(), ..Accounted::default() };
+    let net = |n: u128, servers: i64, policies: i64| Accounted {
+        net: [(org(n), (servers, policies, 0))].into(),
+        ..Accounted::default()
+    };
     let deleted = Accounted { deleted: [org(1)].into(), ..Accounted::default() };
     let accepted = Accounted { accepted: true, ..Accounted::default() };
     // Before, now, the log, and whether that is held.
@@ -47,7 +49,17 @@ fn what_vanishes_is_held_unless_it_is_accounted_for() {
 fn a_hold_says_how_much_and_whose() {
     let last = counts_of(&[(1, 2, 0), (2, 2, 3)]);
     let text = unaccounted(&last, &counts_of(&[(2, 2, 3)]), &Accounted::default(), |_| false).unwrap();
-    let expected = "2 of 4 servers and 0 of 3 policies vanished, all servers or all policies of organisation \
+    let expected = "2 of 4 servers, 0 of 3 policies and 0 of 0 limits vanished, all servers, all policies or all limits of organisation \
                     00000000-0000-0000-0000-000000000001";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn limits_that_vanish_are_held_as_policies_are() {
+    let with = |limits| Counts::from([(org(1), Rows { servers: 1, policies: 1, limits })]);
+    let nothing = Accounted::default();
+    assert_eq!(unaccounted(&with(4), &with(2), &nothing, |_| false), None, "half of them may");
+    assert!(unaccounted(&with(4), &with(1), &nothing, |_| false).unwrap().contains("3 of 4 limits"));
+    let recorded = Accounted { net: [(org(1), (0, 0, -4))].into(), ..Accounted::default() };
+    assert_eq!(unaccounted(&with(4), &with(0), &recorded, |_| false), None);
 }

@@ -20,6 +20,7 @@ pub enum Kind {
     ApiKey,
     Server,
     Policy,
+    RateLimit,
     Session,
     Node,
     JoinToken,
@@ -40,6 +41,7 @@ impl Kind {
             Self::ApiKey => "api_key",
             Self::Server => "server",
             Self::Policy => "policy",
+            Self::RateLimit => "rate_limit",
             Self::Session => "session",
             Self::Node => "node",
             Self::JoinToken => "join_token",
@@ -53,7 +55,7 @@ impl Kind {
     /// Whether it is part of its organisation's bundles, or decides which of them are published.
     pub(super) fn is_bundled(self) -> bool {
         match self {
-            Self::Organization | Self::Server | Self::Policy | Self::Rollout => true,
+            Self::Organization | Self::Server | Self::Policy | Self::RateLimit | Self::Rollout => true,
             Self::User | Self::Membership | Self::ApiKey | Self::Session => false,
             Self::Node | Self::JoinToken | Self::CustodyKey | Self::Pool | Self::Epoch => false,
         }
@@ -96,6 +98,7 @@ pub enum Row {
     ApiKey(String),
     Server(Uuid),
     Policy(Uuid),
+    RateLimit(Uuid),
     Rollout(Uuid),
     /// Deleted, or of a kind that does not remember.
     None,
@@ -157,6 +160,7 @@ pub(super) async fn remember_version(tx: &mut PgConnection, row: &Row, version: 
         Row::ApiKey(id) => sqlx::query("UPDATE api_keys SET config_version = $1 WHERE id = $2").bind(version).bind(id.clone()),
         Row::Server(id) => sqlx::query("UPDATE mcp_servers SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
         Row::Policy(id) => sqlx::query("UPDATE policies SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
+        Row::RateLimit(id) => sqlx::query("UPDATE rate_limits SET config_version = $1 WHERE id = $2").bind(version).bind(*id),
         Row::Rollout(id) => return rollouts::remember_version(tx, *id).await,
         Row::None => return Ok(()),
     };

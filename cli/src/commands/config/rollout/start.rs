@@ -34,7 +34,7 @@ pub struct Args {
     /// Fewer calls at canaries say nothing about how they end
     #[arg(long, value_name = "CALLS", default_value_t = 20)]
     min_calls: u32,
-    /// Do it even where that removes more than half of the servers and policies
+    /// Do it even where that removes more than half of the servers, policies and limits
     #[arg(long)]
     force: bool,
     /// Tell what happens until the rollout has ended or halted

@@ -7,7 +7,7 @@ use chrono::DateTime;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mcp_gateway::proto::admin::v1::Role;
-use mcp_gateway::proto::config::v1::{AuditFullAction, Effect, Era, Mode, Transport};
+use mcp_gateway::proto::config::v1::{AuditFullAction, Effect, Era, LimitAway, LimitPer, Mode, Transport};
 use prost_types::{FieldMask, Timestamp};
 use uuid::Uuid;
 
@@ -198,7 +198,16 @@ enum_flag!(era, Era, "ERA_", ["unspecified", "legacy", "modern"]);
 enum_flag!(effect, Effect, "EFFECT_", ["allow", "deny"]);
 enum_flag!(mode, Mode, "MODE_", ["enforce", "shadow"]);
 enum_flag!(audit_full, AuditFullAction, "AUDIT_FULL_ACTION_", ["block", "allow"]);
+enum_flag!(limit_away, LimitAway, "LIMIT_AWAY_", ["share", "open", "closed"]);
 enum_flag!(role, Role, "ROLE_", ["owner", "admin", "operator", "auditor", "member", "service-account"]);
+
+/// Values of `LimitPer`, and `organization`, which is none of them: one count of everything.
+pub fn limit_per() -> impl TypedValueParser<Value = i32> {
+    PossibleValuesParser::new(["user", "server", "endpoint", "organization"]).map(|name| {
+        let per = LimitPer::from_str_name(&format!("LIMIT_PER_{}", name.to_uppercase()));
+        per.unwrap_or(LimitPer::Unspecified).into()
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -245,6 +254,8 @@ mod tests {
         check(effect());
         check(mode());
         check(audit_full());
+        check(limit_per());
+        check(limit_away());
         check(role());
     }
 

@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod document;
 mod failure;
+mod matching;
 mod mcp;
 mod names;
 mod output;

@@ -8,6 +8,7 @@ mod config;
 mod custody;
 mod export;
 mod key;
+mod limit;
 mod login;
 mod logout;
 mod membership;
@@ -68,6 +69,8 @@ pub enum Remote {
     #[command(subcommand)]
     Policy(policy::Command),
     #[command(subcommand)]
+    Limit(limit::Command),
+    #[command(subcommand)]
     Node(node::Command),
     #[command(subcommand)]
     Config(config::Command),
@@ -112,6 +115,7 @@ async fn remote(cx: &Context, command: Remote) -> anyhow::Result<()> {
         Remote::Key(command) => key::run(cx, command).await,
         Remote::Server(command) => server::run(cx, command).await,
         Remote::Policy(command) => policy::run(cx, command).await,
+        Remote::Limit(command) => limit::run(cx, command).await,
         Remote::Node(command) => node::run(cx, command).await,
         Remote::Config(command) => config::run(cx, command).await,
         Remote::Custody(command) => custody::run(cx, command).await,

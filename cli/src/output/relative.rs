@@ -16,6 +16,13 @@ pub fn short(duration: Duration) -> String {
     }
 }
 
+/// Exactly so long, in the largest unit that does it without a fraction: `90s`, `1m`, `1h`.
+pub fn exact(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let (length, unit) = units.into_iter().find(|(length, _)| seconds > 0 && seconds % length == 0).unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / length)
+}
+
 /// How long ago a moment was; empty without one. Clocks differ: what seems to come was just now.
 pub fn ago(moment: Option<&Timestamp>, now: SystemTime) -> String {
     let Some(moment) = moment.and_then(|it| SystemTime::try_from(*it).ok()) else {
@@ -60,6 +67,9 @@ mod tests {
     fn times_are_told_by_their_largest_unit() {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (7_199, "1h"), (86_399, "23h"), (200_000, "2d")] {
             assert_eq!(short(Duration::from_secs(seconds)), text);
+        }
+        for (seconds, text) in [(0, "0s"), (60, "1m"), (90, "90s"), (3_600, "1h"), (172_800, "2d")] {
+            assert_eq!(exact(seconds), text);
         }
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let at = |seconds| Timestamp { seconds, nanos: 0 };

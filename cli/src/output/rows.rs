@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
     ApiKey, AuditLog, ConfigVersion, CustodyKey, CustodyKeyState, ErrorGroup, JoinToken, Membership, Node, Organization, Policy,
-    RequestLog, Rollout, Server, User,
+    RateLimit, RequestLog, Rollout, Server, User,
 };
+use mcp_gateway::proto::config::v1::{Match, Subjects};
 use prost_types::Timestamp;
 
 use super::relative;
@@ -150,16 +151,43 @@ impl Tabular for Policy {
             last(&self.name),
             label(self.effect().as_str_name(), "EFFECT_"),
             label(self.mode().as_str_name(), "MODE_"),
-            subjects(self),
+            subjects(self.subjects.as_ref()),
             list(&self.servers),
-            patterns(self),
+            patterns(self.r#match.as_ref()),
             version(self.config_version),
         ]
     }
 }
 
-fn subjects(policy: &Policy) -> String {
-    let Some(it) = &policy.subjects else {
+impl Tabular for RateLimit {
+    const HEADER: &'static [&'static str] =
+        &["LIMIT", "PER", "ADMITS", "SUBJECTS", "SERVERS", "MATCH", "COSTS", "WHEN AWAY", "VERSION"];
+    fn cells(&self) -> Vec<String> {
+        let per: Vec<_> = self.per().map(|per| label(per.as_str_name(), "LIMIT_PER_")).collect();
+        let costs: Vec<_> = self.costs.iter().map(|it| format!("{}={}", it.tools, it.cost)).collect();
+        vec![
+            last(&self.name),
+            list(&per),
+            admits(self),
+            subjects(self.subjects.as_ref()),
+            list(&self.servers),
+            patterns(self.r#match.as_ref()),
+            list(&costs),
+            label(self.when_away().as_str_name(), "LIMIT_AWAY_"),
+            version(self.config_version),
+        ]
+    }
+}
+
+/// `100/1m 1000/1h`, and how many at once.
+fn admits(limit: &RateLimit) -> String {
+    let windows = limit.windows.iter().map(|it| format!("{}/{}", it.limit, relative::exact(it.seconds.into())));
+    let cap = (limit.max_concurrent > 0).then(|| format!("{} at once", limit.max_concurrent));
+    windows.chain(cap).collect::<Vec<_>>().join(" ")
+}
+
+fn subjects(subjects: Option<&Subjects>) -> String {
+    let Some(it) = subjects else {
         return String::new();
     };
     let named = [("role", &it.roles), ("group", &it.groups), ("user", &it.users), ("key", &it.api_keys)];
@@ -170,8 +198,8 @@ fn subjects(policy: &Policy) -> String {
     parts.join(" ")
 }
 
-fn patterns(policy: &Policy) -> String {
-    let Some(it) = &policy.r#match else {
+fn patterns(matching: Option<&Match>) -> String {
+    let Some(it) = matching else {
         return String::new();
     };
     let named = [("tool", &it.tools), ("prompt", &it.prompts), ("resource", &it.resources), ("method", &it.methods)];

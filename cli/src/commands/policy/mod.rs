@@ -11,7 +11,7 @@ use mcp_gateway::proto::admin::v1::Policy;
 
 use crate::args::{self, Mask};
 use crate::context::Context;
-use crate::names;
+use crate::matching::{Patterns, Subjects};
 
 /// Rules of who may use what: deny beats allow, nothing matching is a deny
 #[derive(Debug, Subcommand)]
@@ -57,42 +57,8 @@ struct Fields {
     server: Vec<String>,
     #[command(flatten)]
     patterns: Patterns,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Whom it is about (alternatives)")]
-struct Subjects {
-    /// A role name, or * for everybody who is signed in; repeatable, '' for none
-    #[arg(long, value_name = "NAME")]
-    role: Vec<String>,
-    /// A group name; repeatable, '' for none
-    #[arg(long, value_name = "NAME")]
-    group: Vec<String>,
-    /// A user: email address or uid; repeatable, '' for none
-    #[arg(long)]
-    user: Vec<String>,
-    /// The id of an API key; repeatable, '' for none
-    #[arg(long, value_name = "KEY")]
-    api_key: Vec<String>,
-    /// Whether callers without a credential match
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    anonymous: Option<bool>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "What it is about (* stands for any run of characters)")]
-struct Patterns {
-    /// A pattern of tool names; repeatable, '' for none
-    #[arg(long, value_name = "PATTERN")]
-    tool: Vec<String>,
-    /// A pattern of prompt names; repeatable, '' for none
-    #[arg(long, value_name = "PATTERN")]
-    prompt: Vec<String>,
-    /// A pattern of resource URIs; repeatable, '' for none
-    #[arg(long, value_name = "PATTERN")]
-    resource: Vec<String>,
     /// A method that servers send to clients, such as sampling/createMessage; only for deny; repeatable
-    #[arg(long, value_name = "METHOD")]
+    #[arg(long, value_name = "METHOD", help_heading = "What it is about (* stands for any run of characters)")]
     method: Vec<String>,
 }
 
@@ -102,38 +68,8 @@ impl Fields {
         mask.set("mode", &mut to.mode, self.mode);
         mask.set("display_name", &mut to.display_name, self.display_name);
         mask.replace("servers", &mut to.servers, self.server);
-        self.subjects.apply(cx, to, mask).await?;
-        self.patterns.apply(to, mask);
+        self.subjects.apply(cx, &mut to.subjects, mask).await?;
+        self.patterns.apply(self.method, &mut to.r#match, mask);
         Ok(())
-    }
-}
-
-impl Subjects {
-    /// The message is replaced whole, so the parts that no flag names keep what was read.
-    async fn apply(self, cx: &Context, to: &mut Policy, mask: &mut Mask) -> anyhow::Result<()> {
-        let mut users = Vec::with_capacity(self.user.len());
-        for user in &self.user {
-            let empty = user.is_empty();
-            users.push(if empty { String::new() } else { names::id(&names::user(cx, user).await?).to_owned() });
-        }
-        let mut subjects = to.subjects.take().unwrap_or_default();
-        mask.replace("subjects", &mut subjects.roles, self.role);
-        mask.replace("subjects", &mut subjects.groups, self.group);
-        mask.replace("subjects", &mut subjects.users, users);
-        mask.replace("subjects", &mut subjects.api_keys, self.api_key);
-        mask.set("subjects", &mut subjects.anonymous, self.anonymous);
-        to.subjects = Some(subjects);
-        Ok(())
-    }
-}
-
-impl Patterns {
-    fn apply(self, to: &mut Policy, mask: &mut Mask) {
-        let mut patterns = to.r#match.take().unwrap_or_default();
-        mask.replace("match", &mut patterns.tools, self.tool);
-        mask.replace("match", &mut patterns.prompts, self.prompt);
-        mask.replace("match", &mut patterns.resources, self.resource);
-        mask.replace("match", &mut patterns.methods, self.method);
-        to.r#match = Some(patterns);
     }
 }

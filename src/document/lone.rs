@@ -93,6 +93,8 @@ impl Parts {
         servers.sort_by(|a, b| a.id.cmp(&b.id));
         let mut policies: Vec<_> = document.policies.iter().map(|(name, given)| policy(slug, name, given)).collect();
         policies.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut limits: Vec<_> = document.limits.iter().map(|(name, given)| limit(slug, name, given)).collect();
+        limits.sort_by(|a, b| a.id.cmp(&b.id));
         let organization = config::Organization {
             slug: slug.to_owned(),
             display_name: document.display_name.clone(),
@@ -103,10 +105,11 @@ impl Parts {
         let bundle = OrgBundle {
             org_id: org_id.clone(),
             chunk_count: 1,
+            chunk: 0,
             organization: Some(organization),
             servers,
             policies,
-            ..OrgBundle::default()
+            limits,
         };
         faults.extend(check_org(std::slice::from_ref(&bundle)).iter().map(fault));
         self.orgs.push(bundle);
@@ -188,20 +191,40 @@ fn server(org: &str, slug: &str, given: &admin::Server) -> config::Server {
 }
 
 fn policy(org: &str, name: &str, given: &admin::Policy) -> config::Policy {
-    let mut subjects = given.subjects.clone().unwrap_or_default();
-    for user in subjects.users.iter_mut().filter(|user| user.contains('@')) {
-        *user = user.to_lowercase();
-    }
     config::Policy {
         id: id(&["policy", org, name]),
         name: name.to_owned(),
         effect: given.effect,
         mode: given.mode,
-        subjects: Some(subjects),
+        subjects: Some(subjects(given.subjects.as_ref())),
         servers: given.servers.clone(),
         r#match: given.r#match.clone(),
         when: given.when.clone(),
     }
+}
+
+fn limit(org: &str, name: &str, given: &admin::RateLimit) -> config::RateLimit {
+    config::RateLimit {
+        id: id(&["limit", org, name]),
+        name: name.to_owned(),
+        per: given.per.clone(),
+        subjects: Some(subjects(given.subjects.as_ref())),
+        servers: given.servers.clone(),
+        r#match: given.r#match.clone(),
+        windows: given.windows.clone(),
+        max_concurrent: given.max_concurrent,
+        costs: given.costs.clone(),
+        when_away: given.when_away,
+    }
+}
+
+/// Users as a lone node knows them: by email address, in lower case.
+fn subjects(given: Option<&config::Subjects>) -> config::Subjects {
+    let mut subjects = given.cloned().unwrap_or_default();
+    for user in subjects.users.iter_mut().filter(|user| user.contains('@')) {
+        *user = user.to_lowercase();
+    }
+    subjects
 }
 
 /// The key as nodes know it, or which field is wrong and what is expected there.

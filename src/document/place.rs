@@ -19,6 +19,8 @@ pub fn fault(problem: &Problem) -> Fault {
         Problem::InvalidPattern { policy, field, index, .. } => format!("policies.{policy}.{field}[{index}]"),
         Problem::MethodsOnAllow { policy } => format!("policies.{policy}.match.methods"),
         Problem::ConditionUnsupported { policy } => format!("policies.{policy}.when"),
+        Problem::LimitedServer { limit, index, .. } => format!("limits.{limit}.servers[{index}]"),
+        Problem::InvalidLimit { limit, field, .. } => format!("limits.{limit}.{field}"),
         Problem::InvalidOrigin { index, .. } => format!("allowed_origins[{index}]"),
         Problem::UnknownEnum { resource, field, .. } | Problem::InvalidSlug { resource, field, .. } => named(resource, field),
         // Of the compiled form only: a document as read cannot have it.
@@ -35,8 +37,10 @@ fn named(resource: &str, field: &str) -> String {
         // The name of an entry is its key.
         Some(("server", slug)) if field == "slug" => format!("servers.{slug}"),
         Some(("policy", name)) if field == "name" => format!("policies.{name}"),
+        Some(("limit", name)) if field == "name" => format!("limits.{name}"),
         Some(("server", slug)) => format!("servers.{slug}.{field}"),
         Some(("policy", name)) => format!("policies.{name}.{field}"),
+        Some(("limit", name)) => format!("limits.{name}.{field}"),
         _ if field == "slug" => "organization".to_owned(),
         Some(_) | None => field.to_owned(),
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use crate::proto::admin::v1::{OrganizationDocument, Policy, Server};
 use crate::proto::config::v1::{AuditFullAction, SessionKey};
-use crate::snapshot::{Snapshot, Version};
+use crate::snapshot::{Away, Snapshot, Version};
 
 use super::{Document, Faults, Lone, Source, Written, compile, written};
 
@@ -24,6 +24,14 @@ policies:
     subjects: { roles: [engineer], users: [Ann@Example.com] }
     servers: [github]
     match: { tools: ['search_*'] }
+limits:
+  searches:
+    per: [user]
+    subjects: { users: [Ann@Example.com] }
+    servers: [github]
+    windows: [{ limit: 100, seconds: 60 }]
+    costs: [{ tools: search_all, cost: 10 }]
+    when_away: closed
 members:
   ann@example.com: { role: service-account, policyRoles: [engineer] }
 apiKeys:
@@ -78,7 +86,7 @@ fn everything_wrong_is_told_at_once_by_its_path() {
     let text = "\
 organisation: acme
 auditFull: maybe
-limits: {}
+quotas: {}
 allowedOrigins: https://one.example
 servers:
   github:
@@ -94,10 +102,10 @@ members: { ann@example.com: { role: king } }
     let expected = [
         "allowedOrigins: expected a list",
         "auditFull: expected one of block, allow",
-        "limits: OrganizationDocument has no such field",
         "members.ann@example.com.role: expected one of owner, admin, operator, auditor, member, service-account",
         "organisation: OrganizationDocument has no such field; did you mean organization?",
         "policies: expected a map",
+        "quotas: OrganizationDocument has no such field",
         "servers.github.callTimeout: expected seconds, such as 1.5s",
         "servers.github.endpoint: Server has no such field; did you mean endpoints?",
         "servers.github.endpoints[0].url: expected a text, in quotes if it",
@@ -139,6 +147,7 @@ fn what_is_written_is_read_again_as_the_same() {
     let text = serde_saphyr::to_string(&written(&document).unwrap()).unwrap();
     assert_eq!(read(&text).unwrap(), document);
     assert!(text.starts_with("organization: acme"), "{text}");
+    assert!(text.contains("limit: 100") && text.contains("whenAway: closed"), "{text}");
     assert!(text.contains("effect: allow") && text.contains("role: service-account"), "{text}");
     let Written::Map(fields) = written(&OrganizationDocument::default()).unwrap() else { panic!("a map") };
     assert!(fields.is_empty());
@@ -156,6 +165,8 @@ fn a_lone_node_decides_by_its_document() {
     assert_eq!(snapshot.api_key("abcdefghijklmnoq").unwrap().subject, "key:abcdefghijklmnoq");
     assert_eq!(snapshot.api_key("abcdefghijklmnoq").unwrap().expires_at, Some(1_893_456_000));
     assert_eq!(org.servers().count(), 2);
+    let limits: Vec<_> = org.all_limits().map(|limit| (&*limit.name, limit.windows[0].limit, limit.away)).collect();
+    assert_eq!(limits, [("searches", 100, Away::Closed)]);
     assert!(snapshot.session_keys().current().is_some());
 }
 
@@ -175,6 +186,7 @@ fn what_a_node_would_refuse_is_told_by_file_and_path() {
     let text = acme()
         .replace("https://mcp.example.com/mcp", "ftp://x")
         .replace("servers: [github]", "servers: [gitlab]")
+        .replace("limit: 100, seconds: 60", "limit: 5, seconds: 0")
         .replace("['search_*']", "['']")
         .replace("value_env: TOKEN", "value: ''")
         .replace("abcdefghijklmnoq: {", "ABC: {")
@@ -185,6 +197,9 @@ fn what_a_node_would_refuse_is_told_by_file_and_path() {
         found.iter().map(|fault| fault.strip_prefix("org.yaml: ").unwrap().split(": ").next().unwrap()).collect();
     let expected = [
         "api_keys.ABC",
+        "limits.searches.costs[0].cost",
+        "limits.searches.servers[0]",
+        "limits.searches.windows[0].seconds",
         "policies.engineers.match.tools[0]",
         "policies.engineers.servers[0]",
         "servers.github.call_timeout",
@@ -192,7 +207,7 @@ fn what_a_node_would_refuse_is_told_by_file_and_path() {
         "servers.github.upstream_credential.value",
     ];
     assert_eq!(paths, expected, "{found:#?}");
-    assert!(found[2].ends_with("servers[0]: server \"gitlab\" is not in this organisation"), "{}", found[2]);
+    assert!(found[5].ends_with("servers[0]: server \"gitlab\" is not in this organisation"), "{}", found[5]);
 }
 
 #[test]

@@ -66,6 +66,10 @@ fn written_field(field: &FieldDescriptor, value: Value) -> Written {
 fn single(field: &FieldDescriptor, value: Value) -> Written {
     match (field.kind(), value) {
         (Kind::Message(nested), value) if !nested.full_name().starts_with("google.protobuf.") => ordered(&nested, value),
+        // JSON writes numbers of 64 bits as texts; people write them as numbers.
+        (Kind::Uint64, Value::String(digits)) => {
+            Written::Plain(digits.parse().map_or(Value::String(digits), |it: u64| it.into()))
+        }
         (Kind::Enum(kind), Value::String(full)) => Written::Plain(Value::String(short(&kind, &full))),
         (_, value) => Written::Plain(value),
     }

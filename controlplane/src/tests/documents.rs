@@ -27,6 +27,15 @@ policies:
     servers: [github]
     match: { tools: ['search_*', get_issue] }
   all-times: { effect: allow, subjects: { anonymous: true }, servers: [time], match: { tools: ['*'] } }
+limits:
+  searches:
+    per: [user, endpoint]
+    subjects: { users: [ann@example.com] }
+    servers: [github]
+    match: { tools: ['search_*'] }
+    windows: [{ limit: 100, seconds: 60 }, { limit: 1000, seconds: 3600 }]
+    costs: [{ tools: search_all, cost: 10 }]
+    whenAway: closed
 members:
   ann@example.com: { role: owner, policyRoles: [engineer] }
   bob@example.com: { role: member, groups: [b, a] }
@@ -79,11 +88,12 @@ async fn an_organisation_is_created_whole_as_one_version_and_applying_again_or_i
     let made = try_apply(&platform, read(ACME)).await.unwrap();
     assert_eq!((made.config_version, admin.version().await), (before + 1, before + 1));
     let all = ["create apiKeys/abcdefghijklmnop", "create apiKeys/abcdefghijklmnoq", "create organizations/acme"];
-    let more = ["create policies/all-times", "create policies/engineers", "create servers/github", "create servers/time"];
+    let more = ["create policies/all-times", "create policies/engineers", "create rateLimits/searches"];
+    let more = [more.as_slice(), &["create servers/github", "create servers/time"]].concat();
     let mut found = changes(&made);
     found.sort();
     assert_eq!(found, [all.as_slice(), &more].concat());
-    assert_eq!(made.diff.as_ref().unwrap().resources.len(), 7 + 2 + 2, "with two members who are new users");
+    assert_eq!(made.diff.as_ref().unwrap().resources.len(), 8 + 2 + 2, "with two members who are new users");
     assert!(!format!("{made:?}").contains(CANARY));
     let (_, action, _, version, detail) = admin.newest_audit().await;
     assert_eq!((action.as_str(), version.unsigned_abs()), ("organization.apply", before + 1));
@@ -101,6 +111,7 @@ async fn an_organisation_is_created_whole_as_one_version_and_applying_again_or_i
     assert!(!format!("{exported:?}").contains(CANARY));
     assert_eq!(exported.servers["github"].upstream_credential.as_ref().unwrap().header, "authorization");
     assert_eq!(exported.policies["engineers"].subjects.as_ref().unwrap().users, ["ann@example.com", "somebody-elses"]);
+    assert_eq!(exported.limits["searches"].subjects.as_ref().unwrap().users, ["ann@example.com"]);
     assert_eq!(exported.api_keys["abcdefghijklmnop"].user, "bob@example.com");
     assert_eq!(exported.members["bob@example.com"].groups, ["a", "b"]);
 }
@@ -120,11 +131,13 @@ async fn what_a_document_does_not_name_is_removed_and_what_it_names_anew_is_ther
     let mut kept = read(&moved);
     kept.servers.remove("clock");
     kept.policies.remove("all-times");
+    kept.limits.clear();
     kept.members.remove("bob@example.com"); // whose key it names
     let request = ApplyOrganizationRequest { document: Some(kept.clone()), keep_unlisted: true, ..Default::default() };
     let answer = platform.documents().apply_organization(request).await.unwrap().into_inner();
     assert_eq!(changes(&answer), [""; 0]);
     kept.members.clear();
+    kept.limits.clone_from(&read(&moved).limits);
     let state = admin.state().await;
     let dry = ApplyOrganizationRequest { document: Some(kept.clone()), validate_only: true, ..Default::default() };
     let answer = platform.documents().apply_organization(dry).await.unwrap().into_inner();
@@ -178,6 +191,12 @@ async fn everything_wrong_is_told_by_its_path_and_nothing_is_changed() {
     engineers.servers = vec!["gone".into()];
     engineers.r#match = None;
     engineers.effect = 0;
+    let searches = wrong.limits.get_mut("searches").unwrap();
+    searches.servers = vec!["gone".into()];
+    searches.windows[0].seconds = 0;
+    searches.display_name = "\u{1b}".into();
+    let named = searches.clone();
+    wrong.limits.insert("No Slug".into(), named);
     wrong.members.get_mut("ann@example.com").unwrap().role = Role::Member.into();
     wrong.members.get_mut("bob@example.com").unwrap().policy_roles = vec!["owner".into()];
     wrong.api_keys.get_mut("abcdefghijklmnop").unwrap().secret_sha256 = "00".repeat(32);
@@ -189,6 +208,13 @@ async fn everything_wrong_is_told_by_its_path_and_nothing_is_changed() {
         "allowed_origins[2]",
         "api_keys.abcdefghijklmnop.secret_sha256",
         "api_keys.abcdefghijklmnoq.expire_time",
+        "limits.No Slug",
+        "limits.No Slug.display_name",
+        "limits.No Slug.servers[0]",
+        "limits.No Slug.windows[0].seconds",
+        "limits.searches.display_name",
+        "limits.searches.servers[0]",
+        "limits.searches.windows[0].seconds",
         "members",
         "members.bob@example.com.policy_roles",
         "policies.engineers.effect",

@@ -27,6 +27,9 @@ servers:
 policies:
   engineers: { effect: allow, subjects: { roles: [engineer] }, servers: [github], match: { tools: ['search_*'] } }
   all-times: { effect: allow, subjects: { anonymous: true }, servers: [time], match: { tools: ['*'] } }
+limits:
+  searches: { per: [user], servers: [github], windows: [{ limit: 100, seconds: 60 }] }
+  crowd: { maxConcurrent: 5 }
 ";
 /// Everything that can become of things: changed, with and without its credential; new; gone.
 const AFTER: &str = "\
@@ -42,6 +45,9 @@ servers:
     upstreamCredential: { header: X-Token, value: 'CANARY too' }
 policies:
   engineers: { effect: deny, subjects: { roles: [engineer] }, servers: [github, weather], match: { tools: ['*'] } }
+limits:
+  searches: { per: [user], servers: [weather], windows: [{ limit: 100, seconds: 60 }] }
+  exports: { windows: [{ limit: 5, seconds: 3600 }] }
 ";
 
 fn read(text: &str) -> OrganizationDocument {
@@ -125,6 +131,9 @@ async fn what_is_promoted_is_byte_for_byte_what_the_canaries_ran() {
         "update organizations/acme",
         "delete policies/all-times",
         "update policies/engineers",
+        "delete rateLimits/crowd",
+        "create rateLimits/exports",
+        "update rateLimits/searches",
         "update servers/github",
         "delete servers/time",
         "create servers/weather",
@@ -209,7 +218,7 @@ async fn what_cannot_be_rolled_out_is_refused_and_nothing_is_left_of_it() {
     refused("how", ask(rollout).await, Code::InvalidArgument, &fields);
     let answer =
         owner.rollouts().create_rollout(CreateRolloutRequest { validate_only: true, ..asked(read(AFTER)) }).await.unwrap();
-    assert_eq!(dry_run(answer.metadata()).unwrap().resources.len(), 6);
+    assert_eq!(dry_run(answer.metadata()).unwrap().resources.len(), 9);
     assert_eq!(answer.into_inner().canaries, [format!("nodes/{}", Uuid::from_u128(1))]);
     assert_eq!(admin.state().await, before);
     let rollouts: i64 = sqlx::query_scalar("SELECT count(*) FROM rollouts").fetch_one(&mut admin.sql).await.unwrap();

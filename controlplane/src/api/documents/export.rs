@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use mcp_gateway::proto::admin::v1::{DocumentKey, DocumentMember, OrganizationDocument, Policy, Server};
+use mcp_gateway::proto::{
+    admin::v1::{DocumentKey, DocumentMember, OrganizationDocument, Policy, RateLimit, Server},
+    config::v1::Subjects,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::super::{aip, error::Error, policies, servers};
+use super::super::{aip, error::Error, policies, rate_limits, servers};
 use super::current::Current;
 use crate::domain::{self, ApiKey, Organization};
 
@@ -28,6 +31,7 @@ pub async fn document(connection: &mut PgConnection, organization: Organization)
         request_log_retention_days: org.request_log_retention_days,
         servers: current.servers.values().map(|it| (it.slug.clone(), server(&org.slug, it))).collect(),
         policies: current.policies.values().map(|it| (it.name.clone(), policy(&org.slug, it, &emails))).collect(),
+        limits: current.limits.values().map(|it| (it.name.clone(), limit(&org.slug, it, &emails))).collect(),
         members: current.members.values().map(member).collect(),
         api_keys: current
             .keys
@@ -54,12 +58,7 @@ fn server(org: &str, row: &domain::Server) -> Server {
 
 fn policy(org: &str, row: &domain::Policy, emails: &BTreeMap<Uuid, &str>) -> Policy {
     let mut message = policies::fields::message(org, row);
-    for user in message.subjects.iter_mut().flat_map(|subjects| &mut subjects.users) {
-        let email = Uuid::try_parse(user).ok().and_then(|id| emails.get(&id));
-        if let Some(email) = email {
-            (*email).clone_into(user);
-        }
-    }
+    by_email(message.subjects.as_mut(), emails);
     Policy {
         name: String::new(),
         uid: String::new(),
@@ -68,6 +67,29 @@ fn policy(org: &str, row: &domain::Policy, emails: &BTreeMap<Uuid, &str>) -> Pol
         update_time: None,
         config_version: 0,
         ..message
+    }
+}
+
+fn limit(org: &str, row: &domain::RateLimit, emails: &BTreeMap<Uuid, &str>) -> RateLimit {
+    let mut message = rate_limits::fields::message(org, row);
+    by_email(message.subjects.as_mut(), emails);
+    RateLimit {
+        name: String::new(),
+        uid: String::new(),
+        etag: String::new(),
+        create_time: None,
+        update_time: None,
+        config_version: 0,
+        ..message
+    }
+}
+
+fn by_email(subjects: Option<&mut Subjects>, emails: &BTreeMap<Uuid, &str>) {
+    for user in subjects.into_iter().flat_map(|subjects| &mut subjects.users) {
+        let email = Uuid::try_parse(user).ok().and_then(|id| emails.get(&id));
+        if let Some(email) = email {
+            (*email).clone_into(user);
+        }
     }
 }
 

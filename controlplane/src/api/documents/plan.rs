@@ -6,16 +6,19 @@ use std::collections::BTreeMap;
 
 use mcp_gateway::{
     document::{check, fault},
-    proto::admin::v1::{self as admin, OrganizationDocument},
+    proto::{
+        admin::v1::{self as admin, OrganizationDocument},
+        config::v1::Subjects,
+    },
     snapshot::check_org,
 };
 use uuid::Uuid;
 
-use super::super::{caller::Caller, error::Error, organizations, policies, servers};
-use super::current::Current;
+use super::super::{caller::Caller, error::Error, organizations, policies, rate_limits, servers};
+use super::{current::Current, people::People};
 use crate::{
     domain::{
-        ApiKey, Membership, Organization, Policy, Role, Server, User, Violation,
+        ApiKey, Membership, Organization, Policy, RateLimit, Role, Server, User, Violation,
         bundle::{OrgRows, credential_context, org_bundles},
     },
     keys::Custody,
@@ -58,6 +61,7 @@ pub struct Plan {
     pub keys: Vec<Edit<ApiKey>>,
     pub servers: Vec<Edit<Server>>,
     pub policies: Vec<Edit<Policy>>,
+    pub limits: Vec<Edit<RateLimit>>,
     /// What is valid and may still surprise.
     pub notes: Vec<String>,
 }
@@ -103,7 +107,8 @@ pub fn plan(document: &OrganizationDocument, current: &Current, how: &How, custo
     let keys = planner.keys(&organization, &people)?;
     let servers = planner.servers(organization.id)?;
     let policies = planner.policies(organization.id, &people)?;
-    planner.compile(&organization, &servers, &policies);
+    let limits = planner.limits(organization.id, &people)?;
+    planner.compile(&organization, &servers, &policies, &limits);
     let Planner { mut violations, notes, .. } = planner;
     if !violations.is_empty() {
         // What two rules say of one field, the first has said.
@@ -120,6 +125,7 @@ pub fn plan(document: &OrganizationDocument, current: &Current, how: &How, custo
         keys: keys.into_iter().filter(Edit::is_one).collect(),
         servers: servers.into_iter().filter(Edit::is_one).collect(),
         policies: policies.into_iter().filter(Edit::is_one).collect(),
+        limits: limits.into_iter().filter(Edit::is_one).collect(),
         notes,
     };
     plan.permitted(&how.authority)?;
@@ -215,21 +221,13 @@ impl Planner<'_> {
         Ok(given)
     }
 
-    fn policies(&mut self, org: Uuid, people: &super::people::People) -> Result<Vec<Edit<Policy>>, Error> {
+    fn policies(&mut self, org: Uuid, people: &People) -> Result<Vec<Edit<Policy>>, Error> {
         let mut edits = Vec::new();
         for (name, given) in &self.document.policies {
             let before = self.current.policies.get(name).cloned();
             let mut after = before.clone().unwrap_or_else(|| policies::fields::new(org, name));
             let mut given = given.clone();
-            for (index, user) in given.subjects.iter_mut().flat_map(|subjects| &mut subjects.users).enumerate() {
-                match people.ids.get(&user.to_lowercase()) {
-                    Some(id) => *user = id.to_string(),
-                    None if user.contains('@') => self.notes.push(format!(
-                        "policies.{name}.subjects.users[{index}]: {user} is no member: taken as the subject of somebody else's tokens"
-                    )),
-                    None => {}
-                }
-            }
+            self.by_id(given.subjects.as_mut(), people, &format!("policies.{name}"));
             let applied = policies::fields::apply(&mut after, &given, &policies::fields::ALL);
             self.judged(applied, "policy", &format!("policies.{name}"))?;
             edits.push(Edit { before, after: Some(after) });
@@ -238,16 +236,48 @@ impl Planner<'_> {
         Ok(edits)
     }
 
+    fn limits(&mut self, org: Uuid, people: &People) -> Result<Vec<Edit<RateLimit>>, Error> {
+        let mut edits = Vec::new();
+        for (name, given) in &self.document.limits {
+            let before = self.current.limits.get(name).cloned();
+            let mut after = before.clone().unwrap_or_else(|| rate_limits::fields::new(org, name));
+            let mut given = given.clone();
+            self.by_id(given.subjects.as_mut(), people, &format!("limits.{name}"));
+            let applied = rate_limits::fields::apply(&mut after, &given, &rate_limits::fields::ALL);
+            self.judged(applied, "rate_limit", &format!("limits.{name}"))?;
+            edits.push(Edit { before, after: Some(after) });
+        }
+        edits.extend(unlisted(&self.current.limits, &self.document.limits, self.how));
+        Ok(edits)
+    }
+
+    /// Users by their ids where the document names them by their email addresses.
+    fn by_id(&mut self, subjects: Option<&mut Subjects>, people: &People, path: &str) {
+        for (index, user) in subjects.into_iter().flat_map(|subjects| &mut subjects.users).enumerate() {
+            match people.ids.get(&user.to_lowercase()) {
+                Some(id) => *user = id.to_string(),
+                None if user.contains('@') => self.notes.push(format!(
+                    "{path}.subjects.users[{index}]: {user} is no member: taken as the subject of somebody else's tokens"
+                )),
+                None => {}
+            }
+        }
+    }
+
     /// What a node would refuse of the organisation as it will be.
-    fn compile(&mut self, organization: &Organization, servers: &[Edit<Server>], policies: &[Edit<Policy>]) {
-        let kept = |names: &BTreeMap<String, admin::Server>, slug: &String| self.how.keep_unlisted && !names.contains_key(slug);
-        let kept_policy = |name: &String| self.how.keep_unlisted && !self.document.policies.contains_key(name);
-        let limits = self.current.limits.values().cloned().collect();
-        let mut rows = OrgRows { organization: organization.clone(), servers: after(servers), policies: after(policies), limits };
-        let servers = self.current.servers.iter().filter(|(slug, _)| kept(&self.document.servers, slug));
-        rows.servers.extend(servers.map(|(_, server)| server.clone()));
-        let policies = self.current.policies.iter().filter(|(name, _)| kept_policy(name));
-        rows.policies.extend(policies.map(|(_, policy)| policy.clone()));
+    fn compile(
+        &mut self,
+        organization: &Organization,
+        servers: &[Edit<Server>],
+        policies: &[Edit<Policy>],
+        limits: &[Edit<RateLimit>],
+    ) {
+        let rows = OrgRows {
+            organization: organization.clone(),
+            servers: will_be(servers, &self.current.servers, &self.document.servers, self.how),
+            policies: will_be(policies, &self.current.policies, &self.document.policies, self.how),
+            limits: will_be(limits, &self.current.limits, &self.document.limits, self.how),
+        };
         let faults: Vec<_> = check_org(&org_bundles(&rows)).iter().map(fault).collect();
         self.violations.extend(faults.into_iter().map(|fault| Violation::new(fault.path, fault.expected)));
     }
@@ -259,6 +289,9 @@ fn unlisted<T: Clone, G>(current: &BTreeMap<String, T>, given: &BTreeMap<String,
     gone.map(|(_, row)| Edit { before: Some(row.clone()), after: None }).collect()
 }
 
-fn after<T: Clone>(edits: &[Edit<T>]) -> Vec<T> {
-    edits.iter().filter_map(|edit| edit.after.clone()).collect()
+/// What there will be: what is edited, and what is kept though the document does not name it.
+fn will_be<T: Clone, G>(edits: &[Edit<T>], current: &BTreeMap<String, T>, given: &BTreeMap<String, G>, how: &How) -> Vec<T> {
+    let edited = edits.iter().filter_map(|edit| edit.after.clone());
+    let kept = current.iter().filter(|(name, _)| how.keep_unlisted && !given.contains_key(*name));
+    edited.chain(kept.map(|(_, row)| row.clone())).collect()
 }

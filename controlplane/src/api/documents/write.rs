@@ -2,11 +2,13 @@
 
 use mcp_gateway::proto::admin::v1::OrganizationDocument;
 
-use super::super::{Api, aip, api_keys, error::Error, memberships, organizations, passwords, policies, servers, users};
+use super::super::{
+    Api, aip, api_keys, error::Error, memberships, organizations, passwords, policies, rate_limits, servers, users,
+};
 use super::current::Current;
 use super::plan::{Edit, How, Plan, plan};
 use crate::{
-    domain::{ApiKey, Membership, Organization, Policy, Server},
+    domain::{ApiKey, Membership, Organization, Policy, RateLimit, Server},
     store::{self, change::Change},
 };
 
@@ -25,7 +27,7 @@ pub async fn write(api: &Api, change: &mut Change, document: &OrganizationDocume
     };
     current.look_around(change.connection(), document, how.authority.platform).await?;
     let plan = plan(document, &current, how, &api.core.custody)?;
-    let Plan { organization, organization_edit, users, members, keys, servers, policies, notes } = plan;
+    let Plan { organization, organization_edit, users, members, keys, servers, policies, limits, notes } = plan;
     let org = match organization_edit {
         Some(edit) => self::organization(change, edit.before.as_ref(), organization).await?,
         None => organization,
@@ -52,6 +54,9 @@ pub async fn write(api: &Api, change: &mut Change, document: &OrganizationDocume
     }
     for edit in &policies {
         policy(change, &org, edit).await?;
+    }
+    for edit in &limits {
+        limit(change, &org, edit).await?;
     }
     Ok(notes)
 }
@@ -116,5 +121,19 @@ async fn policy(change: &mut Change, org: &Organization, edit: &Edit<Policy>) ->
         (None, None) => return Ok(()),
     };
     policies::touch(change, org, edit.before.as_ref(), row.as_ref());
+    Ok(())
+}
+
+async fn limit(change: &mut Change, org: &Organization, edit: &Edit<RateLimit>) -> Result<(), Error> {
+    let row = match (&edit.before, &edit.after) {
+        (None, Some(limit)) => Some(store::rate_limits::insert(change.connection(), limit).await?),
+        (Some(_), Some(limit)) => Some(store::rate_limits::update(change.connection(), limit).await?),
+        (Some(limit), None) => {
+            store::rate_limits::delete(change.connection(), limit.id).await?;
+            None
+        }
+        (None, None) => return Ok(()),
+    };
+    rate_limits::touch(change, org, edit.before.as_ref(), row.as_ref());
     Ok(())
 }

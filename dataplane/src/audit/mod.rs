@@ -5,4 +5,4 @@ pub mod frame;
 pub mod ship;
 pub mod spool;
 
-pub use spool::{Backlog, Class, Limits, OpenError, Recorded, Spool, SpoolError};
+pub use spool::{Backlog, Class, Limits, OpenError, Recorded, Spool, SpoolError, Ticket};

@@ -1,12 +1,16 @@
-//! The append-only spool: every frame is in the page cache (one `write(2)`) before its answer goes on, so it survives SIGKILL.
+//! The append-only spool: every frame is in the page cache before its answer goes on, so it survives SIGKILL. What is ready together is
+//! written together.
 //! Owns lanes, limits and recovery. Never talks to the network, never drops a frame silently. The pipeline appends, [`super::ship`] reads and acknowledges.
 
 mod event;
+mod flush;
 mod lane;
+mod queue;
 mod read;
 mod recover;
 mod retire;
 mod salvage;
+mod writer;
 
 use std::cell::Cell;
 use std::fs::{File, TryLockError};
@@ -23,7 +27,9 @@ pub(crate) use lane::{Lane, LaneId};
 pub(crate) use read::{ReadError, Reader};
 
 use super::frame;
-use lane::Writer;
+use flush::Slot;
+use queue::{Batch, Queue};
+use writer::Writer;
 
 /// How much a record matters when room is scarce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +40,22 @@ pub enum Class {
     Access,
 }
 
-/// That a call's first frame is written, and where: its second frame goes there too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A frame on its way to the disk: [`Spool::written`] says when it is there.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    lane: usize,
+    place: Place,
+    /// Others are about to append too: waiting for them saves writes.
+    crowded: bool,
+    batch: Arc<Batch>,
+}
+
+/// A call's first frame, and where it goes: its second frame goes there too.
+#[derive(Debug, Clone)]
 pub struct Recorded {
     /// As stamped, in microseconds since the Unix epoch.
     decided_at_us: i64,
-    lane: usize,
+    pub ticket: Ticket,
 }
 
 /// How large the spool may become. All sizes in bytes.
@@ -64,7 +80,7 @@ pub enum SpoolError {
     #[error("the record has {bytes} bytes; at most {max} fit a frame", max = frame::MAX_PAYLOAD)]
     TooLarge { bytes: usize },
     #[error("writing the audit spool in {}: {source}", dir.display())]
-    Io { dir: PathBuf, source: io::Error },
+    Io { dir: PathBuf, source: Arc<io::Error> },
 }
 
 /// Why the spool could not be opened.
@@ -92,6 +108,8 @@ pub struct Backlog {
 pub struct Counters {
     /// Frames written.
     pub written: AtomicU64,
+    /// Batches of them: a write each.
+    pub batches: AtomicU64,
     /// Frames acknowledged.
     pub acked: AtomicU64,
     /// Access frames refused because room was scarce.
@@ -112,8 +130,6 @@ enum Place {
     /// The first: room is kept for the last.
     Begins,
     Ends,
-    /// Either, written a second time.
-    Again,
 }
 
 /// From here on access records are refused.
@@ -127,7 +143,7 @@ pub struct Spool {
     boot: Uuid,
     limits: Limits,
     /// This run's lanes; a thread always uses the same one.
-    writers: Vec<Mutex<Writer>>,
+    slots: Vec<Slot>,
     next_lane: AtomicUsize,
     /// Every lane with something to ship, earlier runs first.
     lanes: Mutex<Vec<Arc<Lane>>>,
@@ -169,7 +185,7 @@ impl Spool {
             dir: dir.to_owned(),
             boot,
             limits,
-            writers: Vec::new(),
+            slots: Vec::new(),
             next_lane: AtomicUsize::new(0),
             lanes: Mutex::new(earlier),
             bytes,
@@ -179,25 +195,30 @@ impl Spool {
             acked: Notify::new(),
             _lock: lock,
         };
-        let writers = (0..lanes.max(1)).map(|_| Mutex::new(spool.new_writer())).collect();
-        Ok(Self { writers, ..spool })
+        let slots = (0..lanes.max(1)).map(|_| Slot::new(spool.new_writer())).collect();
+        Ok(Self { slots, ..spool })
     }
 
-    /// Stamps `decided_at_us` (it never goes back within a lane) and writes the frame. `Ok` means that a killed process does not lose it.
+    /// Stamps `decided_at_us` (it never goes back within a lane) and queues the frame. Refuses at once what there is no room for; whether
+    /// the frame is on disk, [`Spool::written`] says.
     pub fn append_decided(&self, class: Class, decided: &mut Decided) -> Result<Recorded, SpoolError> {
-        let lane = lane_of_this_thread(self.writers.len());
-        let mut writer = locked(&self.writers[lane]);
-        decided.decided_at_us = writer.stamp();
-        self.write(&mut writer, class, Place::Begins, |payload| event::decided(decided, payload))?;
-        Ok(Recorded { decided_at_us: decided.decided_at_us, lane })
+        let lane = lane_of_this_thread(self.slots.len());
+        let mut queue = locked(&self.slots[lane].queue);
+        decided.decided_at_us = queue.stamp();
+        let size = queue.push(Place::Begins, None, |payload| event::decided(decided, payload));
+        self.admit(&mut queue, class, size)?;
+        Ok(Recorded { decided_at_us: decided.decided_at_us, ticket: self.ticket(lane, Place::Begins, &queue) })
     }
 
-    /// Writes the second frame of a call into the lane of the first, whichever thread ends it: the end never overtakes the beginning.
+    /// Queues the second frame of a call in the lane of the first, whichever thread ends it: the end never overtakes the beginning.
     /// It counts as class audit whatever the call is: half a call is worse than none.
-    pub fn append_ended(&self, recorded: Recorded, ended: &mut Ended) -> Result<(), SpoolError> {
+    pub fn append_ended(&self, recorded: &Recorded, ended: &mut Ended) -> Result<Ticket, SpoolError> {
         ended.decided_at_us = recorded.decided_at_us;
-        let mut writer = locked(&self.writers[recorded.lane]);
-        self.write(&mut writer, Class::Audit, Place::Ends, |payload| event::ended(ended, payload))
+        let (lane, begun) = (recorded.ticket.lane, &recorded.ticket.batch);
+        let mut queue = locked(&self.slots[lane].queue);
+        let size = queue.push(Place::Ends, Some(begun), |payload| event::ended(ended, payload));
+        self.admit(&mut queue, Class::Audit, size)?;
+        Ok(self.ticket(lane, Place::Ends, &queue))
     }
 
     /// What waits for the control plane.
@@ -257,62 +278,13 @@ impl Spool {
         }
     }
 
-    /// The one way of a payload to the disk; the lane's lock is held.
-    fn write(
-        &self,
-        writer: &mut Writer,
-        class: Class,
-        place: Place,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), SpoolError> {
-        let mut payload = std::mem::take(&mut writer.payload);
-        payload.clear();
-        encode(&mut payload);
-        let written = match payload.len() {
-            bytes if bytes > frame::MAX_PAYLOAD => Err(SpoolError::TooLarge { bytes }),
-            bytes => self.reserve(class, frame::size(bytes) as u64).and_then(|()| self.put(writer, place, &payload)),
+    /// Reserves room for the payload that was pushed last, or takes it back.
+    fn admit(&self, queue: &mut Queue, class: Class, bytes: usize) -> Result<(), SpoolError> {
+        let admitted = match bytes {
+            0..=frame::MAX_PAYLOAD => self.reserve(class, frame::size(bytes) as u64),
+            _ => Err(SpoolError::TooLarge { bytes }),
         };
-        writer.payload = payload;
-        written
-    }
-
-    /// Writes a payload whose room is already reserved, and gives the room back when that fails.
-    fn put(&self, writer: &mut Writer, place: Place, payload: &[u8]) -> Result<(), SpoolError> {
-        let fresh = writer.is_fresh();
-        match self.append(writer, place, payload) {
-            Ok(()) => {
-                if fresh {
-                    locked(&self.lanes).push(writer.lane());
-                }
-                self.counters.written.fetch_add(1, Relaxed);
-                self.appended.notify_one();
-                Ok(())
-            }
-            Err(source) => {
-                self.bytes.fetch_sub(frame::size(payload.len()) as u64, Relaxed);
-                self.counters.disk_errors.fetch_add(1, Relaxed);
-                if writer.is_broken() {
-                    writer.lane().close();
-                    *writer = self.new_writer();
-                }
-                Err(SpoolError::Io { dir: self.dir.clone(), source })
-            }
-        }
-    }
-
-    fn append(&self, writer: &mut Writer, place: Place, payload: &[u8]) -> io::Result<()> {
-        match place {
-            Place::Begins => writer.begin(payload, self.limits.segment_bytes).or_else(|error| {
-                // What is acknowledged only takes up room.
-                if !writer.give_up_acknowledged() {
-                    return Err(error);
-                }
-                writer.lane().delete_acknowledged(&self.bytes);
-                writer.begin(payload, self.limits.segment_bytes)
-            }),
-            Place::Ends => writer.end(payload),
-            Place::Again => writer.append(payload),
-        }
+        admitted.inspect_err(|_refused| queue.pop())
     }
 
     fn reserve(&self, class: Class, size: u64) -> Result<(), SpoolError> {

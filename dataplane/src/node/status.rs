@@ -98,7 +98,8 @@ mod tests {
         let (uplink, _identity) = control.uplink(ca.identity());
         let dir = tempfile::tempdir().unwrap();
         let spool = Arc::new(Spool::open(dir.path(), Uuid::now_v7(), 1, Limits::default()).unwrap());
-        spool.append_decided(Class::Audit, &mut Decided::default()).unwrap();
+        let recorded = spool.append_decided(Class::Audit, &mut Decided::default()).unwrap();
+        spool.write_now(&recorded.ticket).unwrap();
         let live = Arc::new(Live::new().unwrap());
         let discovery = Arc::new(Stats::default());
         discovery.restored(Duration::from_secs(500));

@@ -95,7 +95,7 @@ impl Pipeline {
         trail.mark(Stage::Limit);
         let call = route::resolve(call, &config, &self.live.drained())?;
         trail.mark(Stage::Route);
-        trail.decided(&call)?;
+        trail.decided(&call).await?;
         let reply = self.upstreams.send(&call, trail).await?;
         relay::answer(call, reply, &config, &self.relay, trail).await
     }
@@ -138,13 +138,13 @@ impl Handler for Pipeline {
         }
         let mut trail = Trail::open(self.recorder.clone(), request_id, address);
         let work = async {
-            if let Some(answer) = status::answer(&self, &request, &mut trail) {
+            if let Some(answer) = status::answer(&self, &request, &mut trail).await {
                 return answer;
             }
             self.run(request, &mut trail).await
         };
         let outcome = caught(work, &self.recorder.metrics, request_id).await;
-        reply::finish(outcome, trail, request_id, origin)
+        reply::finish(outcome, trail, request_id, origin).await
     }
 }
 

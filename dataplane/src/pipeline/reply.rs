@@ -42,8 +42,9 @@ impl Reply {
     }
 }
 
-/// Finishes a request: its record where the answer is whole, its headers in any case.
-pub(super) fn finish(
+/// Finishes a request: its record where the answer is whole, its headers in any case. Returns once that record is written: what hyper gets
+/// may leave.
+pub(super) async fn finish(
     outcome: Result<Reply, Denial>,
     mut trail: Trail,
     request_id: Uuid,
@@ -56,6 +57,7 @@ pub(super) fn finish(
             let body = match answer {
                 Answer::Whole(bytes, ending) => {
                     trail.end(Ending { bytes: bytes.len() as u64, ..ending });
+                    trail.settled().await;
                     Body::whole(bytes)
                 }
                 Answer::Flow(mut flow) => {
@@ -68,7 +70,7 @@ pub(super) fn finish(
             *response.headers_mut() = headers;
             response
         }
-        Err(denial) => refusal(&denial, trail),
+        Err(denial) => refusal(&denial, trail).await,
     };
     if let Some(room) = room {
         limit_headers(response.headers_mut(), &room);
@@ -93,11 +95,12 @@ pub(super) fn named(mut response: Response<Body>, request_id: Uuid) -> Response<
     response
 }
 
-fn refusal(denial: &Denial, mut trail: Trail) -> Response<Body> {
+async fn refusal(denial: &Denial, mut trail: Trail) -> Response<Body> {
     let wire = denial.wire();
     tracing::debug!(request_id = trail.request_id(), reason = %wire.label, %denial, "request refused");
     let body = wire.body(trail.echoed());
     trail.refused(denial, &wire, body.len() as u64);
+    trail.settled().await;
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = wire.status;
     refusal_headers(response.headers_mut(), &wire);

@@ -52,12 +52,16 @@ struct Visible<'a> {
 }
 
 /// Answers `request` if it asks for a status.
-pub(super) fn answer<B>(pipeline: &Pipeline, request: &Request<B>, trail: &mut Trail) -> Option<Result<Reply, Denial>> {
+pub(super) async fn answer<B: Sync>(
+    pipeline: &Pipeline,
+    request: &Request<B>,
+    trail: &mut Trail,
+) -> Option<Result<Reply, Denial>> {
     let (_, Endpoint::McpStatus) = target::parse(request.uri().path()).ok()? else { return None };
-    Some(status(pipeline, request, trail))
+    Some(status(pipeline, request, trail).await)
 }
 
-fn status<B>(pipeline: &Pipeline, request: &Request<B>, trail: &mut Trail) -> Result<Reply, Denial> {
+async fn status<B: Sync>(pipeline: &Pipeline, request: &Request<B>, trail: &mut Trail) -> Result<Reply, Denial> {
     let config = pipeline.live.snapshot().ok_or(TargetDenial::NotReady)?;
     trail.configuration(&config);
     trail.asked(Asked { method: "GET", name: request.uri().path(), ..Asked::default() });
@@ -83,7 +87,7 @@ fn status<B>(pipeline: &Pipeline, request: &Request<B>, trail: &mut Trail) -> Re
         Target::Server { server, .. } if server.org_id == visible_org.id => Some(&*server.id),
         Target::Server { .. } | Target::Unknown { .. } => return Err(AuthenticateDenial::UnknownServer.into()),
     };
-    trail.allowed()?;
+    trail.allowed().await?;
     let body = serde_json::to_vec(&describe(&principal, visible_org, only, &config)).expect("plain data serialises");
     Ok(Reply::json(StatusCode::OK, body, Ending::of(Answered::new(Outcome::Ok, 0))))
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns what a record says and when it is written; where it goes is the spool's. Every way out of a call ends here, also
 //! the ones nobody returns from: a client that goes away drops the call, and dropping an open trail says `cancelled`.
+//! Frames are queued first and written together with those of other calls; what may only happen afterwards waits for that.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use super::authenticate::Principal;
 use super::denial::{Denial, RecordDenial, Wire};
 use super::route::Routed;
-use crate::audit::{Class, Recorded, Spool, SpoolError};
+use crate::audit::{Class, Recorded, Spool, SpoolError, Ticket};
 use crate::limits::Room;
 use crate::metrics::Metrics;
 use crate::relay::outcome::Answered;
@@ -60,10 +61,10 @@ impl Ending {
 }
 
 /// How far the record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     Open,
-    /// With where the first frame is, if it was written.
+    /// With where the first frame is, unless it could not be written.
     Decided(Option<Recorded>),
     Ended,
 }
@@ -89,6 +90,17 @@ pub struct Trail {
     ended: Ended,
     address: IpAddr,
     room: Option<Room>,
+    unsettled: Option<Unsettled>,
+}
+
+/// Frames of an answer that are queued and perhaps not written.
+struct Unsettled {
+    recorder: Recorder,
+    /// The first frame, where nobody has waited for it.
+    decided: Option<Ticket>,
+    ended: Ticket,
+    request_id: String,
+    settled: bool,
 }
 
 impl Trail {
@@ -110,6 +122,7 @@ impl Trail {
             decided: Decided { request_id, client_address: address.to_string(), ..Decided::default() },
             address,
             room: None,
+            unsettled: None,
         }
     }
 
@@ -236,20 +249,25 @@ impl Trail {
     }
 
     /// Writes the first frame: the call was allowed and goes where it is routed. Before this nothing may be sent.
-    pub fn decided(&mut self, call: &Routed) -> Result<(), RecordDenial> {
+    pub async fn decided(&mut self, call: &Routed) -> Result<(), RecordDenial> {
         self.decided.server_transport = "streamable-http".into();
         self.decided.server_era = call.era().as_str().into();
         self.ended.upstream = upstream::place(call.url());
         if let Some(session) = call.session() {
             self.decided.client_protocol_version = session.version.as_str().into();
         }
-        self.allowed()
+        self.allowed().await
     }
 
     /// Writes the first frame of a call that the gateway answers itself.
-    pub fn allowed(&mut self) -> Result<(), RecordDenial> {
+    pub async fn allowed(&mut self) -> Result<(), RecordDenial> {
         self.decided.decision = Decision::Allow.into();
-        self.write_decided().or_else(|error| match (self.class, self.audit_full) {
+        let written = match self.queue_decided() {
+            // The trail knows the frame meanwhile: a client that goes away now leaves a whole record.
+            Ok(ticket) => self.recorder.spool.written(&ticket).await.inspect_err(|_| self.state = State::Decided(None)),
+            Err(refused) => Err(refused),
+        };
+        written.or_else(|error| match (self.class, self.audit_full) {
             (Class::Audit, AuditFullAction::Unspecified | AuditFullAction::Block) => Err(RecordDenial(error)),
             (Class::Audit, AuditFullAction::Allow) | (Class::Access, _) => {
                 self.recorder.metrics.records_lost.inc();
@@ -258,21 +276,23 @@ impl Trail {
         })
     }
 
-    /// Writes both frames of a refusal, or the second one of a call that failed after it was allowed.
+    /// Queues both frames of a refusal, or the second one of a call that failed after it was allowed: [`Trail::settled`] has to be waited for.
     pub fn refused(&mut self, denial: &Denial, wire: &Wire, bytes: u64) {
         self.recorder.metrics.refused(&wire.label);
         if denial.is_about_identity() {
             self.class = Class::Audit;
         }
-        if self.state == State::Open {
+        let mut decided = None;
+        if matches!(self.state, State::Open) {
             self.decided.decision = Decision::Deny.into();
             self.decided.reason = wire.label.to_string();
-            if self.write_decided().is_err() {
-                self.recorder.metrics.records_lost.inc();
-            }
+            decided = self.queue_refused();
         }
         self.status(wire.status);
         self.end(Ending { outcome: wire.outcome, error_code: wire.code, bytes, events: 0, shape: 0 });
+        if let Some(unsettled) = &mut self.unsettled {
+            unsettled.decided = decided;
+        }
     }
 
     /// The HTTP status sent to the client.
@@ -280,10 +300,9 @@ impl Trail {
         self.ended.status = u32::from(status.as_u16());
     }
 
-    /// Writes the second frame. Later calls do nothing: an answer ends once.
+    /// Queues the second frame: [`Trail::settled`] has to be waited for before the last byte leaves. Later calls do nothing: an answer ends once.
     pub fn end(&mut self, ending: Ending) {
-        let State::Decided(recorded) = self.state else { return };
-        self.state = State::Ended;
+        let State::Decided(recorded) = std::mem::replace(&mut self.state, State::Ended) else { return };
         let total = self.started.elapsed();
         self.ended.outcome = ending.outcome.into();
         self.ended.error_code = ending.error_code;
@@ -294,23 +313,79 @@ impl Trail {
         self.ended.ended_at_us = wall_clock_us();
         self.recorder.metrics.ended(&self.label, ending.outcome, total.as_secs_f64());
         let Some(recorded) = recorded else { return };
-        if let Err(error) = self.recorder.spool.append_ended(recorded, &mut self.ended) {
-            self.recorder.metrics.records_lost.inc();
-            tracing::error!(%error, request_id = self.request_id(), "the end of a call could not be recorded");
+        match self.recorder.spool.append_ended(&recorded, &mut self.ended) {
+            Ok(ended) => {
+                let request_id = std::mem::take(&mut self.ended.request_id);
+                let recorder = self.recorder.clone();
+                self.unsettled = Some(Unsettled { recorder, decided: None, ended, request_id, settled: false });
+            }
+            Err(error) => lost(&self.recorder, &self.ended.request_id, &error),
         }
     }
 
-    fn write_decided(&mut self) -> Result<(), SpoolError> {
+    /// Resolves when everything that was queued is written, or cannot be. Owns what it waits for; dropped, it is written all the same.
+    pub fn settled(&mut self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        let unsettled = self.unsettled.take();
+        async move {
+            if let Some(mut unsettled) = unsettled {
+                let ended = unsettled.recorder.spool.written(&unsettled.ended).await;
+                unsettled.tell(ended);
+            }
+        }
+    }
+
+    /// The first frame of a call that goes nowhere, whether it can be recorded or not.
+    fn queue_refused(&mut self) -> Option<Ticket> {
+        match self.queue_decided() {
+            Ok(ticket) => Some(ticket),
+            Err(_scarce) => {
+                self.recorder.metrics.records_lost.inc();
+                None
+            }
+        }
+    }
+
+    fn queue_decided(&mut self) -> Result<Ticket, SpoolError> {
         self.decided.class = match self.class {
             Class::Audit => AuditClass::Audit,
             Class::Access => AuditClass::Access,
         }
         .into();
         self.ended.decide_us = micros(self.started.elapsed());
-        let written = self.recorder.spool.append_decided(self.class, &mut self.decided);
-        self.state = State::Decided(written.as_ref().ok().copied());
-        written.map(drop)
+        // Whatever comes of it, the decision has fallen.
+        self.state = State::Decided(None);
+        let recorded = self.recorder.spool.append_decided(self.class, &mut self.decided)?;
+        let ticket = recorded.ticket.clone();
+        self.state = State::Decided(Some(recorded));
+        Ok(ticket)
     }
+}
+
+impl Unsettled {
+    /// Counts what could not be written.
+    fn tell(&mut self, ended: Result<(), SpoolError>) {
+        self.settled = true;
+        // It was queued before the end, so it is settled too.
+        let decided = self.decided.as_ref().map_or(Ok(()), |decided| self.recorder.spool.write_now(decided));
+        if let Err(error) = decided.and(ended) {
+            lost(&self.recorder, &self.request_id, &error);
+        }
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if !self.settled {
+            // Nobody waits for it any more; the record is kept all the same.
+            let ended = self.recorder.spool.write_now(&self.ended);
+            self.tell(ended);
+        }
+    }
+}
+
+fn lost(recorder: &Recorder, request_id: &str, error: &SpoolError) {
+    recorder.metrics.records_lost.inc();
+    tracing::error!(%error, request_id, "the end of a call could not be recorded");
 }
 
 /// What [`Trail::asked`] records of a message.
@@ -325,15 +400,17 @@ pub struct Asked<'a> {
 impl Drop for Trail {
     fn drop(&mut self) {
         self.recorder.metrics.in_flight.dec();
-        if self.state == State::Open {
+        let mut decided = None;
+        if matches!(self.state, State::Open) {
             // Nobody will see an answer, but the attempt happened.
             self.decided.decision = Decision::Deny.into();
             self.decided.reason = "client.gone".into();
-            if self.write_decided().is_err() {
-                self.recorder.metrics.records_lost.inc();
-            }
+            decided = self.queue_refused();
         }
         self.end(Ending { outcome: Outcome::Cancelled, error_code: 0, bytes: 0, events: 0, shape: 0 });
+        if let Some(unsettled) = &mut self.unsettled {
+            unsettled.decided = unsettled.decided.take().or(decided);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub async fn run(pipeline: &Pipeline, batch: Authenticated, config: &Snapshot, t
     if !session.version.has_batches() {
         return Err(DecodeDenial::from(Refusal::Batch).into());
     }
-    trail.allowed()?;
+    trail.allowed().await?;
     let mut responses = Vec::new();
     for call in batch.split() {
         let mut trail = trail.branch(Uuid::now_v7());
@@ -45,6 +45,7 @@ pub async fn run(pipeline: &Pipeline, batch: Authenticated, config: &Snapshot, t
                 }
             }
         }
+        trail.settled().await;
     }
     Ok(gathered(&responses))
 }
@@ -75,7 +76,7 @@ async fn one(pipeline: &Pipeline, call: Authenticated, config: &Snapshot, trail:
     trail.mark(Stage::Limit);
     let call = route::resolve(call, config, &pipeline.live().drained())?;
     trail.mark(Stage::Route);
-    trail.decided(&call)?;
+    trail.decided(&call).await?;
     let answer = pipeline.upstreams().ask(&call, trail).await?;
     trail.status(answer.status());
     let response = response(pipeline, &call, answer).await?;

@@ -34,8 +34,15 @@ pub struct Flow {
     content: Content,
     trail: Option<Trail>,
     bytes: u64,
+    last: Option<Last>,
     over: bool,
     _seat: Seat,
+}
+
+/// The end of an answer, held back until its record is written.
+struct Last {
+    recorded: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    bytes: io::Result<Bytes>,
 }
 
 enum Content {
@@ -67,7 +74,7 @@ impl Flow {
     }
 
     fn new(content: Content, seat: Seat) -> Self {
-        Self { content, trail: None, bytes: 0, over: false, _seat: seat }
+        Self { content, trail: None, bytes: 0, last: None, over: false, _seat: seat }
     }
 
     /// Hands over the record, which ends with the flow.
@@ -90,29 +97,42 @@ impl Flow {
         if self.over {
             return Poll::Ready(None);
         }
-        let next = match &mut self.content {
-            Content::Json(json) => ready!(json.poll(cx)),
-            Content::Events(events) => ready!(events.poll(cx)),
-        };
-        Poll::Ready(match next {
-            Next::Bytes(bytes) => {
-                self.bytes += bytes.len() as u64;
-                Some(Ok(bytes))
-            }
-            Next::Last(bytes, answered) => {
-                self.bytes += bytes.len() as u64;
-                self.end(answered);
-                (!bytes.is_empty()).then_some(Ok(bytes))
-            }
-            Next::Broken(outcome) => {
-                self.end(Answered::new(outcome, 0));
-                Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server broke off")))
-            }
-        })
+        if self.last.is_none() {
+            let next = match &mut self.content {
+                Content::Json(json) => ready!(json.poll(cx)),
+                Content::Events(events) => ready!(events.poll(cx)),
+            };
+            let (bytes, answered) = match next {
+                Next::Bytes(bytes) => {
+                    self.bytes += bytes.len() as u64;
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Next::Last(bytes, answered) => {
+                    self.bytes += bytes.len() as u64;
+                    (Ok(bytes), answered)
+                }
+                Next::Broken(outcome) => {
+                    let broken = io::Error::new(io::ErrorKind::UnexpectedEof, "the server broke off");
+                    (Err(broken), Answered::new(outcome, 0))
+                }
+            };
+            self.end(answered);
+            let Some(trail) = &mut self.trail else { return Poll::Ready(self.close(bytes)) };
+            self.last = Some(Last { recorded: Box::pin(trail.settled()), bytes });
+        }
+        let Some(last) = &mut self.last else { return Poll::Ready(None) };
+        ready!(last.recorded.as_mut().poll(cx));
+        let bytes = std::mem::replace(&mut last.bytes, Ok(Bytes::new()));
+        Poll::Ready(self.close(bytes))
     }
 
-    fn end(&mut self, answered: Answered) {
+    fn close(&mut self, last: io::Result<Bytes>) -> Option<io::Result<Bytes>> {
         self.over = true;
+        Some(last).filter(|last| !matches!(last, Ok(bytes) if bytes.is_empty()))
+    }
+
+    /// Queues the end of the record.
+    fn end(&mut self, answered: Answered) {
         let events = match &self.content {
             Content::Json(_) => 0,
             Content::Events(events) => events.count(),
@@ -125,7 +145,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        if self.over {
+        if self.over || self.last.is_some() {
             return;
         }
         // A client that has its response may leave before the server closes the stream.

@@ -180,7 +180,8 @@ fn id(frame: &AuditFrame) -> u64 {
 fn append(spool: &Spool, ids: std::ops::RangeInclusive<u64>) {
     let append = |id: u64| {
         let mut decided = Decided { request_id: id.to_string(), ..Decided::default() };
-        spool.append_decided(Class::Audit, &mut decided).unwrap();
+        let recorded = spool.append_decided(Class::Audit, &mut decided).unwrap();
+        spool.write_now(&recorded.ticket).unwrap();
     };
     // From two threads, so that two lanes are used.
     std::thread::scope(|scope| {

@@ -1,24 +1,19 @@
-//! One lane: its segments on disk, how far they are written and acknowledged, and the writer that extends them.
-//! Frames of a lane are consecutive and chained. Never reads frames: the reader does.
+//! One lane: its segments on disk, and how far they are written and acknowledged.
+//! Frames of a lane are consecutive and chained. Neither writes nor reads frames: the writer and the reader do.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::locked;
-use crate::audit::frame::{self, Chain};
 
 /// Names a lane for the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,34 +37,20 @@ pub(crate) struct Lane {
     live: AtomicBool,
 }
 
-/// Extends one lane. Frames are encoded into the buffer and leave in one write: later several per wake-up, now one.
-pub(super) struct Writer {
-    lane: Arc<Lane>,
-    segment: Option<Segment>,
-    next_seq: u64,
-    chain: Chain,
-    buffer: Vec<u8>,
-    /// Room for whoever encodes the next payload.
-    pub payload: Vec<u8>,
-    last_stamp_us: i64,
-    broken: bool,
-    /// Calls whose end is still to come.
-    open_calls: u64,
-}
-
-struct Segment {
-    file: File,
-    length: u64,
-    /// Up to here the file system has promised room.
-    promised: u64,
-}
-
-/// What is kept free for the end of each call that has begun: a full disk refuses new calls and still takes the ends of those it let in.
-const END_BYTES: u64 = 4 << 10;
-/// How much room is asked for at a time, where there is as much.
-const PROMISE_BYTES: u64 = 256 << 10;
-
 impl Lane {
+    /// A lane of this run, with nothing in it.
+    pub(super) fn new(spool: &Path, id: LaneId) -> Self {
+        Self {
+            id,
+            dir: spool.join(id.boot.to_string()).join(format!("{:04}", id.number)),
+            segments: Mutex::default(),
+            written: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
+            oldest_us: AtomicI64::new(0),
+            live: AtomicBool::new(true),
+        }
+    }
+
     /// A lane of an earlier run, as found on disk. `acked` is the number before its first frame.
     pub(super) fn found(id: LaneId, dir: PathBuf, segments: BTreeMap<u64, PathBuf>, written: u64) -> Self {
         let acked = segments.keys().next().map_or(written, |first| first - 1);
@@ -167,8 +148,26 @@ impl Lane {
         }
     }
 
+    /// Where its segments lie.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A segment has been created.
+    pub(super) fn created(&self, first_seq: u64, path: PathBuf) {
+        locked(&self.segments).insert(first_seq, path);
+    }
+
+    /// Everything up to `seq` is wholly on disk.
+    pub(super) fn extended(&self, seq: u64) {
+        if self.pending() == 0 {
+            self.oldest_us.store(wall_clock_us(), Relaxed);
+        }
+        self.written.store(seq, Release);
+    }
+
     /// Takes back a segment that has got no frame.
-    fn uncreate(&self, first_seq: u64) {
+    pub(super) fn uncreate(&self, first_seq: u64) {
         if let Some(path) = locked(&self.segments).remove(&first_seq) {
             let _ = fs::remove_file(path); // it may not even have been made
         }
@@ -188,159 +187,6 @@ impl Lane {
         if let Some(boot) = self.dir.parent() {
             let _ = fs::remove_dir(boot);
         }
-    }
-}
-
-impl Writer {
-    /// Touches the disk only at the first append.
-    pub(super) fn new(spool: &Path, id: LaneId) -> Self {
-        let dir = spool.join(id.boot.to_string()).join(format!("{:04}", id.number));
-        let lane = Lane {
-            id,
-            dir,
-            segments: Mutex::default(),
-            written: AtomicU64::new(0),
-            acked: AtomicU64::new(0),
-            oldest_us: AtomicI64::new(0),
-            live: AtomicBool::new(true),
-        };
-        Self {
-            lane: Arc::new(lane),
-            segment: None,
-            next_seq: 1,
-            chain: [0; 32],
-            buffer: Vec::new(),
-            payload: Vec::new(),
-            last_stamp_us: 0,
-            broken: false,
-            open_calls: 0,
-        }
-    }
-
-    pub(super) fn lane(&self) -> Arc<Lane> {
-        Arc::clone(&self.lane)
-    }
-
-    /// Whether nothing has been written yet.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.next_seq == 1
-    }
-
-    /// Whether a failed write could not be undone: the lane must not be extended.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken
-    }
-
-    /// Now, in microseconds since the Unix epoch, but never before an earlier stamp of this lane.
-    pub(super) fn stamp(&mut self) -> i64 {
-        self.last_stamp_us = self.last_stamp_us.max(wall_clock_us());
-        self.last_stamp_us
-    }
-
-    /// The first frame of a call, for whose last one room is kept.
-    pub(super) fn begin(&mut self, payload: &[u8], segment_bytes: u64) -> io::Result<()> {
-        let ends = (self.open_calls + 1) * END_BYTES;
-        let size = frame::size(payload.len()) as u64 + ends;
-        match self.segment.take_if(|segment| segment.length >= segment_bytes) {
-            Some(full) => {
-                // While there is no room for another segment, ends go on where room is kept for them.
-                let next = Self::create(&self.lane, self.next_seq).and_then(|mut next| next.keep_room(size).map(|()| next));
-                match next {
-                    Ok(next) => {
-                        full.release();
-                        self.segment = Some(next);
-                    }
-                    Err(error) => {
-                        self.lane.uncreate(self.next_seq);
-                        self.segment = Some(full);
-                        return Err(error);
-                    }
-                }
-            }
-            None => self.segment()?.keep_room(size)?,
-        }
-        self.append(payload)?;
-        self.open_calls += 1;
-        Ok(())
-    }
-
-    /// The last frame of a call that [`Writer::begin`] began.
-    pub(super) fn end(&mut self, payload: &[u8]) -> io::Result<()> {
-        self.open_calls = self.open_calls.saturating_sub(1);
-        self.append(payload)
-    }
-
-    /// Gives up a segment that holds nothing but what is acknowledged; whether there was one. What stays of the lane is another's business.
-    pub(super) fn give_up_acknowledged(&mut self) -> bool {
-        let idle = self.open_calls == 0 && self.lane.pending() == 0;
-        let given_up = self.segment.take_if(|_| idle);
-        // Whoever ships still has it open: deleting it alone would free nothing.
-        given_up.is_some_and(|segment| segment.file.set_len(0).is_ok())
-    }
-
-    fn segment(&mut self) -> io::Result<&mut Segment> {
-        match &mut self.segment {
-            Some(segment) => Ok(segment),
-            none => Ok(none.insert(Self::create(&self.lane, self.next_seq)?)),
-        }
-    }
-
-    /// One frame, one write. On an error nothing of it is left on disk, or the writer is broken.
-    pub(super) fn append(&mut self, payload: &[u8]) -> io::Result<()> {
-        self.buffer.clear();
-        frame::encode(self.next_seq, &self.chain, payload, &mut self.buffer);
-        let segment = match &mut self.segment {
-            Some(segment) => segment,
-            none => none.insert(Self::create(&self.lane, self.next_seq)?),
-        };
-        if let Err(error) = segment.file.write_all(&self.buffer) {
-            self.broken = segment.file.set_len(segment.length).is_err();
-            segment.promised = segment.length; // cutting the file gave back what was promised
-            return Err(error);
-        }
-        segment.length += self.buffer.len() as u64;
-        self.chain = frame::chain(&self.chain, payload);
-        if self.lane.pending() == 0 {
-            self.lane.oldest_us.store(wall_clock_us(), Relaxed);
-        }
-        self.lane.written.store(self.next_seq, Release);
-        self.next_seq += 1;
-        Ok(())
-    }
-
-    fn create(lane: &Lane, first_seq: u64) -> io::Result<Segment> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&lane.dir)?;
-        let path = lane.dir.join(segment_name(first_seq));
-        // Not exclusive: an attempt that failed after creating the file left it empty.
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        file.set_len(0)?;
-        locked(&lane.segments).insert(first_seq, path);
-        Ok(Segment { file, length: 0, promised: 0 })
-    }
-}
-
-impl Segment {
-    /// Makes sure that there is room for `size` more bytes.
-    fn keep_room(&mut self, size: u64) -> io::Result<()> {
-        let needed = self.length + size;
-        if needed <= self.promised {
-            return Ok(());
-        }
-        let promise = |until: u64| fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, until).map(|()| until);
-        let ample = self.length + size.max(PROMISE_BYTES);
-        self.promised = match promise(ample).or_else(|_scarce| promise(needed)) {
-            Ok(until) => until,
-            // A file system that promises nothing: a full one is noticed when it is written to.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => u64::MAX,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(())
-    }
-
-    /// Gives back what was promised and is not needed.
-    fn release(self) {
-        // If it fails, the room is free again when the segment is deleted.
-        let _ = self.file.set_len(self.length);
     }
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::lane::{Lane, Writer, delete};
-use super::{Place, Spool, SpoolError, locked};
+use super::lane::{Lane, delete};
+use super::writer::Writer;
+use super::{Spool, SpoolError, locked};
 use crate::audit::frame::{self, Found};
 
 struct Readable {
@@ -20,8 +21,8 @@ impl Spool {
     /// Moves what is left of `lane` into this run. On an error the lane stays as it was and may be tried again.
     pub(crate) fn abandon(&self, lane: &Arc<Lane>, reason: &str) -> Result<(), SpoolError> {
         // Held until all is moved: the end of a call must not overtake its beginning.
-        let own = self.writers.iter().map(locked).find(|writer| Arc::ptr_eq(&writer.lane(), lane));
-        let mut writer = own.unwrap_or_else(|| locked(&self.writers[0]));
+        let own = self.slots.iter().map(|slot| locked(&slot.writer)).find(|writer| Arc::ptr_eq(&writer.lane(), lane));
+        let mut writer = own.unwrap_or_else(|| locked(&self.slots[0].writer));
         if Arc::ptr_eq(&writer.lane(), lane) {
             *writer = self.new_writer();
         }
@@ -57,7 +58,7 @@ impl Spool {
     /// Past the limits: these bytes were admitted before and leave the lane that is given up.
     fn append_again(&self, writer: &mut Writer, payload: &[u8]) -> Result<(), SpoolError> {
         self.bytes.fetch_add(frame::size(payload.len()) as u64, Relaxed);
-        self.put(writer, Place::Again, payload)
+        self.put_again(writer, payload)
     }
 
     fn quarantine(&self, lane: &Lane, path: &Path) {

@@ -21,9 +21,21 @@ fn decided(id: &str) -> Decided {
     Decided { request_id: id.into(), ..Decided::default() }
 }
 
+/// A call's first frame, on disk.
+fn begin(spool: &Spool, class: Class, mut decided: Decided) -> Result<Recorded, SpoolError> {
+    let recorded = spool.append_decided(class, &mut decided)?;
+    spool.write_now(&recorded.ticket).map(|()| recorded)
+}
+
+/// Its second frame, on disk.
+fn end(spool: &Spool, recorded: &Recorded, mut ended: Ended) -> Result<(), SpoolError> {
+    let ticket = spool.append_ended(recorded, &mut ended)?;
+    spool.write_now(&ticket)
+}
+
 fn append(spool: &Spool, ids: impl IntoIterator<Item = u64>) {
     for id in ids {
-        spool.append_decided(Class::Audit, &mut decided(&id.to_string())).unwrap();
+        begin(spool, Class::Audit, decided(&id.to_string())).unwrap();
     }
 }
 
@@ -231,12 +243,12 @@ fn acknowledged_segments_are_deleted_and_nothing_else() {
 fn a_full_spool_refuses_access_first_then_everything_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open_with(dir.path(), Limits { max_bytes: 64 << 10, segment_bytes: 4 << 10 });
-    let access = || spool.append_decided(Class::Access, &mut decided("1"));
-    let audit = || spool.append_decided(Class::Audit, &mut decided("1"));
+    let access = || begin(&spool, Class::Access, decided("1"));
+    let audit = || begin(&spool, Class::Audit, decided("1"));
     let call = access().unwrap();
     while access().is_ok() {}
     assert!(matches!(access(), Err(SpoolError::Shed)));
-    spool.append_ended(call, &mut Ended::default()).expect("the end of a call that was recorded");
+    end(&spool, &call, Ended::default()).expect("the end of a call that was recorded");
     audit().expect("room is kept for class audit");
     while audit().is_ok() {}
     assert!(matches!(audit(), Err(SpoolError::Full { max_bytes: 65536 })));
@@ -253,8 +265,8 @@ fn a_full_spool_refuses_access_first_then_everything_and_recovers() {
 fn what_does_not_fit_a_frame_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
-    let mut huge = decided(&"x".repeat(frame::MAX_PAYLOAD));
-    assert!(matches!(spool.append_decided(Class::Audit, &mut huge), Err(SpoolError::TooLarge { .. })));
+    let huge = decided(&"x".repeat(frame::MAX_PAYLOAD));
+    assert!(matches!(begin(&spool, Class::Audit, huge), Err(SpoolError::TooLarge { .. })));
     assert_eq!(spool.backlog().frames, 0);
 }
 
@@ -265,7 +277,7 @@ fn a_disk_that_refuses_leaves_no_half_frame_and_is_used_again_when_it_recovers()
     // A file where the lane's directory belongs: creating the segment fails, whoever we are.
     let in_the_way = dir.path().join(spool.boot().to_string());
     fs::write(&in_the_way, "").unwrap();
-    assert!(matches!(spool.append_decided(Class::Audit, &mut decided("1")), Err(SpoolError::Io { .. })));
+    assert!(matches!(begin(&spool, Class::Audit, decided("1")), Err(SpoolError::Io { .. })));
     assert_eq!((spool.backlog().bytes, spool.counters().disk_errors.load(Relaxed)), (0, 1));
     fs::remove_file(&in_the_way).unwrap();
     append(&spool, 1..=2);
@@ -276,8 +288,7 @@ fn a_disk_that_refuses_leaves_no_half_frame_and_is_used_again_when_it_recovers()
 fn stamps_never_go_back() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
-    let stamps: Vec<i64> =
-        (0..100).map(|_| spool.append_decided(Class::Audit, &mut decided("1")).unwrap().decided_at_us).collect();
+    let stamps: Vec<i64> = (0..100).map(|_| begin(&spool, Class::Audit, decided("1")).unwrap().decided_at_us).collect();
     assert!(stamps.is_sorted());
     let frames = read(&only_lane(&spool)).unwrap();
     let on_disk: Vec<i64> = frames
@@ -296,8 +307,8 @@ fn both_frames_of_a_call_share_a_lane_whichever_thread_ends_it() {
     let spool = Spool::open(dir.path(), Uuid::now_v7(), 3, LIMITS).unwrap();
     let ended = |id: u64| Ended { request_id: id.to_string(), ..Ended::default() };
     for id in 0..20 {
-        let call = spool.append_decided(Class::Audit, &mut decided(&id.to_string())).unwrap();
-        std::thread::scope(|scope| scope.spawn(|| spool.append_ended(call, &mut ended(id)).unwrap()).join().unwrap());
+        let call = begin(&spool, Class::Audit, decided(&id.to_string())).unwrap();
+        std::thread::scope(|scope| scope.spawn(|| end(&spool, &call, ended(id)).unwrap()).join().unwrap());
     }
     let lane = only_lane(&spool);
     assert_eq!(ids(&read(&lane).unwrap()), (0..20).flat_map(|id| [id, id]).collect::<Vec<_>>());
@@ -348,3 +359,5 @@ async fn where_nobody_ships_the_oldest_records_make_room_and_no_call_is_refused(
     assert!(kept.is_sorted() && kept.last() == Some(&1_999) && kept.len() > 50, "{} kept", kept.len());
     assert!(spool.backlog().bytes <= 40_000 / 100 * 80);
 }
+
+mod batches;

@@ -143,8 +143,9 @@ fn unaccounted(last: &Counts, now: &Counts, log: &Accounted, moved: impl Fn(&Uui
     if !most && emptied.is_empty() {
         return None;
     }
-    let [servers, policies, limits] = std::array::from_fn(|kind| format!("{} of {} {}", missing[kind], had[kind], KINDS[kind]));
-    let mut text = format!("{servers}, {policies} and {limits} vanished");
+    let gone = (0..KINDS.len()).filter(|kind| missing[*kind] > 0);
+    let gone: Vec<String> = gone.map(|kind| format!("{} of {} {}", missing[kind], had[kind], KINDS[kind])).collect();
+    let mut text = format!("{} vanished", gone.join(" and "));
     if !emptied.is_empty() {
         let more = emptied.len().saturating_sub(3);
         emptied.truncate(3);

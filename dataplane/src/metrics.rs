@@ -62,6 +62,8 @@ pub struct Metrics {
     seconds: Family<OfServer, Histogram, fn() -> Histogram>,
     refusals: Family<Reason, Counter>,
     limited: Family<OfLimit, Counter>,
+    decisions: Counter,
+    rules_evaluated: Counter,
     tokens: Family<Verification, Counter>,
     /// Requests that are being decided or answered.
     pub in_flight: Gauge,
@@ -112,6 +114,8 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(latency as fn() -> Histogram),
             refusals: Family::default(),
             limited: Family::default(),
+            decisions: Counter::default(),
+            rules_evaluated: Counter::default(),
             tokens: Family::default(),
             in_flight: Gauge::default(),
             open_streams: Arc::default(),
@@ -130,6 +134,8 @@ impl Default for Metrics {
         registry.register_with_unit("request", "Time from head to end of answer", Unit::Seconds, metrics.seconds.clone());
         registry.register("refusals", "Refused requests by stage and reason", metrics.refusals.clone());
         registry.register("limited", "Calls refused by rate limits", metrics.limited.clone());
+        registry.register("decisions", "Questions put to the policy", metrics.decisions.clone());
+        registry.register("rules_evaluated", "Rules looked at to decide them", metrics.rules_evaluated.clone());
         registry.register("tokens", "Tokens recognised, by whether a signature was checked", metrics.tokens.clone());
         registry.register("in_flight", "Requests being decided or answered", metrics.in_flight.clone());
         registry.register("streams_revoked", "Streams ended by revocation or policy", metrics.streams_revoked.clone());
@@ -188,6 +194,12 @@ impl Metrics {
     /// A request was refused.
     pub fn refused(&self, reason: &str) {
         self.refusals.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+    }
+
+    /// The policy was asked, and looked at this many rules.
+    pub fn decided(&self, rules: u32) {
+        self.decisions.inc();
+        self.rules_evaluated.inc_by(rules.into());
     }
 
     /// A rate limit refused a call.

@@ -222,6 +222,7 @@ impl Trail {
 
     /// Which rule decided, and what shadow rules would have.
     pub fn verdict(&mut self, verdict: &Verdict<'_>) {
+        self.recorder.metrics.decided(verdict.evaluated);
         if let Some(rule) = verdict.rule {
             self.decided.rule_id = rule.id.to_string();
             self.decided.rule = rule.name.to_string();

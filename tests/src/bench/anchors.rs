@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::control::Desk;
 use super::process::{AROUND, MEASURED, Measured, Rig};
@@ -31,6 +33,10 @@ pub struct Anchor {
     pub work: Work,
     /// A node's control plane.
     pub desk: Option<Desk>,
+    /// Where a node tells its metrics.
+    pub admin: Option<SocketAddr>,
+    /// What tells how often a node has allocated, where it counts.
+    pub counter: Option<Counter>,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -45,7 +51,7 @@ pub async fn mock(rig: &Rig) -> anyhow::Result<(Measured, String)> {
 
 impl Anchor {
     pub fn direct(upstream: &str) -> Self {
-        Self { name: "direct", process: None, work: work(upstream, "/mcp", Vec::new()), desk: None, _directory: None }
+        Self { name: "direct", process: None, work: work(upstream, "/mcp", Vec::new()), desk: None, admin: None, counter: None, _directory: None }
     }
 
     pub async fn nginx(rig: &Rig, upstream: &str) -> anyhow::Result<Self> {
@@ -65,11 +71,26 @@ impl Anchor {
         let process = Measured { child: command.spawn()? };
         listening(address).await.context("nginx")?;
         let work = work(&address.to_string(), "/mcp", Vec::new());
-        Ok(Self { name: "nginx", process: Some(process), work, desk: None, _directory: Some(directory) })
+        let process = Some(process);
+        Ok(Self { name: "nginx", process, work, desk: None, admin: None, counter: None, _directory: Some(directory) })
     }
 
     /// A node: enrolled, configured and connected over mutual TLS as any other.
     pub async fn node(name: &'static str, duty: Duty, rig: &Rig, upstream: &str) -> anyhow::Result<Self> {
+        let program = rig.command(MEASURED, rig.beside("mcpgw-dataplane")?);
+        Self::node_by(program, name, duty, upstream).await
+    }
+
+    /// The same data plane within the benchmark's own program, which counts what it allocates.
+    pub async fn counting(name: &'static str, duty: Duty, rig: &Rig, upstream: &str) -> anyhow::Result<Self> {
+        let mut program = rig.command(MEASURED, &rig.program);
+        program.arg("node").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut anchor = Self::node_by(program, name, duty, upstream).await?;
+        anchor.counter = anchor.process.as_mut().map(|process| Counter::of(&mut process.child)).transpose()?;
+        Ok(anchor)
+    }
+
+    async fn node_by(mut command: Command, name: &'static str, duty: Duty, upstream: &str) -> anyhow::Result<Self> {
         let desk = Desk::open().await?;
         let directory = tempfile::tempdir()?;
         let (listen, admin) = (free()?, free()?);
@@ -84,13 +105,43 @@ impl Anchor {
         );
         let (path, log) = (directory.path().join("dataplane.yaml"), directory.path().join("log"));
         std::fs::write(&path, settings)?;
-        let mut command = rig.command(MEASURED, rig.beside("mcpgw-dataplane")?);
-        command.arg("--config").arg(&path).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
+        command.arg("--config").arg(&path).stderr(std::fs::File::create(&log)?);
         let mut process = Measured { child: command.spawn()? };
         ready(&mut process, admin, &log).await?;
         let place = setup::fill(&desk, duty, upstream).await?;
         let work = work(&listen.to_string(), &place.path, place.tokens);
-        Ok(Self { name, process: Some(process), work, desk: Some(desk), _directory: Some(directory) })
+        let (process, desk, admin) = (Some(process), Some(desk), Some(admin));
+        Ok(Self { name, process, work, desk, admin, counter: None, _directory: Some(directory) })
+    }
+
+    /// A counter of a node's metrics, all its labels together.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let admin = self.admin.context("only nodes have metrics")?;
+        let (_, page) = get(admin, "/metrics").await.context("no metrics")?;
+        let page = std::str::from_utf8(&page)?;
+        let values = page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        let of_name = values.filter(|(key, _)| key.split('{').next() == Some(name));
+        Ok(of_name.map(|(_, value)| value.parse::<f64>()).sum::<Result<f64, _>>()? as u64)
+    }
+}
+
+/// A conversation with a node that counts: a line asks, a number answers.
+pub struct Counter {
+    asks: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Counter {
+    fn of(child: &mut Child) -> anyhow::Result<Self> {
+        let (asks, answers) = child.stdin.take().zip(child.stdout.take()).context("both are piped")?;
+        Ok(Self { asks, answers: BufReader::new(answers).lines() })
+    }
+
+    /// How often the node has allocated or grown something so far.
+    pub async fn allocations(&mut self) -> anyhow::Result<u64> {
+        self.asks.write_all(b"\n").await?;
+        let line = self.answers.next_line().await?.context("the node has ended")?;
+        Ok(line.parse()?)
     }
 }
 

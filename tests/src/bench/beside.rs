@@ -9,10 +9,14 @@ use tokio::process::Command;
 use super::anchors::Anchor;
 use super::load::{Pace, Window};
 use super::process::{AROUND, Measured, Rig};
-use super::report::{Streams, Syscalls};
+use super::report::{Allocations, Rules, Streams, Syscalls};
 
 /// Seconds under strace.
 const TRACED: f64 = 2.0;
+/// Seconds of a window in which something is counted.
+const COUNTED: f64 = 1.0;
+/// Connections meanwhile.
+const CONNECTIONS: usize = 16;
 
 /// System calls of the proxy per answer at `connections`; strace stops the process at each, so that times are worth nothing meanwhile.
 pub async fn syscalls(rig: &Rig, anchor: &Anchor, connections: usize) -> anyhow::Result<Option<Syscalls>> {
@@ -46,6 +50,40 @@ pub async fn syscalls(rig: &Rig, anchor: &Anchor, connections: usize) -> anyhow:
     let total = calls.iter().position(|(name, _)| name == "total").map_or(0.0, |at| calls.remove(at).1);
     calls.retain(|(_, each)| *each >= 0.01);
     Ok(Some(Syscalls { anchor: anchor.name, connections, each: total, calls }))
+}
+
+/// How many rules a node looks at for a decision.
+pub async fn rules(rig: &Rig, anchor: &Anchor) -> anyhow::Result<Option<Rules>> {
+    if anchor.admin.is_none() {
+        return Ok(None);
+    }
+    let counters = async || {
+        let decisions = anchor.metric("mcpgw_dataplane_decisions_total").await?;
+        anyhow::Ok((decisions, anchor.metric("mcpgw_dataplane_rules_evaluated_total").await?))
+    };
+    let before = counters().await?;
+    super::window(rig, anchor, &anchor.work, CONNECTIONS, COUNTED, Pace::Closed).await?;
+    let after = counters().await?;
+    let each = (after.1 - before.1) as f64 / (after.0 - before.0) as f64;
+    Ok(Some(Rules { anchor: anchor.name, each }))
+}
+
+/// How often a node allocates for an answer, on its own and for what it does beside answering (shipping, above all).
+pub async fn allocations(rig: &Rig, anchor: &mut Anchor, work: &'static str) -> anyhow::Result<Allocations> {
+    let name = anchor.name;
+    let of = match work {
+        "sse" => anchor.work.of("progress"),
+        "legacy" => anchor.work.legacy(),
+        _ => anchor.work.clone(),
+    };
+    // What is only allocated once is not counted.
+    super::window(rig, anchor, &of, CONNECTIONS, COUNTED / 2.0, Pace::Closed).await?;
+    let mut counter = anchor.counter.take().context("a node that counts")?;
+    let before = counter.allocations().await?;
+    let (outcome, _) = super::window(rig, anchor, &of, CONNECTIONS, COUNTED, Pace::Closed).await?;
+    let after = counter.allocations().await?;
+    anchor.counter = Some(counter);
+    Ok(Allocations { anchor: name, work, each: (after - before) as f64 / outcome.answers as f64 })
 }
 
 /// Resident bytes that each of `count` streams without an event costs the proxy.

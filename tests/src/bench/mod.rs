@@ -4,6 +4,7 @@
 mod anchors;
 mod beside;
 mod control;
+pub mod counted;
 pub mod ingest;
 pub mod load;
 pub mod mock;
@@ -39,7 +40,7 @@ pub struct Options {
     #[arg(long)]
     pub quick: bool,
     /// Only these anchors (direct, nginx, off, on-1, on, on-10000; nginx is always measured) and parts (requests, syscalls, streams,
-    /// ingest; an anchor alone means its requests)
+    /// rules, allocations, ingest; an anchor alone means its requests)
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Connections of the closed loop
@@ -68,7 +69,7 @@ pub async fn smoke(program: PathBuf) -> anyhow::Result<Report> {
         rounds: 1,
         seconds: 0.1,
         quick: false,
-        only: ["direct", "off", "on", "requests", "streams", "ingest"].map(str::to_owned).to_vec(),
+        only: ["direct", "off", "on", "requests", "streams", "rules", "allocations", "ingest"].map(str::to_owned).to_vec(),
         connections: vec![2],
         rate: 200,
         streams: 5,
@@ -85,7 +86,7 @@ const OPEN_CONNECTIONS: usize = 32;
 const USUAL_CONNECTIONS: usize = 16;
 /// Descriptors beside those of silent streams, of which a proxy has two each.
 const SPARE_DESCRIPTORS: u64 = 500;
-const PARTS: [&str; 4] = ["requests", "syscalls", "streams", "ingest"];
+const PARTS: [&str; 6] = ["requests", "syscalls", "streams", "rules", "allocations", "ingest"];
 
 impl Options {
     /// Whether this part of a run is wanted: all of them, unless some or an anchor is named.
@@ -112,6 +113,12 @@ impl Options {
     }
 }
 
+const NODES: [(&str, Duty); 4] = [
+    ("off", Duty::Bare),
+    ("on-1", Duty::Full { policies: 1 }),
+    ("on", Duty::Full { policies: 1000 }),
+    ("on-10000", Duty::Full { policies: 10_000 }),
+];
 const ANCHORS: [&str; 6] = ["direct", "nginx", "off", "on-1", "on", "on-10000"];
 
 /// Measures everything that was asked for.
@@ -125,10 +132,15 @@ pub async fn run(mut options: Options) -> anyhow::Result<Report> {
     let began = Instant::now();
     let rig = Rig::new(options.program.clone(), options.gentle)?;
     let mut report = Report::new(rig.priority);
-    if PARTS[..3].iter().any(|part| options.part(part)) {
+    if PARTS[..5].iter().any(|part| options.part(part)) {
         let (_mock, upstream) = anchors::mock(&rig).await?;
         let anchors = start(&options, &rig, &upstream).await?;
         measure(&options, &rig, &anchors, &mut report, began).await?;
+        drop(anchors);
+        if options.part("allocations") {
+            progress(began.elapsed(), "allocations");
+            allocations(&options, &rig, &upstream, &mut report).await?;
+        }
     }
     if options.part("ingest") {
         progress(began.elapsed(), "ingest");
@@ -161,6 +173,12 @@ async fn measure(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut 
         let desk = anchor.and_then(|anchor| anchor.desk.as_ref());
         memory.shipped = desk.map_or(0, |desk| desk.shipped.load(std::sync::atomic::Ordering::Relaxed));
     }
+    if options.part("rules") {
+        progress(began.elapsed(), "rules");
+        for anchor in anchors {
+            report.rules.extend(beside::rules(rig, anchor).await.with_context(|| anchor.name)?);
+        }
+    }
     if options.part("syscalls") {
         progress(began.elapsed(), "system calls");
         for (anchor, connections) in anchors.iter().flat_map(|anchor| [(anchor, 1), (anchor, 64)]) {
@@ -185,19 +203,25 @@ async fn rounds(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut R
     Ok(())
 }
 
+/// Nodes of their own, one after the other: counting costs time.
+async fn allocations(options: &Options, rig: &Rig, upstream: &str, report: &mut Report) -> anyhow::Result<()> {
+    for (name, duty) in NODES.into_iter().filter(|(name, _)| ["off", "on"].contains(name) && options.anchor(name)) {
+        let mut anchor = Anchor::counting(name, duty, rig, upstream).await.with_context(|| name)?;
+        let works: &[&'static str] = if options.plain { &["plain"] } else { &["plain", "sse", "legacy"] };
+        for work in works {
+            report.allocations.push(beside::allocations(rig, &mut anchor, work).await.with_context(|| name)?);
+        }
+    }
+    Ok(())
+}
+
 async fn start(options: &Options, rig: &Rig, upstream: &str) -> anyhow::Result<Vec<Anchor>> {
     let mut anchors = Vec::new();
     if options.anchor("direct") {
         anchors.push(Anchor::direct(upstream));
     }
     anchors.push(Anchor::nginx(rig, upstream).await?);
-    let nodes = [
-        ("off", Duty::Bare),
-        ("on-1", Duty::Full { policies: 1 }),
-        ("on", Duty::Full { policies: 1000 }),
-        ("on-10000", Duty::Full { policies: 10_000 }),
-    ];
-    for (name, duty) in nodes {
+    for (name, duty) in NODES {
         if options.anchor(name) {
             anchors.push(Anchor::node(name, duty, rig, upstream).await.with_context(|| name)?);
         }

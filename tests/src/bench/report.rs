@@ -33,6 +33,8 @@ pub struct Report {
     pub memory: Vec<Memory>,
     pub syscalls: Vec<Syscalls>,
     pub streams: Vec<Streams>,
+    pub rules: Vec<Rules>,
+    pub allocations: Vec<Allocations>,
     pub ingested: Option<Ingested>,
 }
 
@@ -45,6 +47,24 @@ pub struct Syscalls {
     pub each: f64,
     /// Those that count, per answer.
     pub calls: Vec<(String, f64)>,
+}
+
+/// Rules that a node looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rules {
+    pub anchor: &'static str,
+    /// Per decision.
+    pub each: f64,
+}
+
+/// What a node allocated.
+#[derive(Debug, Clone, Serialize)]
+pub struct Allocations {
+    pub anchor: &'static str,
+    /// `plain`, `sse` or `legacy`.
+    pub work: &'static str,
+    /// Allocations and growths per answer.
+    pub each: f64,
 }
 
 /// Streams that say nothing.
@@ -100,8 +120,9 @@ impl Report {
     }
 
     pub(super) fn new(priority: Priority) -> Self {
-        let (samples, memory, syscalls, streams) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { priority, samples, memory, syscalls, streams, ingested: None }
+        let (samples, memory, syscalls, streams) = Default::default();
+        let (rules, allocations) = Default::default();
+        Self { priority, samples, memory, syscalls, streams, rules, allocations, ingested: None }
     }
 
     /// For people.
@@ -157,6 +178,12 @@ impl Report {
         for streams in &self.streams {
             let (anchor, count, each) = (streams.anchor, streams.count, streams.each / 1e3);
             let _infallible = writeln!(text, "{anchor:<14} {count} silent streams: {each:.1} kB each");
+        }
+        for Rules { anchor, each } in &self.rules {
+            let _infallible = writeln!(text, "{anchor:<14} rules evaluated per decision: {each:.2}");
+        }
+        for Allocations { anchor, work, each } in &self.allocations {
+            let _infallible = writeln!(text, "{anchor:<14} allocations per answer, {work}: {each:.1}");
         }
         for syscalls in &self.syscalls {
             let calls: Vec<String> = syscalls.calls.iter().map(|(name, each)| format!("{name} {each:.2}")).collect();

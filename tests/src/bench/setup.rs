@@ -1,5 +1,8 @@
 //! What each measured node is told: its organisation, server and policies, put into the control plane's tables as `mcpgw-scale` does it.
 
+use mcp_gateway::proto::admin::v1::rate_limit_service_client::RateLimitServiceClient;
+use mcp_gateway::proto::admin::v1::{CreateRateLimitRequest, RateLimit};
+use mcp_gateway::proto::config::v1::{LimitPer, LimitWindow, Match};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
@@ -15,7 +18,7 @@ pub const ROLES: [&str; 2] = ["engineer", "role-3"];
 pub enum Duty {
     /// Anybody may call, one rule says so, nothing is limited.
     Bare,
-    /// A token to check and this many policies to obey; limits; records shipped.
+    /// A token to check, this many policies to obey, three limits to count in, records shipped.
     Full { policies: u32 },
 }
 
@@ -46,9 +49,37 @@ pub async fn fill(desk: &Desk, duty: Duty, upstream: &str) -> anyhow::Result<Pla
         desk.admin.wait(version).await?;
         return Ok(Place { path, tokens: Vec::new() });
     };
+    limits(desk).await?;
     let version = more_policies(desk, uid, policies.saturating_sub(1)).await?;
     desk.admin.wait(version).await?;
     Ok(Place { path, tokens: desk.tokens(uid, USERS, &ROLES)? })
+}
+
+/// One for each user, one for the organisation, one for each tool; so wide that the benchmark never meets them, and counted all the same.
+async fn limits(desk: &Desk) -> anyhow::Result<()> {
+    let tools = Match { tools: vec!["echo".to_owned(), "progress".to_owned()], ..Match::default() };
+    let limits = [
+        ("each-user", vec![LimitPer::User], None),
+        ("everybody", Vec::new(), None),
+        ("each-tool", vec![LimitPer::Endpoint], Some(tools)),
+    ];
+    for (name, per, matching) in limits {
+        let window = LimitWindow { limit: 1_000_000_000, seconds: 60 };
+        let limit = RateLimit {
+            per: per.into_iter().map(i32::from).collect(),
+            r#match: matching,
+            windows: vec![window],
+            ..RateLimit::default()
+        };
+        let request = CreateRateLimitRequest {
+            parent: "organizations/bench".to_owned(),
+            rate_limit_id: name.to_owned(),
+            rate_limit: Some(limit),
+            ..CreateRateLimitRequest::default()
+        };
+        RateLimitServiceClient::new(desk.admin.channel.clone()).create_rate_limit(desk.admin.request(request)).await?;
+    }
+    Ok(())
 }
 
 /// Rules as an organisation of this size would have them: by roles and groups, half for the mock and half for every server, some of them

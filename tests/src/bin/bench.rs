@@ -1,11 +1,17 @@
 //! `mcpgw-bench`: what a request costs on this machine, beside nginx.
 
+use std::alloc::System;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use mcpgw_tests::bench::{self, Options, load, mock};
+use mcpgw_tests::bench::{self, Options, counted, load, mock};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// The system's, counted: how often something is allocated does not depend on by whom.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Measures requests through mcpgw-dataplane beside nginx and no proxy at all: a mock server and the load on processor 0, the proxy alone
 /// on processor 1 with one worker, everything in interleaved rounds, every answer checked.
@@ -36,6 +42,12 @@ enum Part {
     /// One window of load
     #[command(hide = true)]
     Load { window: PathBuf },
+    /// A data plane that counts what it allocates
+    #[command(hide = true)]
+    Node {
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Streams that are held open
     #[command(hide = true)]
     Hold { window: PathBuf },
@@ -53,6 +65,10 @@ fn main() -> anyhow::Result<()> {
             let outcome = one()?.block_on(load::run(self::window(&window)?))?;
             Ok(serde_json::to_writer(std::io::stdout(), &outcome)?)
         }
+        Some(Part::Node { config }) => counted::serve(&config, || {
+            let stats = ALLOCATOR.stats();
+            stats.allocations + stats.reallocations
+        }),
         Some(Part::Hold { window }) => one()?.block_on(load::hold(self::window(&window)?)),
     }
 }

@@ -3,10 +3,12 @@
 //! Owns names, labels and buckets; label values are bounded (servers, outcomes, reasons), never anything a caller chose.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use hashbrown::HashMap;
 use mcp_gateway::proto::node::v1::Outcome;
+use mcp_gateway::snapshot::{Org, Server};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -55,6 +57,26 @@ struct Load {
     outcome: &'static str,
 }
 
+/// What is counted of one server, found once per request: its counters are not looked up again.
+#[derive(Debug)]
+pub struct OfOneServer {
+    /// `<organisation>/<server>`; empty when no server was found.
+    label: String,
+    /// By outcome, from the first that ended so.
+    ended: [OnceLock<Counter>; OUTCOMES.len()],
+    seconds: OnceLock<Histogram>,
+}
+
+impl OfOneServer {
+    fn labelled(label: String) -> Arc<Self> {
+        Arc::new(Self { label, ended: Default::default(), seconds: OnceLock::new() })
+    }
+
+    fn is_of(&self, org: &str, server: &str) -> bool {
+        self.label.split_once('/') == Some((org, server))
+    }
+}
+
 /// All counters of a data plane.
 pub struct Metrics {
     registry: Registry,
@@ -64,7 +86,11 @@ pub struct Metrics {
     limited: Family<OfLimit, Counter>,
     decisions: Counter,
     rules_evaluated: Counter,
-    tokens: Family<Verification, Counter>,
+    tokens_verified: Counter,
+    tokens_remembered: Counter,
+    /// Those of each server, found by its id.
+    servers: RwLock<HashMap<Arc<str>, Arc<OfOneServer>>>,
+    nowhere: Arc<OfOneServer>,
     /// Requests that are being decided or answered.
     pub in_flight: Gauge,
     /// Streams that are open to clients.
@@ -109,6 +135,7 @@ fn latency() -> Histogram {
 impl Default for Metrics {
     fn default() -> Self {
         let mut all = Registry::with_prefix("mcpgw");
+        let tokens: Family<Verification, Counter> = Family::default();
         let metrics = Self {
             requests: Family::default(),
             seconds: Family::new_with_constructor(latency as fn() -> Histogram),
@@ -116,7 +143,10 @@ impl Default for Metrics {
             limited: Family::default(),
             decisions: Counter::default(),
             rules_evaluated: Counter::default(),
-            tokens: Family::default(),
+            tokens_verified: tokens.get_or_create_owned(&Verification { how: "verified" }),
+            tokens_remembered: tokens.get_or_create_owned(&Verification { how: "remembered" }),
+            servers: RwLock::default(),
+            nowhere: OfOneServer::labelled(String::new()),
             in_flight: Gauge::default(),
             open_streams: Arc::default(),
             discovery: Arc::default(),
@@ -136,7 +166,7 @@ impl Default for Metrics {
         registry.register("limited", "Calls refused by rate limits", metrics.limited.clone());
         registry.register("decisions", "Questions put to the policy", metrics.decisions.clone());
         registry.register("rules_evaluated", "Rules looked at to decide them", metrics.rules_evaluated.clone());
-        registry.register("tokens", "Tokens recognised, by whether a signature was checked", metrics.tokens.clone());
+        registry.register("tokens", "Tokens recognised, by whether a signature was checked", tokens);
         registry.register("in_flight", "Requests being decided or answered", metrics.in_flight.clone());
         registry.register("streams_revoked", "Streams ended by revocation or policy", metrics.streams_revoked.clone());
         registry.register("panics", "Requests that panicked", metrics.panics.clone());
@@ -184,11 +214,28 @@ impl Sampled {
 }
 
 impl Metrics {
-    /// A request ended.
-    pub fn ended(&self, server: &str, outcome: Outcome, seconds: f64) {
-        let labels = Ended { server: server.to_owned(), outcome: outcome_label(outcome) };
-        self.requests.get_or_create(&labels).inc();
-        self.seconds.get_or_create(&OfServer { server: server.to_owned() }).observe(seconds);
+    /// Where requests that meet no server are counted.
+    pub fn nowhere(&self) -> Arc<OfOneServer> {
+        self.nowhere.clone()
+    }
+
+    /// What is counted of a server; servers are renamed, ids stay.
+    pub fn of_server(&self, org: &Org, server: &Server) -> Arc<OfOneServer> {
+        let known = self.servers.read().unwrap_or_else(PoisonError::into_inner).get(&server.id).cloned();
+        known.filter(|known| known.is_of(&org.slug, &server.slug)).unwrap_or_else(|| {
+            let counters = OfOneServer::labelled(format!("{}/{}", org.slug, server.slug));
+            self.servers.write().unwrap_or_else(PoisonError::into_inner).insert(server.id.clone(), counters.clone());
+            counters
+        })
+    }
+
+    /// A request to a server ended.
+    pub fn ended(&self, server: &OfOneServer, outcome: Outcome, seconds: f64) {
+        let place = OUTCOMES.iter().position(|known| *known == outcome).unwrap_or_default();
+        let ended = || Ended { server: server.label.clone(), outcome: outcome_label(outcome) };
+        server.ended[place].get_or_init(|| self.requests.get_or_create_owned(&ended())).inc();
+        let seconds_of = || self.seconds.get_or_create_owned(&OfServer { server: server.label.clone() });
+        server.seconds.get_or_init(seconds_of).observe(seconds);
     }
 
     /// A request was refused.
@@ -215,8 +262,8 @@ impl Metrics {
 
     /// A token was recognised.
     pub fn token(&self, remembered: bool) {
-        let how = if remembered { "remembered" } else { "verified" };
-        self.tokens.get_or_create(&Verification { how }).inc();
+        let counter = if remembered { &self.tokens_remembered } else { &self.tokens_verified };
+        counter.inc();
     }
 
     /// The page of `/metrics`, in the OpenMetrics text format.
@@ -247,6 +294,18 @@ impl Metrics {
         page
     }
 }
+
+/// All outcomes.
+const OUTCOMES: [Outcome; 8] = [
+    Outcome::Unspecified,
+    Outcome::Ok,
+    Outcome::Denied,
+    Outcome::Error,
+    Outcome::UpstreamFailed,
+    Outcome::Cancelled,
+    Outcome::Unknown,
+    Outcome::GatewayFailed,
+];
 
 /// The label of an outcome, as in audit listings.
 pub fn outcome_label(outcome: Outcome) -> &'static str {

@@ -2,6 +2,8 @@
 //! Owns the comparison of authorities and serialised origins (RFC 6454); never rewrites either. Called by the pipeline
 //! before anything else is looked at, with the origins of the target's organisation.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 
 #[cfg(test)]
@@ -97,10 +99,10 @@ impl Hosts {
     }
 
     /// The host that the request is for, in lower case.
-    fn host(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
-        let header = single(headers, &header::HOST).map_err(|_doubled| Refusal::BadHost)?.map(str::to_ascii_lowercase);
+    fn host<'h>(&self, uri: &'h Uri, headers: &'h HeaderMap) -> Result<Cow<'h, str>, Refusal> {
+        let header = single(headers, &header::HOST).map_err(|_doubled| Refusal::BadHost)?.map(lower_case);
         // HTTP/2 and absolute-form name the host in the request line (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1).
-        let line = uri.authority().map(|authority| authority.as_str().to_ascii_lowercase());
+        let line = uri.authority().map(|authority| lower_case(authority.as_str()));
         let host = match (header, line) {
             (Some(header), Some(line)) if header != line => return Err(Refusal::BadHost),
             (Some(host), _) | (None, Some(host)) => host,
@@ -115,6 +117,10 @@ impl Hosts {
     fn same_loopback(&self, origin: &str, host: &str) -> bool {
         self.loopback && is_loopback(split_port(host).0) && origin.strip_prefix("http://") == Some(host)
     }
+}
+
+fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
 }
 
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, ()> {

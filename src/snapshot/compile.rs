@@ -2,8 +2,9 @@
 //!
 //! What is common to all (global settings, secrets, key shards) fails the whole; what is one organisation's is judged in [`super::quarantine`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use prost::{Message, Name};
 use zeroize::Zeroizing;
 

@@ -1,10 +1,11 @@
 //! What organisations in quarantine are served from, in a form that outlives the process: their bundles as they were when they were good.
 //! A node keeps it beside the snapshot, in a file that only it can have written; no manifest covers it any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use super::org::read_org;
 use super::quarantine::{Judged, Quarantine};

@@ -2,8 +2,9 @@
 //!
 //! A lookup costs what matches, not what there is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::model::Server;
 use super::pattern::Pattern;

@@ -2,10 +2,10 @@
 //!
 //! Says what is counted together and how much fits. Never counts: nodes do.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::index::{ANY_SERVER, Names, Subjects, ordinal_of};

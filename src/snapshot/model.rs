@@ -1,9 +1,10 @@
 //! The compiled configuration: immutable, indexed, shared. Only `compile` builds one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use zeroize::Zeroizing;
 
 use super::limit;

@@ -1,9 +1,11 @@
 //! One organisation: its bundles to an [`Org`], or what is wrong with them. Knows nothing of other organisations.
 //! Called by [`super::compile`] for each organisation that changed, and for what an organisation in quarantine falls back to.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::compile::{decode, issuer};
 use super::limit;

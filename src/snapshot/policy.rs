@@ -2,8 +2,9 @@
 //!
 //! A decision looks at rules that name the server, one of the caller's subjects, and the name asked for; the others cost nothing.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::index::{ANY_SERVER, Names, Subjects, ordinal_of};
 use super::model::{Org, Server};
@@ -66,6 +67,8 @@ pub(super) struct Index {
     rules: Vec<Rule>, // sorted by name: the first match decides which rule is named
     subjects: Subjects,
     cells: HashMap<(u32, u32), Cell>, // (server ordinal or ANY_SERVER, subject ordinal)
+    /// Whether any rule names a method.
+    has_methods: bool,
 }
 
 /// What one subject's rules say about one server.
@@ -84,6 +87,12 @@ impl Org {
     #[must_use]
     pub fn judge(&self, server: &Server, subject: &Subject<'_>, ask: Ask<'_>) -> Verdict<'_> {
         self.index.judge(server.ordinal, subject, ask)
+    }
+
+    /// Whether no rule is about questions of servers at all, whoever asks: then [`Ask::ServerMethod`] is always allowed.
+    #[must_use]
+    pub fn allows_all_questions(&self) -> bool {
+        !self.index.has_methods
     }
 }
 
@@ -110,6 +119,7 @@ impl Index {
         let Some(matching) = &policy.r#match else {
             return;
         };
+        self.has_methods |= !matching.methods.is_empty();
         let subjects = policy.subjects.as_ref().map(|subjects| self.subjects.intern(subjects)).unwrap_or_default();
         for slug in &policy.servers {
             let server = ordinal_of(slug, ordinals);

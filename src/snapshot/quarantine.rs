@@ -5,8 +5,10 @@
 //! Where two organisations claim one slug or server id, nobody is ever served by another's rules: whoever had it keeps it for as long as its
 //! own bundles do not give it up, and a last good configuration yields to an organisation that has the claim now.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::model::{Org, Server};
 use super::org::{Fault, Read, Stated};

@@ -2,8 +2,10 @@
 //! by itself is left out, which denies it, and counts as a problem of its organisation.
 //! Called by [`super::compile`]; never says what a key may do.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::compile::decode;
 use super::model::{ApiKey, Org, Shard};

@@ -59,14 +59,18 @@ pub struct Patient<S> {
     headers: Duration,
     idle: Duration,
     waiting: Waiting,
+    /// When patience ends.
+    until: Instant,
+    /// Goes off then or earlier: moving it costs more than looking at the time when it went off too early.
     clock: Pin<Box<Sleep>>,
 }
 
 impl<S> Patient<S> {
     pub fn new(inner: S, phase: Arc<Phase>, headers: Duration, idle: Duration) -> Self {
-        let clock = Box::pin(tokio::time::sleep(headers));
+        let until = Instant::now() + headers;
+        let clock = Box::pin(tokio::time::sleep_until(until));
         // A new connection owes us a request right away.
-        Self { inner, phase, headers, idle, waiting: Waiting::Head, clock }
+        Self { inner, phase, headers, idle, waiting: Waiting::Head, until, clock }
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -77,16 +81,22 @@ impl<S> Patient<S> {
         if self.waiting == Waiting::No {
             self.start(Waiting::Idle);
         }
-        match self.clock.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client kept us waiting"))),
+        if self.clock.deadline() > self.until {
+            self.clock.as_mut().reset(self.until);
         }
+        while self.clock.as_mut().poll(cx).is_ready() {
+            if self.clock.deadline() >= self.until {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client kept us waiting")));
+            }
+            self.clock.as_mut().reset(self.until);
+        }
+        Poll::Pending
     }
 
     fn start(&mut self, waiting: Waiting) {
         self.waiting = waiting;
         let patience = if waiting == Waiting::Head { self.headers } else { self.idle };
-        self.clock.as_mut().reset(Instant::now() + patience);
+        self.until = Instant::now() + patience;
     }
 
     fn heard(&mut self) {

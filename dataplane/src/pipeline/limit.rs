@@ -1,11 +1,11 @@
 //! Stage five: is there room. Owns the seats of each server's and each organisation's calls, and which counts of which limits a
 //! call asks for room in; the counting is [`crate::limits`]'.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use hashbrown::HashMap;
 use mcp_gateway::proto::node::v1::Via;
 use mcp_gateway::snapshot::{Applied, Ask, Traffic};
 use smallvec::SmallVec;

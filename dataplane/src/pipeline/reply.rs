@@ -1,6 +1,8 @@
 //! Turns what the stages say into the answer on the wire, and closes the record of answers that are whole.
 
-use bytes::Bytes;
+use std::fmt::Write as _;
+
+use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use uuid::Uuid;
@@ -82,10 +84,17 @@ pub(super) async fn finish(
 /// How the tightest limit stands (draft-ietf-httpapi-ratelimit-headers-10): a quota `q` in a window of `w` seconds, of which `r` remain,
 /// and more in `t` seconds. Names of limits are tokens, so they can be quoted as they are.
 fn limit_headers(headers: &mut HeaderMap, room: &Room) {
-    let policy = format!("\"{}\";q={};w={}", room.name, room.limit, room.length);
-    let now = format!("\"{}\";r={};t={}", room.name, room.remaining, room.reset.div_ceil(1_000_000));
-    for (name, text) in [("ratelimit-policy", policy), ("ratelimit", now)] {
-        headers.insert(HeaderName::from_static(name), HeaderValue::try_from(text).expect("slugs and numbers are visible ASCII"));
+    const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+    const NOW: HeaderName = HeaderName::from_static("ratelimit");
+    // One allocation for both.
+    let mut text = BytesMut::with_capacity(2 * (room.name.len() + 48));
+    let written = write!(text, "\"{}\";q={};w={}", room.name, room.limit, room.length);
+    let policy = text.split().freeze();
+    let reset = room.reset.div_ceil(1_000_000);
+    let written = written.and_then(|()| write!(text, "\"{}\";r={};t={reset}", room.name, room.remaining));
+    written.expect("a buffer grows");
+    for (name, text) in [(POLICY, policy), (NOW, text.freeze())] {
+        headers.insert(name, HeaderValue::from_maybe_shared(text).expect("slugs and numbers are visible ASCII"));
     }
 }
 

@@ -4,13 +4,16 @@
 //! the ones nobody returns from: a client that goes away drops the call, and dropping an open trail says `cancelled`.
 //! Frames are queued first and written together with those of other calls; what may only happen afterwards waits for that.
 
+mod record;
+
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mcp_gateway::proto::config::v1::AuditFullAction;
-use mcp_gateway::proto::node::v1::{AuditClass, Decided, Decision, Ended, Outcome};
+use mcp_gateway::proto::node::v1::{AuditClass, Decided, Decision, Outcome};
 use mcp_gateway::snapshot::{Limit, Org, Server, Snapshot, Verdict};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -20,9 +23,11 @@ use super::denial::{Denial, RecordDenial, Wire};
 use super::route::Routed;
 use crate::audit::{Class, Recorded, Spool, SpoolError, Ticket};
 use crate::limits::Room;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OfOneServer};
 use crate::relay::outcome::Answered;
 use crate::upstream;
+
+use record::{Record, set};
 
 /// Methods, names and URIs are cut to this many bytes in records; a frame has to fit the spool.
 const MAX_NAME: usize = 2048;
@@ -79,15 +84,15 @@ pub struct Recorder {
 /// The record of one call.
 pub struct Trail {
     recorder: Recorder,
+    request_id: Uuid,
     started: Instant,
     last: Instant,
     state: State,
     class: Class,
     audit_full: AuditFullAction,
-    label: String,
+    served: Arc<OfOneServer>,
     echo: Option<String>,
-    decided: Decided,
-    ended: Ended,
+    record: Record,
     address: IpAddr,
     room: Option<Room>,
     unsettled: Option<Unsettled>,
@@ -99,7 +104,7 @@ struct Unsettled {
     /// The first frame, where nobody has waited for it.
     decided: Option<Ticket>,
     ended: Ticket,
-    request_id: String,
+    request_id: Uuid,
     settled: bool,
 }
 
@@ -108,18 +113,23 @@ impl Trail {
     pub fn open(recorder: Recorder, request_id: Uuid, address: IpAddr) -> Self {
         recorder.metrics.in_flight.inc();
         let now = Instant::now();
-        let request_id = request_id.to_string();
+        let mut record = Record::new();
+        let mut buffer = Uuid::encode_buffer();
+        let text = request_id.hyphenated().encode_lower(&mut buffer);
+        set(&mut record.decided.request_id, text);
+        set(&mut record.ended.request_id, text);
+        write!(record.decided.client_address, "{address}").expect("a string grows");
         Self {
+            served: recorder.metrics.nowhere(),
             recorder,
+            request_id,
             started: now,
             last: now,
             state: State::Open,
             class: Class::Access,
             audit_full: AuditFullAction::Block,
-            label: String::new(),
             echo: None,
-            ended: Ended { request_id: request_id.clone(), ..Ended::default() },
-            decided: Decided { request_id, client_address: address.to_string(), ..Decided::default() },
+            record,
             address,
             room: None,
             unsettled: None,
@@ -130,8 +140,8 @@ impl Trail {
     pub fn branch(&self, request_id: Uuid) -> Self {
         let mut branch = Self::open(self.recorder.clone(), request_id, self.address);
         branch.audit_full = self.audit_full;
-        branch.label.clone_from(&self.label);
-        branch.decided = Decided { request_id: request_id.to_string(), ..self.decided.clone() };
+        branch.served = self.served.clone();
+        branch.record.decided = Decided { request_id: request_id.to_string(), ..self.record.decided.clone() };
         branch
     }
 
@@ -152,13 +162,13 @@ impl Trail {
 
     /// Which limit refuses the call: it decided, whatever rule had allowed it.
     pub fn limited(&mut self, limit: &Limit) {
-        self.decided.rule_id = limit.id.to_string();
-        self.decided.rule = limit.name.to_string();
-        self.decided.mode = "limit".into();
+        set(&mut self.record.decided.rule_id, &limit.id);
+        set(&mut self.record.decided.rule, &limit.name);
+        set(&mut self.record.decided.mode, "limit");
     }
 
     pub fn request_id(&self) -> &str {
-        &self.decided.request_id
+        &self.record.decided.request_id
     }
 
     /// A stage is done.
@@ -167,34 +177,34 @@ impl Trail {
         let spent = micros(now.duration_since(self.last));
         self.last = now;
         let place = stage as usize;
-        if self.ended.stage_us.len() <= place {
-            self.ended.stage_us.resize(place + 1, 0);
+        if self.record.ended.stage_us.len() <= place {
+            self.record.ended.stage_us.resize(place + 1, 0);
         }
-        self.ended.stage_us[place] = spent;
+        self.record.ended.stage_us[place] = spent;
     }
 
     /// Under which configuration.
     pub fn configuration(&mut self, config: &Snapshot) {
-        self.decided.config_epoch = config.version().epoch;
-        self.decided.config_version = config.version().version;
+        self.record.decided.config_epoch = config.version().epoch;
+        self.record.decided.config_version = config.version().version;
     }
 
     /// Which server was addressed.
     pub fn target(&mut self, org: &Org, server: &Server) {
-        self.decided.org_id = org.id.to_string();
-        self.decided.org_digest = Bytes::copy_from_slice(org.digest.as_bytes());
-        self.decided.server_id = server.id.to_string();
-        self.decided.server = server.slug.to_string();
+        set(&mut self.record.decided.org_id, &org.id);
+        self.record.decided.org_digest = Bytes::copy_from_slice(org.digest.as_bytes());
+        set(&mut self.record.decided.server_id, &server.id);
+        set(&mut self.record.decided.server, &server.slug);
         self.audit_full = org.audit_full;
-        self.label = format!("{}/{}", org.slug, server.slug);
+        self.served = self.recorder.metrics.of_server(org, server);
     }
 
     /// What was asked; `tool_call` makes the record class audit.
     pub fn asked(&mut self, asked: Asked<'_>) {
-        self.decided.method = cut(asked.method);
-        self.decided.name = cut(asked.name);
-        self.decided.arguments_digest = asked.arguments_digest;
-        self.decided.request_bytes = asked.request_bytes;
+        set(&mut self.record.decided.method, cut(asked.method));
+        set(&mut self.record.decided.name, cut(asked.name));
+        self.record.decided.arguments_digest = asked.arguments_digest;
+        self.record.decided.request_bytes = asked.request_bytes;
         if asked.method == "tools/call" {
             self.class = Class::Audit;
         }
@@ -202,21 +212,21 @@ impl Trail {
 
     /// Over which transport, in which era and version.
     pub fn spoken(&mut self, era: &'static str, version: &str, session: Option<&str>) {
-        self.decided.client_transport = "streamable-http".into();
-        self.decided.client_era = era.into();
-        self.decided.client_protocol_version = cut(version);
-        self.decided.session = session.map(fingerprint).unwrap_or_default();
+        set(&mut self.record.decided.client_transport, "streamable-http");
+        set(&mut self.record.decided.client_era, era);
+        set(&mut self.record.decided.client_protocol_version, cut(version));
+        self.record.decided.session = session.map(fingerprint).unwrap_or_default();
     }
 
     /// Who asked.
     pub fn principal(&mut self, principal: &Principal) {
-        self.decided.subject.clone_from(&principal.subject);
-        self.decided.roles.clone_from(&principal.roles);
-        self.decided.groups.clone_from(&principal.groups);
-        self.decided.via = principal.via.into();
-        self.decided.credential_id.clone_from(&principal.credential_id);
-        if self.decided.org_id.is_empty() {
-            self.decided.org_id = principal.org_id.to_string();
+        self.record.decided.subject.clone_from(&principal.subject);
+        self.record.decided.roles.clone_from(&principal.roles);
+        self.record.decided.groups.clone_from(&principal.groups);
+        self.record.decided.via = principal.via.into();
+        self.record.decided.credential_id.clone_from(&principal.credential_id);
+        if self.record.decided.org_id.is_empty() {
+            set(&mut self.record.decided.org_id, &principal.org_id);
         }
     }
 
@@ -224,13 +234,13 @@ impl Trail {
     pub fn verdict(&mut self, verdict: &Verdict<'_>) {
         self.recorder.metrics.decided(verdict.evaluated);
         if let Some(rule) = verdict.rule {
-            self.decided.rule_id = rule.id.to_string();
-            self.decided.rule = rule.name.to_string();
-            self.decided.mode = if rule.shadow { "shadow" } else { "enforce" }.into();
+            set(&mut self.record.decided.rule_id, &rule.id);
+            set(&mut self.record.decided.rule, &rule.name);
+            set(&mut self.record.decided.mode, if rule.shadow { "shadow" } else { "enforce" });
         }
         if let Some((rule, would_allow)) = verdict.shadow {
-            self.decided.shadow_rule_id = rule.id.to_string();
-            self.decided.shadow_decision = if would_allow { Decision::Allow } else { Decision::Deny }.into();
+            set(&mut self.record.decided.shadow_rule_id, &rule.id);
+            self.record.decided.shadow_decision = if would_allow { Decision::Allow } else { Decision::Deny }.into();
         }
     }
 
@@ -246,23 +256,24 @@ impl Trail {
 
     /// The server's answer began after this long.
     pub fn upstream_answered(&mut self, after: std::time::Duration) {
-        self.ended.upstream_us = micros(after);
+        self.record.ended.upstream_us = micros(after);
     }
 
     /// Writes the first frame: the call was allowed and goes where it is routed. Before this nothing may be sent.
     pub async fn decided(&mut self, call: &Routed) -> Result<(), RecordDenial> {
-        self.decided.server_transport = "streamable-http".into();
-        self.decided.server_era = call.era().as_str().into();
-        self.ended.upstream = upstream::place(call.url());
+        set(&mut self.record.decided.server_transport, "streamable-http");
+        set(&mut self.record.decided.server_era, call.era().as_str());
+        self.record.ended.upstream.clear();
+        write!(self.record.ended.upstream, "{}", upstream::place(call.url())).expect("a string grows");
         if let Some(session) = call.session() {
-            self.decided.client_protocol_version = session.version.as_str().into();
+            set(&mut self.record.decided.client_protocol_version, session.version.as_str());
         }
         self.allowed().await
     }
 
     /// Writes the first frame of a call that the gateway answers itself.
     pub async fn allowed(&mut self) -> Result<(), RecordDenial> {
-        self.decided.decision = Decision::Allow.into();
+        self.record.decided.decision = Decision::Allow.into();
         let written = match self.queue_decided() {
             // The trail knows the frame meanwhile: a client that goes away now leaves a whole record.
             Ok(ticket) => self.recorder.spool.written(&ticket).await.inspect_err(|_| self.state = State::Decided(None)),
@@ -285,8 +296,8 @@ impl Trail {
         }
         let mut decided = None;
         if matches!(self.state, State::Open) {
-            self.decided.decision = Decision::Deny.into();
-            self.decided.reason = wire.label.to_string();
+            self.record.decided.decision = Decision::Deny.into();
+            set(&mut self.record.decided.reason, &wire.label);
             decided = self.queue_refused();
         }
         self.status(wire.status);
@@ -298,29 +309,29 @@ impl Trail {
 
     /// The HTTP status sent to the client.
     pub fn status(&mut self, status: http::StatusCode) {
-        self.ended.status = u32::from(status.as_u16());
+        self.record.ended.status = u32::from(status.as_u16());
     }
 
     /// Queues the second frame: [`Trail::settled`] has to be waited for before the last byte leaves. Later calls do nothing: an answer ends once.
     pub fn end(&mut self, ending: Ending) {
         let State::Decided(recorded) = std::mem::replace(&mut self.state, State::Ended) else { return };
         let total = self.started.elapsed();
-        self.ended.outcome = ending.outcome.into();
-        self.ended.error_code = ending.error_code;
-        self.ended.response_bytes = ending.bytes;
-        self.ended.events = ending.events;
-        self.ended.error_shape = ending.shape;
-        self.ended.total_us = micros(total);
-        self.ended.ended_at_us = wall_clock_us();
-        self.recorder.metrics.ended(&self.label, ending.outcome, total.as_secs_f64());
+        self.record.ended.outcome = ending.outcome.into();
+        self.record.ended.error_code = ending.error_code;
+        self.record.ended.response_bytes = ending.bytes;
+        self.record.ended.events = ending.events;
+        self.record.ended.error_shape = ending.shape;
+        self.record.ended.total_us = micros(total);
+        self.record.ended.ended_at_us = wall_clock_us();
+        self.recorder.metrics.ended(&self.served, ending.outcome, total.as_secs_f64());
         let Some(recorded) = recorded else { return };
-        match self.recorder.spool.append_ended(&recorded, &mut self.ended) {
+        match self.recorder.spool.append_ended(&recorded, &mut self.record.ended) {
             Ok(ended) => {
-                let request_id = std::mem::take(&mut self.ended.request_id);
+                let request_id = self.request_id;
                 let recorder = self.recorder.clone();
                 self.unsettled = Some(Unsettled { recorder, decided: None, ended, request_id, settled: false });
             }
-            Err(error) => lost(&self.recorder, &self.ended.request_id, &error),
+            Err(error) => lost(&self.recorder, self.request_id, &error),
         }
     }
 
@@ -347,15 +358,15 @@ impl Trail {
     }
 
     fn queue_decided(&mut self) -> Result<Ticket, SpoolError> {
-        self.decided.class = match self.class {
+        self.record.decided.class = match self.class {
             Class::Audit => AuditClass::Audit,
             Class::Access => AuditClass::Access,
         }
         .into();
-        self.ended.decide_us = micros(self.started.elapsed());
+        self.record.ended.decide_us = micros(self.started.elapsed());
         // Whatever comes of it, the decision has fallen.
         self.state = State::Decided(None);
-        let recorded = self.recorder.spool.append_decided(self.class, &mut self.decided)?;
+        let recorded = self.recorder.spool.append_decided(self.class, &mut self.record.decided)?;
         let ticket = recorded.ticket.clone();
         self.state = State::Decided(Some(recorded));
         Ok(ticket)
@@ -369,7 +380,7 @@ impl Unsettled {
         // It was queued before the end, so it is settled too.
         let decided = self.decided.as_ref().map_or(Ok(()), |decided| self.recorder.spool.write_now(decided));
         if let Err(error) = decided.and(ended) {
-            lost(&self.recorder, &self.request_id, &error);
+            lost(&self.recorder, self.request_id, &error);
         }
     }
 }
@@ -384,9 +395,9 @@ impl Drop for Unsettled {
     }
 }
 
-fn lost(recorder: &Recorder, request_id: &str, error: &SpoolError) {
+fn lost(recorder: &Recorder, request_id: Uuid, error: &SpoolError) {
     recorder.metrics.records_lost.inc();
-    tracing::error!(%error, request_id, "the end of a call could not be recorded");
+    tracing::error!(%error, %request_id, "the end of a call could not be recorded");
 }
 
 /// What [`Trail::asked`] records of a message.
@@ -404,8 +415,8 @@ impl Drop for Trail {
         let mut decided = None;
         if matches!(self.state, State::Open) {
             // Nobody will see an answer, but the attempt happened.
-            self.decided.decision = Decision::Deny.into();
-            self.decided.reason = "client.gone".into();
+            self.record.decided.decision = Decision::Deny.into();
+            set(&mut self.record.decided.reason, "client.gone");
             decided = self.queue_refused();
         }
         self.end(Ending { outcome: Outcome::Cancelled, error_code: 0, bytes: 0, events: 0, shape: 0 });
@@ -430,10 +441,10 @@ fn fingerprint(token: &str) -> String {
 }
 
 /// At most [`MAX_NAME`] bytes, cut between characters.
-fn cut(text: &str) -> String {
+fn cut(text: &str) -> &str {
     let mut end = text.len().min(MAX_NAME);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].to_owned()
+    &text[..end]
 }

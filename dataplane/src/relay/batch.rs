@@ -5,7 +5,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use mcp_gateway::snapshot::Snapshot;
 use uuid::Uuid;
 
@@ -20,6 +19,7 @@ use crate::pipeline::trail::{Ending, Stage, Trail};
 use crate::pipeline::{Pipeline, Reply, authorize, limit};
 use crate::sse::Framer;
 use crate::transport::Refusal;
+use crate::upstream::Received;
 
 /// Answers a batch.
 pub async fn run(pipeline: &Pipeline, batch: Authenticated, config: &Snapshot, trail: &mut Trail) -> Result<Reply, Denial> {
@@ -86,7 +86,7 @@ async fn one(pipeline: &Pipeline, call: Authenticated, config: &Snapshot, trail:
     Ok(response)
 }
 
-async fn response(pipeline: &Pipeline, call: &Routed, answer: Response<Incoming>) -> Result<Option<Bytes>, Denial> {
+async fn response(pipeline: &Pipeline, call: &Routed, answer: Response<Received>) -> Result<Option<Bytes>, Denial> {
     let settings = pipeline.relay();
     let (head, body) = answer.into_parts();
     check(&head)?;
@@ -111,7 +111,7 @@ async fn response(pipeline: &Pipeline, call: &Routed, answer: Response<Incoming>
 }
 
 /// The response on a stream. What comes before it has no place in a batch's answer and is left out.
-async fn last_response(mut body: Incoming, limit: u64) -> Result<Bytes, RelayDenial> {
+async fn last_response(mut body: Received, limit: u64) -> Result<Bytes, RelayDenial> {
     let mut framer = Framer::new(usize::try_from(limit).unwrap_or(usize::MAX));
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(|_broken| RelayDenial::Broken)?.into_data() else { continue };

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body as _;
-use hyper::body::Incoming;
 use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::Sleep;
 
@@ -22,6 +21,7 @@ use super::standing::Lost;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::route::Routed;
 use crate::pipeline::trail::{Ending, Trail};
+use crate::upstream::Received;
 
 use events::{Events, Next};
 pub(super) use source::Source;
@@ -54,14 +54,14 @@ enum Content {
 struct Json {
     /// What was read before that was known.
     held: Bytes,
-    upstream: Incoming,
+    upstream: Received,
     idle: Duration,
     clock: Pin<Box<Sleep>>,
 }
 
 impl Flow {
     /// A large JSON answer, of which `held` has been read.
-    pub(super) fn json(held: Bytes, upstream: Incoming, seat: Seat, idle: Duration) -> Self {
+    pub(super) fn json(held: Bytes, upstream: Received, seat: Seat, idle: Duration) -> Self {
         let clock = Box::pin(tokio::time::sleep(idle));
         Self::new(Content::Json(Json { held, upstream, idle, clock }), seat)
     }

@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
 
 use super::outcome;
 use crate::pipeline::denial::RelayDenial;
+use crate::upstream::Received;
 
 /// A body, read as far as it is worth holding.
 pub enum Gathered {
     Whole(Bytes),
-    Part(Bytes, Incoming),
+    Part(Bytes, Received),
 }
 
 /// Reads a body until it ends or is too large to be looked at. A JSON answer is worth nothing before its end, so that
 /// holding it back delays nobody.
-pub async fn gather(mut body: Incoming, idle: Duration) -> Result<Gathered, RelayDenial> {
+pub async fn gather(mut body: Received, idle: Duration) -> Result<Gathered, RelayDenial> {
     if body.size_hint().lower() > outcome::LOOK_AT as u64 {
         return Ok(Gathered::Part(Bytes::new(), body));
     }
@@ -36,7 +37,7 @@ pub async fn gather(mut body: Incoming, idle: Duration) -> Result<Gathered, Rela
 }
 
 /// Reads a body whole, at most `limit` bytes and `deadline` long.
-pub async fn collect(body: Incoming, limit: u64, deadline: Duration) -> Result<Bytes, RelayDenial> {
+pub async fn collect(body: Received, limit: u64, deadline: Duration) -> Result<Bytes, RelayDenial> {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     match tokio::time::timeout(deadline, Limited::new(body, most).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

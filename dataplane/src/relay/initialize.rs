@@ -17,16 +17,16 @@ use crate::sse::Framer;
 use crate::transport::Version;
 use crate::transport::header::SESSION_ID;
 use crate::transport::server_message::{self, ServerMessage};
+use crate::upstream::Received;
 use bytes::{Bytes, BytesMut};
 use http::header::HeaderValue;
 use http::response::Parts;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use mcp_gateway::proto::node::v1::Outcome;
 use mcp_gateway::snapshot::Snapshot;
 
 /// Passes the answer to `initialize` on, with the session sealed where one was opened.
-pub async fn answer(call: Routed, head: &Parts, body: Incoming, config: &Snapshot, settings: &Settings) -> Result<Reply, Denial> {
+pub async fn answer(call: Routed, head: &Parts, body: Received, config: &Snapshot, settings: &Settings) -> Result<Reply, Denial> {
     let (limit, idle) = (settings.limits.sse_event_bytes, settings.timeouts.stream_idle);
     let guard = Guard::of(&call);
     let opening = match media(&head.headers) {
@@ -60,7 +60,7 @@ struct Opening {
 
 /// Reads a stream up to the response, whether or not the server closes it then. A session that does not exist yet has
 /// no way to ask anything, so requests before the response are left out.
-async fn first_response(mut body: Incoming, guard: &Guard<'_>, limit: u64) -> Result<Opening, RelayDenial> {
+async fn first_response(mut body: Received, guard: &Guard<'_>, limit: u64) -> Result<Opening, RelayDenial> {
     let mut framer = Framer::new(usize::try_from(limit).unwrap_or(usize::MAX));
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {

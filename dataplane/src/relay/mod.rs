@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
 use http::{Method, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 use mcp_gateway::proto::node::v1::Outcome;
 use mcp_gateway::snapshot::Snapshot;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ use crate::pipeline::{Answer, Reply};
 use crate::tasks::Tasks;
 use crate::transport::scan::Message;
 use crate::transport::{Era, Operation};
-use crate::upstream::{Sent, Upstreams, Waiting};
+use crate::upstream::{Received, Sent, Upstreams, Waiting};
 
 pub use body::Body;
 pub use flow::Flow;
@@ -145,7 +145,7 @@ fn media(headers: &HeaderMap) -> Media {
 }
 
 /// A JSON answer: looked at whole where it is small or has to be, passed through where it is large.
-async fn json(call: Routed, head: &Parts, body: Incoming, settings: &Settings) -> Result<Reply, Denial> {
+async fn json(call: Routed, head: &Parts, body: Received, settings: &Settings) -> Result<Reply, Denial> {
     let guard = Guard::of(&call);
     let (limit, idle) = (settings.limits.list_bytes, settings.timeouts.stream_idle);
     let bytes = if call.operation().may_list() || guard.denies_questions() {
@@ -168,7 +168,7 @@ async fn json(call: Routed, head: &Parts, body: Incoming, settings: &Settings) -
 }
 
 /// A refusal of the server's own: passed on as it is, within bounds.
-async fn refused_by_server(call: &Routed, head: &Parts, body: Incoming, settings: &Settings) -> Result<Reply, Denial> {
+async fn refused_by_server(call: &Routed, head: &Parts, body: Received, settings: &Settings) -> Result<Reply, Denial> {
     let bytes = collect(body, settings.limits.error_bytes, settings.timeouts.stream_idle).await?;
     if call.session().is_some() && lost_session(head.status, &bytes) {
         return Err(RouteDenial::NoSession.into());

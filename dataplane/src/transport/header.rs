@@ -29,13 +29,17 @@ pub(super) enum Unreadable {
 
 /// The one value of a header, without surrounding whitespace (RFC 9110 section 5.5); `None` if it is absent.
 pub(super) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Unreadable> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    if has_doubled(headers) && headers.get_all(name).iter().nth(1).is_some() {
         return Err(Unreadable::Doubled);
     }
     let text = value.to_str().map_err(|_not_visible_ascii| Unreadable::Malformed)?;
     Ok(Some(text.trim_matches([' ', '\t'])))
+}
+
+/// Whether any header is there more than once.
+pub(super) fn has_doubled(headers: &HeaderMap) -> bool {
+    headers.len() > headers.keys_len()
 }
 
 /// A value in the encoding of `Mcp-Name` and `Mcp-Param-*`: literal, or `=?base64?...?=` around Base64 of UTF-8.

@@ -13,6 +13,7 @@ mod strings;
 mod tests;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 pub use error::ScanError;
 pub use lexer::Span;
@@ -47,14 +48,15 @@ pub fn scan(body: &Bytes, limits: &Limits) -> Result<Scanned, ScanError> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(ScanError::ByteOrderMark);
     }
-    let text = std::str::from_utf8(body).map_err(|error| ScanError::NotUtf8 { at: error.valid_up_to() })?;
+    let body = ByteString::try_from(body.clone()).map_err(|error| ScanError::NotUtf8 { at: error.valid_up_to() })?;
+    let text = &*body;
     let mut lexer = Lexer::new(text, limits.depth, Duplicates::Everywhere);
     lexer.skip_whitespace();
     if lexer.pos() == text.len() {
         return Err(ScanError::Empty);
     }
     let scanned = match lexer.peek()? {
-        Json::Array => Scanned::Batch(batch(&mut lexer, body, limits)?),
+        Json::Array => Scanned::Batch(batch(&mut lexer, &body, limits)?),
         _ => Scanned::One(Message { body: body.clone(), parts: message(&mut lexer)? }),
     };
     lexer.skip_whitespace();
@@ -64,7 +66,7 @@ pub fn scan(body: &Bytes, limits: &Limits) -> Result<Scanned, ScanError> {
     Ok(scanned)
 }
 
-fn batch(lexer: &mut Lexer<'_>, body: &Bytes, limits: &Limits) -> Result<Vec<Message>, ScanError> {
+fn batch(lexer: &mut Lexer<'_>, body: &ByteString, limits: &Limits) -> Result<Vec<Message>, ScanError> {
     let mut messages = Vec::new();
     lexer.array(|lexer| {
         if messages.len() == limits.batch {

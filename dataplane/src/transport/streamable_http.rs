@@ -74,9 +74,10 @@ impl Post {
 
 /// Judges request line and headers, before any body is read.
 pub fn head(method: &Method, headers: &HeaderMap) -> Result<Head, Refusal> {
-    for name in [PROTOCOL_VERSION, SESSION_ID, METHOD, NAME, LAST_EVENT_ID, http::header::CONTENT_TYPE] {
-        if let Err(Unreadable::Doubled) = header::single(headers, &name) {
-            return Err(Refusal::Header { header: display(&name), wrong: Wrong::Doubled });
+    const SINGLE: [HeaderName; 6] = [PROTOCOL_VERSION, SESSION_ID, METHOD, NAME, LAST_EVENT_ID, http::header::CONTENT_TYPE];
+    for name in SINGLE.iter().filter(|_| header::has_doubled(headers)) {
+        if let Err(Unreadable::Doubled) = header::single(headers, name) {
+            return Err(Refusal::Header { header: display(name), wrong: Wrong::Doubled });
         }
     }
     if method == Method::POST {
@@ -238,8 +239,8 @@ fn agree(headers: &HeaderMap, name: &HeaderName, body: Option<&str>, required: b
 }
 
 fn no_doubled_param(headers: &HeaderMap) -> Result<(), Refusal> {
-    let doubled =
-        headers.keys().any(|name| name.as_str().starts_with(PARAM_PREFIX) && headers.get_all(name).iter().nth(1).is_some());
+    let doubled = header::has_doubled(headers)
+        && headers.keys().any(|name| name.as_str().starts_with(PARAM_PREFIX) && headers.get_all(name).iter().nth(1).is_some());
     if doubled { Err(Refusal::HeaderMismatch { header: "Mcp-Param-*", wrong: Wrong::Doubled }) } else { Ok(()) }
 }
 

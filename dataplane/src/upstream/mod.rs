@@ -4,6 +4,7 @@
 //! Never retries a call that may have reached the server. Dropping the future drops the request.
 
 mod headers;
+mod pool;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,9 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -24,6 +25,8 @@ use crate::pipeline::route::Routed;
 use crate::pipeline::trail::Trail;
 
 pub(crate) use headers::outgoing;
+use pool::Pool;
+pub use pool::Received;
 
 /// Idle connections kept per server address.
 const IDLE_PER_HOST: usize = 256;
@@ -33,6 +36,9 @@ const IDLE_FOR: Duration = Duration::from_secs(4);
 /// Pooled connections to servers.
 #[derive(Clone)]
 pub struct Upstreams {
+    /// For `http`.
+    plain: Pool,
+    /// For `https`, with HTTP/2 where the server offers it.
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -43,14 +49,24 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_hours(48);
 
 /// A head that is still awaited. Dropping it drops the request.
-pub type Waiting = Pin<Box<dyn Future<Output = Result<Response<Incoming>, Fault>> + Send + Sync>>;
+pub type Waiting = Pin<Box<dyn Future<Output = Result<Response<Received>, Fault>> + Send>>;
 
 /// What came of sending a call.
 pub enum Sent {
     /// The head of the answer.
-    Answered(Response<Incoming>),
+    Answered(Response<Received>),
     /// A stream whose server has said nothing yet.
     Waiting(Waiting),
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a connection brought no answer.
+enum Failure {
+    /// The request never left.
+    Connect(Cause),
+    /// It may have.
+    Broke(Cause),
 }
 
 /// Why there is no answer. None of it reaches the client in words: the causes are logged.
@@ -58,10 +74,10 @@ pub enum Sent {
 pub enum Fault {
     /// The call never left: no connection could be made in time.
     #[error("connecting to {server}: {source}")]
-    Connect { server: String, source: hyper_util::client::legacy::Error },
+    Connect { server: String, source: Cause },
     /// The connection broke before the answer began; the call may have had effects.
     #[error("waiting for {server}: {source}")]
-    Broke { server: String, source: hyper_util::client::legacy::Error },
+    Broke { server: String, source: Cause },
     /// No answer began in time; the call may have had effects.
     #[error("{server} did not answer within {} ms", .after.as_millis())]
     Slow { server: String, after: Duration },
@@ -74,17 +90,17 @@ impl Upstreams {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect));
         tcp.set_happy_eyeballs_timeout(Some(Duration::from_millis(250)));
+        let plain = Pool::new(tcp.clone());
         tcp.enforce_http(false);
         let tls = tls(provider).with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp);
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_all_versions().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .pool_idle_timeout(IDLE_FOR)
             .timer(TokioTimer::new())
             .build(connector);
-        Self { client }
+        Self { plain, client }
     }
 
     /// Sends the call and waits for the head of its answer, at most the server's call timeout. A stream of notifications
@@ -103,7 +119,7 @@ impl Upstreams {
     }
 
     /// Sends the call and waits for the head of its answer.
-    pub async fn ask(&self, call: &Routed, trail: &mut Trail) -> Result<Response<Incoming>, Fault> {
+    pub async fn ask(&self, call: &Routed, trail: &mut Trail) -> Result<Response<Received>, Fault> {
         let sent = Instant::now();
         let answer = self.dispatch(request(call), call.timeout()).await;
         answered(answer, sent, trail)
@@ -118,13 +134,25 @@ impl Upstreams {
         self.dispatch(request, timeout).await.map(drop)
     }
 
-    async fn dispatch(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Response<Incoming>, Fault> {
-        let server = place(request.uri());
-        match tokio::time::timeout(timeout, self.client.request(request)).await {
+    async fn dispatch(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Response<Received>, Fault> {
+        let uri = request.uri().clone();
+        let server = || place(&uri).to_string();
+        match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(source)) if source.is_connect() => Err(Fault::Connect { server, source }),
-            Ok(Err(source)) => Err(Fault::Broke { server, source }),
-            Err(_) => Err(Fault::Slow { server, after: timeout }),
+            Ok(Err(Failure::Connect(source))) => Err(Fault::Connect { server: server(), source }),
+            Ok(Err(Failure::Broke(source))) => Err(Fault::Broke { server: server(), source }),
+            Err(_) => Err(Fault::Slow { server: server(), after: timeout }),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Received>, Failure> {
+        if request.uri().scheme() == Some(&Scheme::HTTP) {
+            return self.plain.send(request).await;
+        }
+        match self.client.request(request).await {
+            Ok(response) => Ok(response.map(Received::kept_elsewhere)),
+            Err(error) if error.is_connect() => Err(Failure::Connect(error.into())),
+            Err(error) => Err(Failure::Broke(error.into())),
         }
     }
 }
@@ -137,7 +165,7 @@ fn request(call: &Routed) -> Request<Full<Bytes>> {
     request
 }
 
-fn answered(answer: Result<Response<Incoming>, Fault>, sent: Instant, trail: &mut Trail) -> Result<Response<Incoming>, Fault> {
+fn answered(answer: Result<Response<Received>, Fault>, sent: Instant, trail: &mut Trail) -> Result<Response<Received>, Fault> {
     trail.upstream_answered(sent.elapsed());
     if let Err(fault) = &answer {
         tracing::warn!(request_id = trail.request_id(), error = %chain(fault), "a server failed");
@@ -146,8 +174,11 @@ fn answered(answer: Result<Response<Incoming>, Fault>, sent: Instant, trail: &mu
 }
 
 /// Where a call went, for records and logs: scheme, host, port and path, never a query.
-pub fn place(uri: &Uri) -> String {
-    format!("{}://{}{}", uri.scheme_str().unwrap_or("http"), uri.authority().map_or("", |host| host.as_str()), uri.path())
+pub fn place(uri: &Uri) -> impl std::fmt::Display + '_ {
+    std::fmt::from_fn(|out| {
+        let host = uri.authority().map_or("", |host| host.as_str());
+        write!(out, "{}://{host}{}", uri.scheme_str().unwrap_or("http"), uri.path())
+    })
 }
 
 type WantsClientCert = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;

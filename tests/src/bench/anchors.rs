@@ -51,7 +51,15 @@ pub async fn mock(rig: &Rig) -> anyhow::Result<(Measured, String)> {
 
 impl Anchor {
     pub fn direct(upstream: &str) -> Self {
-        Self { name: "direct", process: None, work: work(upstream, "/mcp", Vec::new()), desk: None, admin: None, counter: None, _directory: None }
+        Self {
+            name: "direct",
+            process: None,
+            work: work(upstream, "/mcp", Vec::new()),
+            desk: None,
+            admin: None,
+            counter: None,
+            _directory: None,
+        }
     }
 
     pub async fn nginx(rig: &Rig, upstream: &str) -> anyhow::Result<Self> {

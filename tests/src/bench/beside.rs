@@ -10,6 +10,7 @@ use super::anchors::Anchor;
 use super::load::{Pace, Window};
 use super::process::{AROUND, Measured, Rig};
 use super::report::{Allocations, Rules, Streams, Syscalls};
+use super::work::Work;
 
 /// Seconds under strace.
 const TRACED: f64 = 2.0;
@@ -34,7 +35,7 @@ pub async fn syscalls(rig: &Rig, anchor: &Anchor, connections: usize) -> anyhow:
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let (outcome, _) = super::window(rig, anchor, &anchor.work, connections, TRACED, Pace::Closed).await?;
+    let (outcome, _) = super::window(rig, anchor, &closed(&anchor.work, connections, TRACED)).await?;
     let pid = strace.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).context("strace has ended")?;
     rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
     strace.wait().await?;
@@ -62,7 +63,7 @@ pub async fn rules(rig: &Rig, anchor: &Anchor) -> anyhow::Result<Option<Rules>> 
         anyhow::Ok((decisions, anchor.metric("mcpgw_dataplane_rules_evaluated_total").await?))
     };
     let before = counters().await?;
-    super::window(rig, anchor, &anchor.work, CONNECTIONS, COUNTED, Pace::Closed).await?;
+    super::window(rig, anchor, &closed(&anchor.work, CONNECTIONS, COUNTED)).await?;
     let after = counters().await?;
     let each = (after.1 - before.1) as f64 / (after.0 - before.0) as f64;
     Ok(Some(Rules { anchor: anchor.name, each }))
@@ -77,10 +78,10 @@ pub async fn allocations(rig: &Rig, anchor: &mut Anchor, work: &'static str) -> 
         _ => anchor.work.clone(),
     };
     // What is only allocated once is not counted.
-    super::window(rig, anchor, &of, CONNECTIONS, COUNTED / 2.0, Pace::Closed).await?;
+    super::window(rig, anchor, &closed(&of, CONNECTIONS, COUNTED / 2.0)).await?;
     let mut counter = anchor.counter.take().context("a node that counts")?;
     let before = counter.allocations().await?;
-    let (outcome, _) = super::window(rig, anchor, &of, CONNECTIONS, COUNTED, Pace::Closed).await?;
+    let (outcome, _) = super::window(rig, anchor, &closed(&of, CONNECTIONS, COUNTED)).await?;
     let after = counter.allocations().await?;
     anchor.counter = Some(counter);
     Ok(Allocations { anchor: name, work, each: (after - before) as f64 / outcome.answers as f64 })
@@ -90,7 +91,7 @@ pub async fn allocations(rig: &Rig, anchor: &mut Anchor, work: &'static str) -> 
 pub async fn streams(rig: &Rig, anchor: &Anchor, count: usize) -> anyhow::Result<Option<Streams>> {
     let Some(process) = &anchor.process else { return Ok(None) };
     let before = process.memory()?.0;
-    let window = Window { work: anchor.work.legacy(), connections: count, seconds: 0.0, pace: Pace::Closed };
+    let window = closed(&anchor.work.legacy(), count, 0.0);
     let file = tempfile::NamedTempFile::new()?;
     serde_json::to_writer(&file, &window)?;
     let mut command = rig.command(AROUND, &rig.program);
@@ -101,4 +102,8 @@ pub async fn streams(rig: &Rig, anchor: &Anchor, count: usize) -> anyhow::Result
     let after = process.memory()?.0;
     let each = after.saturating_sub(before) as f64 / count as f64;
     Ok(Some(Streams { anchor: anchor.name, count, each }))
+}
+
+fn closed(work: &Work, connections: usize, seconds: f64) -> Window {
+    Window { work: work.clone(), connections, seconds, pace: Pace::Closed }
 }

@@ -151,7 +151,8 @@ pub async fn run(mut options: Options) -> anyhow::Result<Report> {
 
 async fn measure(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut Report, began: Instant) -> anyhow::Result<()> {
     for anchor in anchors {
-        window(rig, anchor, &anchor.work, 1, 0.2, Pace::Closed).await.with_context(|| anchor.name)?;
+        let warm_up = Window { work: anchor.work.clone(), connections: 1, seconds: 0.2, pace: Pace::Closed };
+        window(rig, anchor, &warm_up).await.with_context(|| anchor.name)?;
         if let Some(process) = &anchor.process {
             report.memory.push(Memory { anchor: anchor.name, idle: process.memory()?.0, peak: 0, shipped: 0 });
         }
@@ -193,9 +194,9 @@ async fn rounds(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut R
         progress(began.elapsed(), &format!("round {} of {}", round + 1, options.rounds));
         for Load { name, connections, pace, work } in loads(options) {
             for anchor in anchors {
-                let (outcome, processor) = window(rig, anchor, &work(&anchor.work), connections, options.seconds, pace)
-                    .await
-                    .with_context(|| format!("{} at {name}", anchor.name))?;
+                let load = Window { work: work(&anchor.work), connections, seconds: options.seconds, pace };
+                let measured = window(rig, anchor, &load).await;
+                let (outcome, processor) = measured.with_context(|| format!("{} at {name}", anchor.name))?;
                 report.samples.push(Sample { anchor: anchor.name, round, load: name.clone(), outcome, processor });
             }
         }
@@ -247,17 +248,9 @@ fn loads(options: &Options) -> Vec<Load> {
 }
 
 /// One window of load on one anchor, by a process of its own; microseconds of the proxy's processor time per answer.
-async fn window(
-    rig: &Rig,
-    anchor: &Anchor,
-    work: &Work,
-    connections: usize,
-    seconds: f64,
-    pace: Pace,
-) -> anyhow::Result<(Outcome, Option<f64>)> {
-    let window = Window { work: work.clone(), connections, seconds, pace };
+async fn window(rig: &Rig, anchor: &Anchor, window: &Window) -> anyhow::Result<(Outcome, Option<f64>)> {
     let file = tempfile::NamedTempFile::new()?;
-    serde_json::to_writer(&file, &window)?;
+    serde_json::to_writer(&file, window)?;
     let processor = |anchor: &Anchor| anchor.process.as_ref().map(process::Measured::processor).transpose();
     let before = processor(anchor)?;
     let output = rig.command(AROUND, &rig.program).arg("load").arg(file.path()).output().await?;

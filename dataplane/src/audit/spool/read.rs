@@ -1,9 +1,9 @@
-//! Reads a lane's frames in order for shipping, checking numbers and chain on the way.
+//! Reads a lane's frames in order for shipping, checking checksums and numbers on the way. The chain is for the control plane to check:
+//! what a disk does to a frame its checksum tells.
 //! Never changes a file and never skips what it cannot read: damage is an error that [`super::Spool::abandon`] answers.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use mcp_gateway::proto::node::v1::{AuditEvent, AuditFrame, audit_event::Event};
 use prost::Message;
 
 use super::lane::Lane;
-use crate::audit::frame::{self, Chain, Found};
+use crate::audit::frame::{self, Found};
 
 /// How much is read at once.
 const CHUNK: usize = 128 * 1024;
@@ -50,8 +50,6 @@ struct Position {
     offset: u64,
     /// The number that the frame at `offset` must have.
     seq: u64,
-    /// The hash that it must carry; unknown at the first frame that is read.
-    chain: Option<Chain>,
 }
 
 /// Bytes from a position on. Thrown away after each batch: what lies behind the written mark may still change.
@@ -128,23 +126,23 @@ impl Reader {
     fn open(&self) -> Result<Position, ReadError> {
         let missing = ReadError::Missing { seq: self.next };
         let (first, path) = self.lane.segment_of(self.next).ok_or(missing)?;
-        Position::open(path, first, None)
+        Position::open(path, first)
     }
 
     /// The start of the segment after the one that ended.
     fn following(&self, at: &Position, window: &mut Window) -> Result<Option<Position>, ReadError> {
         *window = Window::default();
         match self.lane.segment_of(at.seq) {
-            Some((first, path)) if first == at.seq => Position::open(path, first, at.chain).map(Some),
+            Some((first, path)) if first == at.seq => Position::open(path, first).map(Some),
             _ => Err(ReadError::Missing { seq: at.seq }),
         }
     }
 }
 
 impl Position {
-    fn open(path: PathBuf, first: u64, chain: Option<Chain>) -> Result<Self, ReadError> {
+    fn open(path: PathBuf, first: u64) -> Result<Self, ReadError> {
         match File::open(&path) {
-            Ok(file) => Ok(Self { file, path, offset: 0, seq: first, chain }),
+            Ok(file) => Ok(Self { file, path, offset: 0, seq: first }),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Err(ReadError::Missing { seq: first }),
             Err(source) => Err(ReadError::Io { path, source }),
         }
@@ -155,8 +153,9 @@ impl Position {
         loop {
             let needed = match frame::decode(window.rest()) {
                 Found::Frame(frame, size) => {
-                    self.check(&frame)?;
-                    self.chain = Some(frame::chain(&frame.previous_hash, &frame.payload));
+                    if frame.seq != self.seq {
+                        return Err(self.damaged("the sequence number does not follow"));
+                    }
                     self.seq += 1;
                     self.offset += size as u64;
                     window.from += size;
@@ -175,16 +174,6 @@ impl Position {
         }
     }
 
-    fn check(&self, frame: &AuditFrame) -> Result<(), ReadError> {
-        if frame.seq != self.seq {
-            return Err(self.damaged("the sequence number does not follow"));
-        }
-        match &self.chain {
-            Some(chain) if frame.previous_hash != chain[..] => Err(self.damaged("the chain is broken")),
-            _ => Ok(()),
-        }
-    }
-
     fn damaged(&self, reason: &'static str) -> ReadError {
         ReadError::Damaged { path: self.path.clone(), seq: self.seq, reason }
     }
@@ -198,18 +187,10 @@ impl Window {
     /// Fills itself with up to `size` bytes from `offset` on; says how many there are.
     fn load(&mut self, file: &File, offset: u64, size: usize) -> io::Result<usize> {
         self.from = 0;
-        self.bytes.resize(size, 0);
-        let mut filled = 0;
-        while filled < size {
-            match file.read_at(&mut self.bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.bytes.truncate(filled);
-        Ok(filled)
+        self.bytes.clear();
+        let mut file = file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.take(size as u64).read_to_end(&mut self.bytes)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::audit::frame::{self, Chain};
 /// What is kept free for the end of each call that has begun: a full disk refuses new calls and still takes the ends of those it let in.
 const END_BYTES: u64 = 4 << 10;
 /// How much room is asked for at a time, where there is as much.
-const PROMISE_BYTES: u64 = 256 << 10;
+const PROMISE_BYTES: u64 = 1 << 20;
 /// Capacity that the buffer keeps after a batch.
 const BUFFER_BYTES: usize = 256 << 10;
 

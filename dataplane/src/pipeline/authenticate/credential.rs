@@ -42,7 +42,11 @@ pub fn read(headers: &HeaderMap) -> Result<Credential<'_>, Ambiguous> {
         }
     }
     let Some((value, is_authorization)) = found else { return Ok(Credential::None) };
-    let Ok(text) = value.to_str() else { return Ok(Credential::Unusable) };
+    // Tokens are long: checked as text a word at a time, and for characters that no credential has by what reads them.
+    let Ok(text) = std::str::from_utf8(value.as_bytes()) else { return Ok(Credential::Unusable) };
+    if !text.is_ascii() {
+        return Ok(Credential::Unusable);
+    }
     if !is_authorization {
         return Ok(api_key(text.trim()).unwrap_or(Credential::Unusable));
     }
@@ -57,7 +61,7 @@ fn bearer(text: &str) -> Credential<'_> {
     if let Some(key) = api_key(text) {
         return key;
     }
-    if text.len() <= MAX_TOKEN_BYTES && text.bytes().filter(|byte| *byte == b'.').count() == 2 {
+    if text.len() <= MAX_TOKEN_BYTES && memchr::memchr_iter(b'.', text.as_bytes()).count() == 2 {
         return Credential::Token(text);
     }
     Credential::Unusable

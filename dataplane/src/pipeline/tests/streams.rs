@@ -272,3 +272,38 @@ async fn stopping_ends_listening_streams_at_once_and_lets_calls_finish() {
     assert_eq!(next(&mut call).await, None);
     gateway.running.await.unwrap().unwrap();
 }
+
+/// A server that writes ten events and the result in one piece, a chunk each, as SDKs do.
+async fn in_one_piece() -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
+    for event in std::iter::repeat_n(EVENT, 10).chain([RESULT]) {
+        answer.push_str(&format!("{:x}\r\n{event}\r\n", event.len()));
+    }
+    answer.push_str("0\r\n\r\n");
+    #[allow(clippy::disallowed_methods)] // ends with the test's runtime
+    tokio::spawn(async move {
+        let (mut connection, _) = socket.accept().await.unwrap();
+        let mut request = vec![0; 64 << 10];
+        let _read = connection.read(&mut request).await.unwrap();
+        connection.write_all(answer.as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    address
+}
+
+#[tokio::test]
+async fn events_that_come_in_one_piece_leave_in_one() {
+    let gateway = Gateway::start(&Scope::at(in_one_piece().await)).await;
+    let auth = [("authorization", &*bearer(ENGINEER))];
+    let mut body = gateway.send(gateway.modern(GITHUB, &auth, "tools/call", r#""name":"echo""#)).await.into_body();
+    let (mut pieces, mut text) = (0, String::new());
+    while let Some(piece) = next(&mut body).await {
+        pieces += 1;
+        text.push_str(&piece);
+    }
+    assert_eq!(text.matches("data:").count(), 11);
+    assert!(pieces <= 2, "{pieces} pieces of 11 events");
+}

@@ -40,6 +40,9 @@ struct Unfit;
 
 /// Bytes that leave in one write at most.
 const WRITE: usize = 64 << 10;
+/// How often a stream with something to write is asked for more first: once for the connection to the server to run, and once because
+/// hyper asks twice in a turn.
+const TURNS: u8 = 2;
 /// What a silent stream says.
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
@@ -61,6 +64,8 @@ pub(super) struct Events {
     failed: bool,
     /// Whether hyper had a chance to write what it holds before it hears of the failure.
     flushed: bool,
+    /// How often the stream was asked again since the server last brought something.
+    asked_again: u8,
     clocks: Clocks,
     refuser: Refuser,
     /// For streams that last until somebody ends them: the process does when it stops.
@@ -123,6 +128,7 @@ impl Events {
             count: 0,
             failed: false,
             flushed: false,
+            asked_again: 0,
             clocks: Clocks::new(call, settings),
             refuser,
             draining: lasting.then(|| Box::pin(settings.surroundings.draining.clone().cancelled_owned())),
@@ -162,10 +168,18 @@ impl Events {
             match self.upstream.poll(cx) {
                 Poll::Ready(Some(Ok(chunk))) => {
                     self.clocks.last_heard = Instant::now();
+                    self.asked_again = 0;
                     self.framer.push(chunk);
                 }
                 Poll::Ready(Some(Err(_))) => return self.fail(cx),
                 Poll::Ready(None) => return self.finish(cx),
+                // The connection hands over a chunk at a time and has to run in between. A turn of the scheduler costs less than a write
+                // of its own for every event of an answer that came in one piece.
+                Poll::Pending if !self.ready.is_empty() && self.asked_again < TURNS => {
+                    self.asked_again += 1;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Pending if !self.ready.is_empty() => return Poll::Ready(Next::Bytes(self.take_ready())),
                 Poll::Pending => return self.wait(cx),
             }

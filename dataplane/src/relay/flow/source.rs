@@ -5,15 +5,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::relay::{Media, check, media};
-use crate::upstream::Waiting;
+use crate::upstream::{Received, Waiting};
 
 /// The upstream end of a stream.
 pub(in crate::relay) enum Source {
     /// The head is there.
-    Flowing(Incoming),
+    Flowing(Received),
     /// The head is not there; the client already has one.
     Awaited(Waiting),
 }

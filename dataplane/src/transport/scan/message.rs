@@ -3,6 +3,7 @@
 //! Made by `scan`, read by every later stage.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::lexer::Span;
 
@@ -113,7 +114,7 @@ pub(super) struct Fields {
 /// One JSON-RPC message that passed the strict scan. All spans count from the start of the body.
 #[derive(Debug, Clone)]
 pub struct Message {
-    pub(super) body: Bytes,
+    pub(super) body: ByteString,
     pub(super) parts: Parts,
 }
 
@@ -130,12 +131,12 @@ impl Message {
 
     /// The whole body that the message came in; for a batch, all of the batch.
     pub fn body(&self) -> &Bytes {
-        &self.body
+        self.body.as_bytes()
     }
 
     /// The message's own bytes, without copying.
     pub fn bytes(&self) -> Bytes {
-        self.body.slice(self.parts.span.range())
+        self.body.as_bytes().slice(self.parts.span.range())
     }
 
     /// Where the message is in the body.
@@ -263,7 +264,6 @@ impl Message {
     }
 
     fn raw(&self, span: Span) -> &str {
-        std::str::from_utf8(&self.body[span.range()])
-            .expect("the scan checked that the body is UTF-8 and spans end between characters")
+        &self.body[span.range()]
     }
 }

@@ -89,7 +89,8 @@ impl NodeService for Service {
         if !self.core.store.note_report(&report).await.map_err(|error| peer::status(&error))? {
             return Err(peer::removed_status(&identity));
         }
-        Ok(Response::new(ReportStatusResponse {}))
+        let live_nodes = self.core.store.live_nodes(&identity.pool).await.map_err(|error| peer::status(&error))?;
+        Ok(Response::new(ReportStatusResponse { live_nodes }))
     }
 
     type ShipStream = Pin<Box<dyn Stream<Item = Result<ShipResponse, Status>> + Send>>;

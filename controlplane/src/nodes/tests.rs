@@ -158,6 +158,24 @@ async fn renewal_keeps_the_identity_and_may_bring_a_new_key() {
 }
 
 #[tokio::test]
+async fn a_report_is_answered_with_how_many_nodes_of_the_pool_are_alive() {
+    let running = Running::start().await;
+    let (first, second) = (Joined::to(&running, "default").await, Joined::to(&running, "default").await);
+    let elsewhere = Joined::to(&running, "other").await;
+    let live = async |joined: &Joined| {
+        joined.service().await.report_status(ReportStatusRequest::default()).await.unwrap().into_inner().live_nodes
+    };
+    assert_eq!((live(&first).await, live(&elsewhere).await, live(&second).await, live(&first).await), (1, 1, 2, 2));
+    let silent =
+        "UPDATE node_status SET last_seen_at = now() - interval '46 s', reported_at = now() - interval '46 s' WHERE node_id = $1";
+    sqlx::query(silent).bind(second.id()).execute(&mut running.sql().await).await.unwrap();
+    assert_eq!((live(&first).await, live(&second).await), (1, 2), "one that was silent for 45 s is not");
+    let mut connection = running.core.store.connection().await.unwrap();
+    crate::store::nodes::revoke_node(&mut connection, second.id()).await.unwrap();
+    assert_eq!(live(&first).await, 1);
+}
+
+#[tokio::test]
 async fn a_removed_node_is_cut_off_and_stays_out() {
     let running = Running::start().await;
     let joined = Joined::to(&running, "default").await;

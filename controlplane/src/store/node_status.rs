@@ -97,6 +97,16 @@ impl Store {
         Ok(noted.rows_affected() == 1)
     }
 
+    /// How many nodes of a pool were heard of in the last 45 s: that is four reports, and what a closed stream takes to be noticed.
+    pub async fn live_nodes(&self, pool: &str) -> Result<u32, Error> {
+        let query = sqlx::query_scalar(
+            "SELECT count(*) FROM node_status s JOIN nodes n ON n.id = s.node_id WHERE n.pool = $1 AND n.revoked_at IS NULL \
+             AND greatest(s.last_seen_at, s.reported_at) > now() - interval '45 seconds'",
+        );
+        let count: i64 = query.bind(pool).fetch_one(&mut *self.connection().await?).await?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
     /// Notes where nodes can be reached, as they said on their streams.
     pub(super) async fn note_addresses(&self, seen: &[Seen]) -> Result<(), Error> {
         let said: Vec<_> = seen.iter().filter_map(|s| s.advertise.as_deref().map(|address| (s.node_id, address))).collect();

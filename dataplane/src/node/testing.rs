@@ -164,7 +164,7 @@ impl NodeService for Desk {
 
     async fn report_status(&self, request: Request<ReportStatusRequest>) -> Result<Response<ReportStatusResponse>, Status> {
         self.report.send_replace(Some(request.into_inner()));
-        Ok(Response::new(ReportStatusResponse {}))
+        Ok(Response::new(ReportStatusResponse::default()))
     }
 }
 

@@ -117,7 +117,7 @@ impl NodeService for Ingest {
     }
 
     async fn report_status(&self, _: Request<ReportStatusRequest>) -> Result<Response<ReportStatusResponse>, Status> {
-        Ok(Response::new(ReportStatusResponse {}))
+        Ok(Response::new(ReportStatusResponse::default()))
     }
 }
 

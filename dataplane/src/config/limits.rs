@@ -57,7 +57,7 @@ pub struct Limits {
     pub in_flight_per_organization: usize,
     /// Verified tokens that are remembered.
     pub verified_tokens: u64,
-    /// Counts of rate limits that are kept, about 250 bytes each: one for each limit and each user, server or endpoint that it tells apart.
+    /// Counts of rate limits that are kept, about 250 bytes each, or 500 where nodes share them: one for each limit and each user, server or endpoint that it tells apart.
     /// Past that, unknown callers are refused and the count that was not used for longest gives way to anybody else's.
     pub rate_counts: usize,
 }

@@ -197,6 +197,7 @@ impl Config {
         }
         self.limits.check(problems);
         self.timeouts.check(problems);
+        self.redis.check(problems);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod limits;
 mod load;
+mod redis;
 mod units;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use limits::{Limits, Timeouts};
 pub(crate) use load::variable;
 pub use load::{Overrides, Problems, load};
+pub use redis::Redis;
 
 /// Configuration of one data-plane process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// Where nodes share the counts of limits.
+    pub redis: Redis,
     /// How the process logs.
     pub log: Log,
 }
@@ -146,6 +150,7 @@ impl Default for Config {
             audit: Audit::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            redis: Redis::default(),
             log: Log::default(),
         }
     }

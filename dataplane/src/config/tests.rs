@@ -51,6 +51,42 @@ fn what_other_nodes_are_told_is_an_address() {
 }
 
 #[test]
+fn what_is_wrong_with_redis_is_named_with_the_remedy() {
+    let redis = |yaml: &str| read(&format!("redis: {{ {yaml} }}"));
+    for good in [
+        "",
+        "url: 'redis://10.0.0.7:6379'",
+        "url: 'rediss://redis.example:6380/2', username: mcpgw, password_file: /run/secrets/redis, ca_file: /etc/ca.pem",
+        "url: 'redis://a:1, redis://b:2', cluster: true, key_prefix: 'mcpgw:eu'",
+        "url: 'redis://[2001:db8::7]:6379', deadline: 25ms",
+    ] {
+        assert!(redis(good).is_ok(), "{good}: {:?}", redis(good).err());
+    }
+    for (wrong, key, remedy) in [
+        ("url: 'http://x'", "url", "must start with redis://"),
+        ("url: 'redis://:s3cret@x'", "url", "use redis.username and redis.password"),
+        ("url: 'rediss://x#insecure'", "url", "must be scheme, host, port"),
+        ("url: 'redis://0.0.0.0'", "url", "wildcard"),
+        ("url: 'redis://x/one'", "url", "database"),
+        ("url: 'redis://x,redis://y'", "url", "set redis.cluster"),
+        ("url: 'redis://x/1', cluster: true", "url", "no numbered databases"),
+        ("password: x", "url", "other settings of redis are there"),
+        ("url: 'redis://x', password: x, password_file: /y", "password", "not both"),
+        ("url: 'redis://x', ca_file: /y", "ca_file", "write rediss://"),
+        ("key_prefix: 'a{b'", "key_prefix", "is not 1 to 64 of"),
+        ("deadline: 0s", "deadline", "at most 1s"),
+        ("assumed_nodes: 0", "assumed_nodes", "at least 1"),
+    ] {
+        let Problems(problems) = redis(wrong).unwrap_err();
+        let found = problems.iter().any(|problem| problem.starts_with(&format!("redis.{key}: ")) && problem.contains(remedy));
+        assert!(found && !problems.join("").contains("s3cret"), "{wrong}: {problems:?}");
+    }
+    let Problems(problems) = redis("url: 'x', deadline: 0s, assumed_nodes: 0, key_prefix: ''").unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert!(!format!("{:?}", redis("url: 'redis://x', password: s3cret").unwrap()).contains("s3cret"));
+}
+
+#[test]
 fn a_join_token_never_prints() {
     let config = read("control_plane: { join_token: mcpgw-join-s3cret }").unwrap();
     assert!(!format!("{config:?}").contains("s3cret"));

@@ -20,6 +20,7 @@ use crate::admin;
 use crate::audit::{self, Spool};
 use crate::config::{Config, Listen};
 use crate::files::{self, Files};
+use crate::limits::LinkError;
 use crate::listener::tls::{Certificates, TlsError};
 use crate::listener::{Listener, Shared};
 use crate::live::Live;
@@ -51,6 +52,8 @@ pub enum BuildError {
     Thread(io::Error),
     #[error(transparent)]
     Files(#[from] files::LoadError),
+    #[error(transparent)]
+    Redis(#[from] LinkError),
 }
 
 /// Why the data plane stopped although nobody asked it to.
@@ -138,6 +141,7 @@ impl App {
         let recorder = Recorder { spool: spool.clone(), metrics: metrics.clone() };
         let surroundings = crate::relay::Surroundings { tasks: connections.clone(), draining: draining.clone() };
         let pipeline = Arc::new(Pipeline::new(config.clone(), live.clone(), recorder, upstreams, surroundings));
+        reach_counts(&pipeline, &background).await?;
         let (front, listen) = Front::bind(&config, &provider).await?;
         let at = |source| BuildError::Bind { address: config.admin_listen, source };
         let admin = TcpListener::bind(config.admin_listen).await.map_err(at)?;
@@ -150,6 +154,7 @@ impl App {
             restored,
             spool,
             metrics,
+            limits: pipeline.limits().clone(),
             tasks: tasks.clone(),
         });
         Ok(Self { config, live, pipeline, front, admin, addresses, control, files, tasks, connections, draining })
@@ -181,6 +186,8 @@ impl App {
             tasks.spawn("audit-retention", OnExit::Report, files.keep_room(pipeline.spool(), tasks.stopping()));
             tasks.spawn("static-files", OnExit::Report, files.follow(tasks.stopping()));
         }
+        let (limits, stopping) = (pipeline.limits().clone(), tasks.stopping());
+        tasks.spawn("shared-limits", OnExit::Stop, async move { limits.keep(stopping).await });
         let pages = admin::serve(admin, live, pipeline, draining.clone(), tasks.stopping());
         tasks.spawn("admin-listener", OnExit::Report, pages);
         tracing::info!(listen = ?addresses.listen, admin = %addresses.admin, "serving");
@@ -243,6 +250,14 @@ async fn restore(config: &Config, live: &Arc<Live>, metrics: &Arc<Metrics>, back
     let restored = background.spawn_blocking(move || xds::restore(&path, &live, &metrics.discovery)).await;
     let restored = restored.unwrap_or_else(|error| Err(io::Error::other(error)));
     restored.map_err(|source| BuildError::StateDir { path: config.state_dir.clone(), source })
+}
+
+/// Reaches for the counts that nodes share, from where they are kept in reach later.
+async fn reach_counts(pipeline: &Pipeline, background: &Handle) -> Result<(), LinkError> {
+    let limits = pipeline.limits().clone();
+    let reached = background.spawn(async move { limits.connect().await }).await;
+    // Only a runtime that stops drops a task; nobody is served then.
+    reached.unwrap_or(Ok(()))
 }
 
 fn open_spool(config: &Config) -> Result<Spool, BuildError> {

@@ -21,6 +21,8 @@ pub mod session;
 pub mod sse;
 pub mod target;
 pub mod tasks;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod transport;
 pub mod upstream;
 pub mod xds;

@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::audit::Spool;
+use crate::limits;
 use crate::live::Live;
 use crate::xds::Stats;
 
@@ -97,6 +98,8 @@ pub struct Metrics {
     pub open_streams: Arc<AtomicU32>,
     /// What discovery has been doing.
     pub discovery: Arc<Stats>,
+    /// How calls were decided that fall under rate limits.
+    pub limits: Arc<limits::Stats>,
     /// Streams that were ended because their caller may no longer have them.
     pub streams_revoked: Counter,
     /// Requests that panicked.
@@ -150,6 +153,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             open_streams: Arc::default(),
             discovery: Arc::default(),
+            limits: Arc::default(),
             streams_revoked: Counter::default(),
             panics: Counter::default(),
             records_lost: Counter::default(),
@@ -159,6 +163,7 @@ impl Default for Metrics {
             registry: Registry::default(),
         };
         all.register_collector(Box::new(metrics.discovery.clone()));
+        metrics.limits.register(&mut all);
         let registry = all.sub_registry_with_prefix("dataplane");
         registry.register("requests", "Requests that ended, by server and outcome", metrics.requests.clone());
         registry.register_with_unit("request", "Time from head to end of answer", Unit::Seconds, metrics.seconds.clone());

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use crate::audit::Spool;
 use crate::audit::ship::Shipper;
 use crate::config::ControlPlane;
+use crate::limits::Limits;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::node::uplink::Replicas;
@@ -36,13 +37,14 @@ pub(super) struct Control {
     pub restored: Restored,
     pub spool: Arc<Spool>,
     pub metrics: Arc<Metrics>,
+    pub limits: Arc<Limits>,
     pub tasks: Tasks,
 }
 
 impl Control {
     /// Joins and starts the tasks; returns once they run, or with the reason why they cannot.
     pub async fn start(self) -> Result<(), JoinError> {
-        let Self { settings, advertise, state_dir, live, restored, spool, metrics, tasks } = self;
+        let Self { settings, advertise, state_dir, live, restored, spool, metrics, limits, tasks } = self;
         let server_name = Some(settings.server_name.clone()).filter(|name| !name.is_empty());
         let replicas = Replicas { endpoints: settings.endpoints.clone(), server_name };
         let token = token(&settings)?;
@@ -64,7 +66,7 @@ impl Control {
         };
         let shipper = Shipper::new(spool.clone(), uplink.clone());
         let (discovery, open_streams) = (metrics.discovery.clone(), metrics.open_streams.clone());
-        let report = Report { live, spool, discovery, open_streams, advertise };
+        let report = Report { live, spool, discovery, open_streams, limits, advertise };
         tasks.spawn("renewal", OnExit::Report, renewal.run(uplink.clone(), stop.clone()));
         tasks.spawn("status-report", OnExit::Report, report.run(uplink, stop.clone()));
         tasks.spawn("audit-shipping", OnExit::Stop, shipper.run(stop.clone()));

@@ -1,10 +1,12 @@
 //! Counts against limits: how much of what may be used is used, and whether a call still fits.
 //!
 //! Knows nothing of requests, only of demands: a limit, and whose count of it. All demands of a call are met together, or none.
-//! Never waits and allocates nothing for a count that is known.
+//! Counts are this node's own, in memory; or, where Redis is set up, those of all nodes that use it. In memory it never waits and
+//! allocates nothing for a count that is known; where Redis has to be asked it waits no longer than the deadline.
 
 mod memory;
-pub mod shared;
+mod shared;
+mod stats;
 mod window;
 
 use std::net::IpAddr;
@@ -14,9 +16,14 @@ use std::time::Instant;
 
 use mcp_gateway::snapshot::Limit;
 use smallvec::SmallVec;
+use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use memory::Memory;
-pub use memory::Usage;
+pub use memory::{Mode, Usage};
+use shared::Shared;
+pub use shared::{LinkError, Question};
+pub use stats::{How, Stats};
 pub use window::{Counter, Micros, Standing, bucket_length};
 
 /// What a call asks of one limit: room in one of its counts.
@@ -83,6 +90,16 @@ pub enum Why {
     InFlight { most: u32 },
     /// There are too many counts already to begin one for a caller whom nobody knows.
     Crowded,
+    /// The counts that nodes share are out of reach, and the limit says that then nothing is admitted.
+    Away,
+}
+
+/// What a call comes to, or what that takes.
+#[derive(Debug)]
+pub enum Decision {
+    Now(Result<Admission, Refusal>),
+    /// Redis has to be asked: see [`Limits::ask`].
+    Ask(Box<Question>),
 }
 
 /// One place of a cap, given back when it is dropped.
@@ -91,26 +108,83 @@ struct InFlight(Arc<AtomicU32>);
 
 /// All counts of a node.
 pub struct Limits {
-    memory: Memory,
-    began: Instant,
+    memory: Arc<Memory>,
+    shared: Option<Shared>,
+    stats: Arc<Stats>,
+    clock: Clock,
 }
 
+/// Time that never goes back, far enough from 0 that no window reaches before it.
+#[derive(Debug, Clone, Copy)]
+struct Clock(Instant);
+
 impl Limits {
-    /// Keeps at most `most_counts`.
+    /// Counts for this node alone, at most `most_counts`.
     #[must_use]
     pub fn new(most_counts: usize) -> Self {
-        Self { memory: Memory::new(most_counts), began: Instant::now() }
+        Self::alone(most_counts, Arc::default())
     }
 
-    /// Takes what all of `demands` ask for, or nothing.
-    pub fn admit(&self, demands: &[Demand<'_>]) -> Result<Admission, Refusal> {
-        self.memory.admit(demands, self.now())
+    /// As the settings say. Shared counts are out of reach until [`Limits::connect`].
+    #[must_use]
+    pub fn open(config: &Config, stats: Arc<Stats>) -> Self {
+        let alone = Self::alone(config.limits.rate_counts, stats);
+        if config.redis.url.is_empty() {
+            alone.stats.counted_in("memory");
+            return alone;
+        }
+        alone.stats.counted_in("redis");
+        let shared = Shared::new(config.redis.clone(), alone.memory.clone(), alone.stats.clone(), alone.clock);
+        Self { shared: Some(shared), ..alone }
+    }
+
+    fn alone(most_counts: usize, stats: Arc<Stats>) -> Self {
+        Self { memory: Arc::new(Memory::new(most_counts)), shared: None, stats, clock: Clock(Instant::now()) }
+    }
+
+    /// Reaches for shared counts, once; that they are away is no error, settings that cannot be used are.
+    pub async fn connect(&self) -> Result<(), LinkError> {
+        let Some(shared) = &self.shared else {
+            tracing::info!("redis.url is not set: every node counts limits for itself, so n nodes admit up to n times a limit");
+            return Ok(());
+        };
+        shared.connect().await
+    }
+
+    /// Keeps shared counts in reach until `stop`.
+    pub async fn keep(&self, stop: CancellationToken) {
+        match &self.shared {
+            Some(shared) => shared.keep(stop).await,
+            None => stop.cancelled().await,
+        }
+    }
+
+    /// So many nodes of the pool are alive, this one included; 0: nobody knows.
+    pub fn live_nodes(&self, nodes: u32) {
+        self.shared.iter().for_each(|shared| shared.live_nodes(nodes));
+    }
+
+    /// Takes what all of `demands` ask for, or nothing; or says that Redis has to be asked.
+    pub fn admit(&self, demands: &[Demand<'_>]) -> Decision {
+        if let Some(shared) = &self.shared {
+            return shared.begin(demands, self.clock.now());
+        }
+        let decided = self.memory.admit(demands, self.clock.now());
+        self.stats.decided(How::Memory, decided.is_ok());
+        Decision::Now(decided)
+    }
+
+    /// Has Redis decide, or decides without it when the deadline has passed.
+    pub async fn ask(&self, question: Box<Question>) -> Result<Admission, Refusal> {
+        let shared = self.shared.as_ref().expect("only shared counts have questions");
+        // Most calls never come here and should not carry it.
+        Box::pin(shared.ask(question)).await
     }
 
     /// The fullest counts, at most `most`.
     #[must_use]
     pub fn usage(&self, most: usize) -> Vec<Usage> {
-        self.memory.usage(most, self.now())
+        self.memory.usage(most, self.clock.now())
     }
 
     /// How many counts are kept.
@@ -118,11 +192,12 @@ impl Limits {
     pub fn counts(&self) -> usize {
         self.memory.counts()
     }
+}
 
-    /// On a clock that never goes back, far enough from 0 that no window reaches before it.
-    fn now(&self) -> Micros {
+impl Clock {
+    fn now(self) -> Micros {
         const START: Micros = 100 * 24 * 3600 * 1_000_000;
-        START + u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX / 2)
+        START + u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX / 2)
     }
 }
 

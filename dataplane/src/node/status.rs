@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::BUILD;
 use super::uplink::{Uplink, whole};
 use crate::audit::Spool;
+use crate::limits::Limits as RateLimits;
 use crate::live::Live;
 use crate::xds::Stats;
 
@@ -26,6 +27,8 @@ pub struct Report {
     pub discovery: Arc<Stats>,
     /// Open client streams; whoever opens and closes them counts.
     pub open_streams: Arc<AtomicU32>,
+    /// Told how many nodes there are.
+    pub limits: Arc<RateLimits>,
     /// Where other nodes reach this one; empty: nowhere.
     pub advertise: String,
 }
@@ -34,14 +37,15 @@ impl Report {
     /// Runs until `stop`.
     pub async fn run(self, uplink: Arc<Uplink>, stop: CancellationToken) {
         loop {
+            // The first at once: what is answered is needed as long as nothing is known.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.send(&uplink) => {}
+            }
             let wait = EVERY.mul_f64(rand::random_range(0.8..1.2));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.send(&uplink) => {}
             }
         }
     }
@@ -53,7 +57,7 @@ impl Report {
         };
         let answer = tokio::time::timeout(DEADLINE, NodeServiceClient::new(link.channel.clone()).report_status(self.now())).await;
         match answer {
-            Ok(Ok(_)) => {}
+            Ok(Ok(answer)) => self.limits.live_nodes(answer.into_inner().live_nodes),
             Ok(Err(status)) => tracing::debug!("the status report failed: {}", whole(&status)),
             Err(_) => uplink.discard(&link).await,
         }
@@ -104,7 +108,8 @@ mod tests {
         let discovery = Arc::new(Stats::default());
         discovery.restored(Duration::from_secs(500));
         let (open_streams, advertise) = (Arc::new(AtomicU32::new(3)), "10.0.0.1:9000".to_owned());
-        Report { live, spool, discovery, open_streams, advertise }.send(&uplink).await;
+        let limits = Arc::new(RateLimits::new(1));
+        Report { live, spool, discovery, open_streams, limits, advertise }.send(&uplink).await;
         let report = desk.report.borrow().clone().expect("a report");
         assert_eq!(report.advertise, "10.0.0.1:9000");
         assert_eq!((report.epoch, report.version, report.digest.len()), (0, 0, 0), "nothing applied yet");

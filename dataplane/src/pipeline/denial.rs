@@ -130,6 +130,8 @@ pub enum LimitDenial {
     Concurrent { name: Arc<str>, most: u32 },
     #[error("too many counts are kept to begin one for an unknown caller")]
     Crowded,
+    #[error("the counts of the limit {name} are out of reach, and it says that nothing is admitted then")]
+    Away { name: Arc<str> },
 }
 
 /// When the call cannot be carried to the server.

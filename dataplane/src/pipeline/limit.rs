@@ -16,7 +16,7 @@ use super::decode::Decoded;
 use super::denial::LimitDenial;
 use super::trail::Trail;
 use crate::config;
-use crate::limits::{self, Admission, Caller, Demand, Limits, Why};
+use crate::limits::{self, Admission, Caller, Decision, Demand, Limits, Refusal, Why};
 use crate::metrics::Metrics;
 use crate::transport::Operation;
 use crate::transport::scan::Reference;
@@ -69,12 +69,13 @@ pub struct Seat {
 struct Place(Arc<AtomicUsize>);
 
 /// Takes a seat for `call`, and what it counts in every limit that it falls under: all of it, or nothing.
-pub fn admit(call: Authorized, limiter: &Limiter, trail: &mut Trail) -> Result<Admitted, LimitDenial> {
+/// Waits only where Redis has to be asked.
+pub async fn admit(call: Authorized, limiter: &Limiter, trail: &mut Trail) -> Result<Admitted, LimitDenial> {
     let sender = call.call();
     let long_lived = sender.call().is_long_lived();
     let kind = if long_lived { Kind::Stream } else { Kind::Call };
     let mut seat = limiter.take(&sender.org().id, &sender.server().id, kind)?;
-    seat.admission = limiter.spend(sender, trail)?;
+    seat.admission = limiter.spend(sender, trail).await?;
     Ok(Admitted { call, seat })
 }
 
@@ -101,6 +102,17 @@ fn traffic(call: &Decoded) -> Traffic<'_> {
         None => call.http_method().as_str(),
     };
     Traffic { method, ask }
+}
+
+/// The limits that a call falls under.
+fn applied(sender: &Authenticated) -> SmallVec<[Applied<'_>; 8]> {
+    sender.org().limits(sender.server(), &sender.principal().subject(), traffic(sender.call()))
+}
+
+/// Leaves how the tightest limit stands for the answer's headers.
+fn told(mut admission: Admission, trail: &mut Trail) -> Admission {
+    trail.room(admission.tightest.take());
+    admission
 }
 
 /// Which count of a limit a call asks for room in.
@@ -142,33 +154,48 @@ impl Limiter {
         }
     }
 
+    /// What is counted.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
     /// Takes what a message counts in every limit that it falls under.
-    fn spend(&self, sender: &Authenticated, trail: &mut Trail) -> Result<Admission, LimitDenial> {
-        let org = sender.org();
-        let applied = org.limits(sender.server(), &sender.principal().subject(), traffic(sender.call()));
-        if applied.is_empty() {
-            return Ok(Admission::default());
+    async fn spend(&self, sender: &Authenticated, trail: &mut Trail) -> Result<Admission, LimitDenial> {
+        let question = match self.decide(sender, trail.address()) {
+            Some(Decision::Now(Ok(admission))) => return Ok(told(admission, trail)),
+            Some(Decision::Now(Err(refusal))) => return Err(self.refused(sender, refusal, trail)),
+            Some(Decision::Ask(question)) => question,
+            None => return Ok(Admission::default()),
+        };
+        match self.limits.ask(question).await {
+            Ok(admission) => Ok(told(admission, trail)),
+            Err(refusal) => Err(self.refused(sender, refusal, trail)),
         }
-        let address = trail.address();
+    }
+
+    /// None: no limit applies.
+    fn decide(&self, sender: &Authenticated, address: IpAddr) -> Option<Decision> {
+        let applied = applied(sender);
+        if applied.is_empty() {
+            return None;
+        }
         let demands: SmallVec<[Demand<'_>; 8]> = applied.iter().map(|applied| demand(sender, address, applied)).collect();
-        match self.limits.admit(&demands) {
-            Ok(mut admission) => {
-                trail.room(admission.tightest.take());
-                Ok(admission)
+        Some(self.limits.admit(&demands))
+    }
+
+    fn refused(&self, sender: &Authenticated, refusal: Refusal, trail: &mut Trail) -> LimitDenial {
+        // Demands are in the order of the limits that apply, which is the same each time.
+        let limit = applied(sender)[refusal.demand].limit;
+        trail.limited(limit);
+        self.metrics.limited(&sender.org().slug, &limit.name);
+        match refusal.why {
+            Why::Window { room, wait } => {
+                trail.room(Some(room.clone()));
+                LimitDenial::Spent { room, wait }
             }
-            Err(refusal) => {
-                let limit = demands[refusal.demand].limit;
-                trail.limited(limit);
-                self.metrics.limited(&org.slug, &limit.name);
-                Err(match refusal.why {
-                    Why::Window { room, wait } => {
-                        trail.room(Some(room.clone()));
-                        LimitDenial::Spent { room, wait }
-                    }
-                    Why::InFlight { most } => LimitDenial::Concurrent { name: limit.name.clone(), most },
-                    Why::Crowded => LimitDenial::Crowded,
-                })
-            }
+            Why::InFlight { most } => LimitDenial::Concurrent { name: limit.name.clone(), most },
+            Why::Crowded => LimitDenial::Crowded,
+            Why::Away => LimitDenial::Away { name: limit.name.clone() },
         }
     }
 

@@ -61,7 +61,7 @@ impl Pipeline {
         upstreams: Upstreams,
         around: relay::Surroundings,
     ) -> Self {
-        let limits = Arc::new(Limits::new(config.limits.rate_counts));
+        let limits = Arc::new(Limits::open(&config, recorder.metrics.limits.clone()));
         let tokens = Tokens::new(config.limits.verified_tokens, config.public_url.clone());
         Self {
             doors: Doors::new(&config),
@@ -91,7 +91,7 @@ impl Pipeline {
         }
         let call = authorize::judge(call, trail)?;
         trail.mark(Stage::Authorize);
-        let call = limit::admit(call, &self.limiter, trail)?;
+        let call = limit::admit(call, &self.limiter, trail).await?;
         trail.mark(Stage::Limit);
         let call = route::resolve(call, &config, &self.live.drained())?;
         trail.mark(Stage::Route);
@@ -108,6 +108,11 @@ impl Pipeline {
     /// Where records are written.
     pub(crate) fn spool(&self) -> Arc<crate::audit::Spool> {
         self.recorder.spool.clone()
+    }
+
+    /// What is counted against limits.
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        self.limiter.limits()
     }
 
     pub(crate) fn live(&self) -> &Live {

@@ -72,7 +72,7 @@ fn gathered(responses: &[Bytes]) -> Reply {
 async fn one(pipeline: &Pipeline, call: Authenticated, config: &Snapshot, trail: &mut Trail) -> Result<Option<Bytes>, Denial> {
     let call = authorize::judge(call, trail)?;
     trail.mark(Stage::Authorize);
-    let call = limit::admit(call, pipeline.limiter(), trail)?;
+    let call = limit::admit(call, pipeline.limiter(), trail).await?;
     trail.mark(Stage::Limit);
     let call = route::resolve(call, config, &pipeline.live().drained())?;
     trail.mark(Stage::Route);

@@ -19,7 +19,7 @@ local clock = redis.call('TIME')
 return admit(tonumber(clock[1]) * 1000000 + tonumber(clock[2]), KEYS, ARGV, 1000)
 ";
 /// Numbers that the script says of each window.
-const NUMBERS: usize = 4;
+const NUMBERS: usize = 5;
 
 /// One window of one count, and what is asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Answer {
     pub reset: Micros,
     /// Tokens leased.
     pub leased: u32,
+    /// When the count began, on the clock of Redis; 0: there is none.
+    pub born: Micros,
 }
 
 /// That what Redis said is not an answer of the script.
@@ -107,6 +109,9 @@ pub fn answers(value: &Value, windows: usize) -> Result<Vec<Answer>, Broken> {
     if numbers.len() != values.len() || numbers.len() != NUMBERS * windows {
         return Err(broken());
     }
-    let answer = |of: &[u64]| Answer { used: of[0], wait: of[1], reset: of[2], leased: u32::try_from(of[3]).unwrap_or(u32::MAX) };
+    let answer = |of: &[u64]| {
+        let leased = u32::try_from(of[3]).unwrap_or(u32::MAX);
+        Answer { used: of[0], wait: of[1], reset: of[2], leased, born: of[4] }
+    };
     Ok(numbers.chunks_exact(NUMBERS).map(answer).collect())
 }

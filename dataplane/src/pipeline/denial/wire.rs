@@ -240,6 +240,12 @@ impl LimitDenial {
                 let data = format!(r#"{{"limit":{},"retryAfterMs":1000}}"#, quoted(name));
                 Wire::own(StatusCode::TOO_MANY_REQUESTS, "limit.concurrent", message).data(data).retry_after(1)
             }
+            Self::Away { name } => {
+                let message = format!("Whether the limit {name} has room cannot be told now; try again");
+                let data = format!(r#"{{"limit":{},"retryAfterMs":1000}}"#, quoted(name));
+                let wire = Wire::own(StatusCode::SERVICE_UNAVAILABLE, "limit.away", message).data(data).retry_after(1);
+                wire.outcome(Outcome::GatewayFailed)
+            }
             Self::Crowded => {
                 let message = "Too many callers at once; try again, or show a credential";
                 Wire::own(StatusCode::TOO_MANY_REQUESTS, "limit.crowded", message).retry_after(5)

@@ -2,12 +2,14 @@
 
 mod bypass;
 
-use mcp_gateway::proto::config::v1::{LimitCost, LimitPer, LimitWindow, Match, RateLimit, Subjects};
+use mcp_gateway::proto::config::v1::{LimitAway, LimitCost, LimitPer, LimitWindow, Match, RateLimit, Subjects};
 use mcp_gateway::proto::node::v1::{AuditClass, Decision};
 
 use super::scope::{COLLEAGUE, ENGINEER, GITHUB, OPEN, Scope, bearer};
 use super::sessions::{self, CALL};
 use super::world::{Answer, Gateway, Upstream, result};
+use crate::config::Config;
+use crate::testing::RedisServer;
 
 /// So much in an hour: no test lasts long enough for anything to become free again.
 fn limit(name: &str, limit: u64, per: &[LimitPer]) -> RateLimit {
@@ -102,6 +104,28 @@ async fn users_servers_and_endpoints_are_told_apart_as_the_limit_says() {
     assert_eq!(admitted(&gateway, GITHUB, &engineer, "search_other").await, 0);
     assert_eq!(admitted(&gateway, GITHUB, &engineer, "echo").await, 3);
     assert_eq!(admitted(&gateway, OPEN, &engineer, "search_code").await, 3);
+}
+
+/// Real Redis, killed: the limit says that nothing is admitted then.
+#[tokio::test]
+async fn a_limit_that_is_closed_without_its_counts_answers_503_and_says_which() {
+    let (mut redis, upstream) = (RedisServer::start(), Upstream::start(|seen| result(seen, "{}")).await);
+    let mut scope = Scope::at(upstream.address);
+    scope.orgs[0].limits = vec![RateLimit { when_away: LimitAway::Closed.into(), ..limit("strict", 5, &[]) }];
+    let settings = |config: &mut Config| {
+        config.redis.url = redis.url();
+        config.redis.deadline = std::time::Duration::from_secs(1);
+    };
+    let gateway = Gateway::with(Some(&scope), settings).await;
+    let engineer = bearer(ENGINEER);
+    assert_eq!(call(&gateway, GITHUB, &engineer, "echo").await.header("ratelimit-policy"), Some("\"strict\";q=5;w=3600"));
+    redis.kill();
+    let refused = call(&gateway, GITHUB, &engineer, "echo").await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, Some("1")), "{refused:?}");
+    assert_eq!(refused.json()["error"]["data"]["limit"], "strict");
+    let (decided, ended) = gateway.record(refused.request_id());
+    assert_eq!((&*decided.reason, &*decided.rule, ended.status), ("limit.away", "strict", 503));
+    assert_eq!(upstream.seen().len(), 1);
 }
 
 #[tokio::test]

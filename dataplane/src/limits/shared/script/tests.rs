@@ -7,8 +7,8 @@ use rand::{RngExt, SeedableRng};
 use redis::aio::MultiplexedConnection;
 
 use super::*;
-use crate::limits::shared::testing::Server;
 use crate::limits::window::{BUCKETS, Counter, bucket_length};
+use crate::testing::RedisServer;
 
 /// Many calls in one, each at a time that the test says. First how many, then per call the time, how many keys, and for each of
 /// these its number and the five that the script takes.
@@ -86,6 +86,8 @@ async fn loaded(connection: &mut MultiplexedConnection) -> Script {
 #[derive(Debug, Default, Clone)]
 struct Plain {
     newest: u64,
+    /// When it began; 0: it did not.
+    born: Micros,
     counted: Vec<(u64, u64)>,
 }
 
@@ -110,7 +112,7 @@ impl Plain {
         if u64::from(wanted.cost) > wanted.limit {
             wait = wait.max(length * (BUCKETS + 1));
         }
-        Answer { used, wait, reset, leased: 0 }
+        Answer { used, wait, reset, leased: 0, born: self.born }
     }
 
     fn add(&mut self, bucket: u64, amount: u64) {
@@ -156,6 +158,8 @@ fn expected(call: &Call, World { plain, counters, leasing }: &mut World) -> Vec<
         }
         // What never was there is not begun by a refusal.
         if plain[*number].is_some() || fits || wanted.owed > 0 {
+            model.born = if model.born == 0 { call.now } else { model.born };
+            standing.born = model.born;
             (plain[*number], counters[*number]) = (Some(model), Some(counter));
         }
         answers.push(standing);
@@ -202,7 +206,7 @@ async fn the_script_decides_as_the_reference_does_on_random_traces() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let mut dice = StdRng::seed_from_u64(seed);
-    let server = Server::start();
+    let server = RedisServer::start();
     let mut connection = server.connect().await;
     let script = loaded(&mut connection).await;
     let (mut calls_made, mut refused, mut leased) = (0, 0, 0);
@@ -249,7 +253,7 @@ async fn admitted(
 #[tokio::test]
 async fn whatever_the_phase_of_a_burst_no_window_admits_more_than_the_limit() {
     const LIMIT: u64 = 100;
-    let server = Server::start();
+    let server = RedisServer::start();
     let mut connection = server.connect().await;
     let script = loaded(&mut connection).await;
     for phase in 0..40 {
@@ -263,7 +267,7 @@ async fn whatever_the_phase_of_a_burst_no_window_admits_more_than_the_limit() {
 
 #[tokio::test]
 async fn counts_end_by_themselves_once_nothing_of_them_counts() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let mut connection = server.connect().await;
     let window = Window { limit: 10, length: Duration::from_secs(60) };
     let ask = Ask { key: "{o}:l:w60", window, cost: 1, wish: 2, owed: 0 };
@@ -275,6 +279,10 @@ async fn counts_end_by_themselves_once_nothing_of_them_counts() {
         let [answer] = answers(&value, 1).unwrap().try_into().unwrap();
         assert_eq!((answer.used, answer.wait, answer.leased), (used, 0, 2));
     }
+    let begun: Value = script.by_name(&[Ask { cost: 0, wish: 0, ..ask }]).query_async(&mut connection).await.unwrap();
+    let began = answers(&begun, 1).unwrap()[0].born;
+    let again: Value = script.by_name(&[Ask { cost: 0, wish: 0, ..ask }]).query_async(&mut connection).await.unwrap();
+    assert_eq!(answers(&again, 1).unwrap()[0].born, began, "it began once");
     let lives: i64 = redis::cmd("PTTL").arg(ask.key).query_async(&mut connection).await.unwrap();
     assert!((60_000..=65_000).contains(&lives), "{lives}");
     // A refusal does not begin a count.

@@ -1,0 +1,147 @@
+//! The real thing for tests: Redis servers of a test's own, each on a free port.
+//!
+//! Compiled for tests and under the feature `testing`; never part of a release.
+#![allow(clippy::unwrap_used)] // a test may panic
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// One that keeps nothing on disk: killed, it forgets everything.
+pub struct RedisServer {
+    pub port: u16,
+    arguments: Vec<String>,
+    child: Child,
+    _dir: TempDir,
+}
+
+impl RedisServer {
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(|_| Vec::new())
+    }
+
+    /// With arguments of the test's own; they may depend on the port.
+    pub fn with(arguments: impl Fn(u16) -> Vec<String>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().display().to_string();
+        let common = ["--save", "", "--bind", "127.0.0.1", "--dir", &path].map(str::to_owned);
+        // Another process may take a port that was free a moment ago.
+        let attempt = |_| {
+            let port = free_port();
+            let mut all = vec!["--port".to_owned(), port.to_string()];
+            all.extend(common.iter().cloned().chain(arguments(port)));
+            let child = launch(&all)?;
+            Some((port, all, child))
+        };
+        let (port, arguments, child) = (0..50).find_map(attempt).expect("a server that starts");
+        Self { port, arguments, child, _dir: dir }
+    }
+
+    /// A Cluster of one, which has all slots.
+    pub async fn cluster() -> Self {
+        let server = Self::with(|_| vec!["--cluster-enabled".into(), "yes".into()]);
+        let mut connection = server.connect().await;
+        let mut slots = redis::cmd("CLUSTER");
+        slots.arg("ADDSLOTSRANGE").arg(0).arg(16383).exec_async(&mut connection).await.unwrap();
+        loop {
+            let state: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await.unwrap();
+            if state.contains("cluster_state:ok") {
+                return server;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// SIGKILL; returns when it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGKILL, while others look on; [`RedisServer::restart`] waits for its end.
+    pub fn strike(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Starts it again at the same port.
+    pub fn restart(&mut self) {
+        self.child.wait().unwrap();
+        // The port may be in use for a moment by a connection of somebody else.
+        self.child = (0..50).find_map(|_| launch(&self.arguments)).expect("it starts again");
+    }
+
+    /// SIGSTOP: it answers nobody, and its connections stay.
+    pub fn stall(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub async fn connect(&self) -> MultiplexedConnection {
+        // However busy the machine is.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection_with_config(&patient).await.unwrap()
+    }
+
+    /// How many scripts it has run.
+    pub async fn scripts(&self) -> u64 {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut self.connect().await).await.unwrap();
+        let calls = |line: &str| {
+            let rest = ["cmdstat_eval:calls=", "cmdstat_evalsha:calls="].iter().find_map(|name| line.strip_prefix(name))?;
+            rest.split(',').next()?.parse::<u64>().ok()
+        };
+        stats.lines().filter_map(calls).sum()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Below the ports that outgoing connections get.
+fn free_port() -> u16 {
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 8_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    (0..COUNT)
+        .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .find(|port| [*port, *port + 10_000].iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()))
+        .expect("a free port")
+}
+
+/// A server that accepts connections; none if it ended, as it does where the port is taken.
+fn launch(arguments: &[String]) -> Option<Child> {
+    let mut command = Command::new("redis-server");
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("redis-server is installed: scripts/ensure-redis");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
+    if !ready {
+        child.wait().unwrap();
+        return None;
+    }
+    // Somebody has to read what it says later, or it would wait for that.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some(child)
+}

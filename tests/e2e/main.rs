@@ -24,6 +24,7 @@ mod records;
 mod rollout;
 mod rotation;
 mod scale;
+mod shared_limits;
 mod simulation;
 mod status;
 mod stock_xds;

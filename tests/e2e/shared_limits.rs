@@ -16,15 +16,6 @@ use serde_json::json;
 /// In an hour: no test lasts long enough for anything to become free again.
 const LIMIT: usize = 60;
 const PATIENCE: Duration = Duration::from_secs(60);
-const RULE: Rule<'static> = Rule {
-    name: "tester",
-    server: SERVER,
-    roles: &["tester"],
-    anonymous: false,
-    tools: &["tool_0"],
-    prompts: &[],
-    resources: &[],
-};
 
 /// Three nodes over one Redis, and a key whose calls are limited.
 struct World {
@@ -42,7 +33,8 @@ impl World {
         let admin = control.owner().await?;
         admin.create_org(ORG).await?;
         admin.create_server(ORG, SERVER, &backend.url(), false).await?;
-        admin.create_policy(ORG, RULE).await?;
+        let rule = Rule { name: "tester", server: SERVER, roles: &["tester"], tools: &["tool_0"], ..Rule::default() };
+        admin.create_policy(ORG, rule).await?;
         let mut nodes = Vec::new();
         for _ in 0..3 {
             nodes.push(join(&control, &admin, &redis).await?);

@@ -354,6 +354,9 @@ mod tests {
             "mcpgw_dataplane_discovery_streams_total 0",
             "mcpgw_dataplane_discovery_lost_total 0",
             "mcpgw_dataplane_discovery_refused_total 3",
+            "mcpgw_limit_decisions_total{mode=\"share\",outcome=\"admitted\"} 0",
+            "mcpgw_limit_redis_away 0",
+            "mcpgw_limit_redis_seconds_count 0",
         ] {
             assert!(page.lines().any(|line| line == expected), "{expected}:\n{page}");
         }

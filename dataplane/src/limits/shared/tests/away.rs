@@ -118,13 +118,16 @@ async fn credentials_and_certificates_are_checked_and_read_from_files() {
     }
     let file = |name: &str| path(name).display().to_string();
     let server = RedisServer::with(|port| {
-        let tls = ["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no", "--requirepass", "s3cret"];
+        let tls = ["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no"];
         let files = [("--tls-cert-file", "cert"), ("--tls-key-file", "key"), ("--tls-ca-cert-file", "ca")];
         let files = files.into_iter().flat_map(|(flag, name)| [flag.to_owned(), file(name)]);
-        tls.into_iter().map(str::to_owned).chain(files).collect()
+        // What docs/LIMITS.md says that a user needs, and nothing else.
+        let user = "--user mcpgw on >s3cret ~mcpgw:* +eval +evalsha +get +set +time +ping --user default off";
+        tls.into_iter().map(str::to_owned).chain(files).chain(user.split(' ').map(str::to_owned)).collect()
     });
     let settings = |password: &str| Redis {
         url: format!("rediss://localhost:{}", server.port),
+        username: Some("mcpgw".into()),
         password_file: Some(path(password)),
         ca_file: Some(path("ca")),
         deadline: Duration::from_secs(1),

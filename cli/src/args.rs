@@ -7,7 +7,7 @@ use chrono::DateTime;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mcp_gateway::proto::admin::v1::Role;
-use mcp_gateway::proto::config::v1::{AuditFullAction, Effect, Era, LimitAway, LimitPer, Mode, Transport};
+use mcp_gateway::proto::config::v1::{AuditFullAction, AuditSync, Effect, Era, LimitAway, LimitPer, Mode, Transport};
 use prost_types::{FieldMask, Timestamp};
 use uuid::Uuid;
 
@@ -110,6 +110,11 @@ impl Mask {
         }
     }
 
+    /// Whether it names nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The mask; an empty one is wrong usage, because to the server it would mean every field.
     pub fn finish(self) -> Result<Option<FieldMask>, Failure> {
         if self.0.is_empty() {
@@ -198,6 +203,7 @@ enum_flag!(era, Era, "ERA_", ["unspecified", "legacy", "modern"]);
 enum_flag!(effect, Effect, "EFFECT_", ["allow", "deny"]);
 enum_flag!(mode, Mode, "MODE_", ["enforce", "shadow"]);
 enum_flag!(audit_full, AuditFullAction, "AUDIT_FULL_ACTION_", ["block", "allow"]);
+enum_flag!(audit_sync, AuditSync, "AUDIT_SYNC_", ["write", "disk"]);
 enum_flag!(limit_away, LimitAway, "LIMIT_AWAY_", ["share", "open", "closed"]);
 enum_flag!(role, Role, "ROLE_", ["owner", "admin", "operator", "auditor", "member", "service-account"]);
 
@@ -254,6 +260,7 @@ mod tests {
         check(effect());
         check(mode());
         check(audit_full());
+        check(audit_sync());
         check(limit_per());
         check(limit_away());
         check(role());

@@ -2,7 +2,7 @@
 //!
 //! Does nothing where there is any user already, and nothing about an organisation that is there or ever was. Called by `open`.
 
-use mcp_gateway::proto::config::v1::AuditFullAction;
+use mcp_gateway::proto::config::v1::{AuditFullAction, AuditSync};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::{
         users,
     },
     app::{Core, Error, Owner},
-    domain::{Membership, Meta, Organization, Role, User},
+    domain::{Capture, Membership, Meta, Organization, Role, User},
     keys::DEFAULT_POOL,
     store::{self, change::Change},
 };
@@ -70,6 +70,8 @@ async fn create(change: &mut Change, email: &str, hash: &str, slug: &str) -> Res
         audit_full: AuditFullAction::Block.into(),
         pool: DEFAULT_POOL.into(),
         request_log_retention_days: 90,
+        audit_sync: AuditSync::Write.into(),
+        capture: Capture::default(),
         meta: new,
     };
     let user = User {

@@ -101,6 +101,8 @@ impl Parts {
             issuers: Vec::new(),
             allowed_origins: document.allowed_origins.clone(),
             audit_full: document.audit_full,
+            audit_sync: document.audit_sync,
+            capture: document.capture.clone(),
         };
         let bundle = OrgBundle {
             org_id: org_id.clone(),

@@ -21,6 +21,7 @@ pub fn fault(problem: &Problem) -> Fault {
         Problem::ConditionUnsupported { policy } => format!("policies.{policy}.when"),
         Problem::LimitedServer { limit, index, .. } => format!("limits.{limit}.servers[{index}]"),
         Problem::InvalidLimit { limit, field, .. } => format!("limits.{limit}.{field}"),
+        Problem::InvalidCapture { field, .. } => format!("capture.{field}"),
         Problem::InvalidOrigin { index, .. } => format!("allowed_origins[{index}]"),
         Problem::UnknownEnum { resource, field, .. } | Problem::InvalidSlug { resource, field, .. } => named(resource, field),
         // Of the compiled form only: a document as read cannot have it.

@@ -230,3 +230,16 @@ fn two_files_of_one_organisation_are_told_apart_by_name() {
         BTreeMap::from([("c.yaml", faults(compile(&[("c.yaml".into(), OrganizationDocument::default())], &lone(), None)))]);
     assert!(empty["c.yaml"][0].starts_with("c.yaml: organization: "), "{empty:?}");
 }
+
+#[test]
+fn what_is_kept_and_when_it_counts_are_part_of_a_document() {
+    let text = "organization: acme\nauditSync: disk\ncapture:\n  arguments: true\n  maxBytes: 99999\n  redact: [ssn, '$.a[']\n";
+    let document = read(text).unwrap();
+    assert_eq!(document.audit_sync(), crate::proto::config::v1::AuditSync::Disk);
+    let wrong = faults(snapshot(text).map(drop));
+    assert!(wrong.iter().any(|fault| fault.contains("capture.max_bytes: expected")), "{wrong:#?}");
+    assert!(wrong.iter().any(|fault| fault.contains("capture.redact[1]: expected")), "{wrong:#?}");
+    let right = text.replace("99999", "9").replace(", '$.a['", "");
+    let kept = snapshot(&right).unwrap().orgs().next().unwrap().capture.clone().unwrap();
+    assert_eq!((kept.arguments, kept.results, kept.max_bytes), (true, false, 9));
+}

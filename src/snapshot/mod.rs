@@ -3,6 +3,7 @@
 //! The control plane uses it to refuse a bad write, a node to serve a good one: what one accepts the other accepts.
 //! Never does I/O, never reads a clock, never spawns.
 
+pub mod capture;
 mod compile;
 mod fallback;
 mod hash;
@@ -19,6 +20,7 @@ mod shard;
 mod staged;
 mod validate;
 
+pub use capture::Capture;
 pub use compile::{compile, restore};
 pub use fallback::{Fallback, Fallbacks};
 pub(crate) use hash::sha256;

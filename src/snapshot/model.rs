@@ -7,6 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use zeroize::Zeroizing;
 
+use super::capture::Capture;
 use super::limit;
 use super::policy::Index;
 use super::quarantine::{Judged, Quarantine, report};
@@ -45,6 +46,10 @@ pub struct Org {
     /// Origins allowed beside the pool's.
     pub allowed_origins: Vec<String>,
     pub audit_full: AuditFullAction,
+    /// Whether records of class audit have to be on the disk before their answers go on.
+    pub audit_on_disk: bool,
+    /// What of calls is kept beside their records.
+    pub capture: Option<Capture>,
     /// What it was compiled from; shared with what is staged.
     pub(super) bundles: Vec<(String, Held)>,
     pub(super) servers: HashMap<Arc<str>, Arc<Server>>, // by slug; disabled ones are absent

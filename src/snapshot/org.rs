@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::capture::Capture;
 use super::compile::{decode, issuer};
 use super::limit;
 use super::model::{Endpoint, Org, Server};
@@ -128,6 +129,8 @@ fn build_org(id: Arc<str>, effective: Digest, kept: Vec<(String, Held)>, bundles
             wire::AuditFullAction::Allow => wire::AuditFullAction::Allow,
             wire::AuditFullAction::Block | wire::AuditFullAction::Unspecified => wire::AuditFullAction::Block,
         },
+        audit_on_disk: settings.audit_sync() == wire::AuditSync::Disk,
+        capture: settings.capture.as_ref().and_then(Capture::of),
         allowed_origins: settings.allowed_origins,
         servers,
         index,

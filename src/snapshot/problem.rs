@@ -66,6 +66,8 @@ pub enum Problem {
     InvalidVerificationKey { resource: String, issuer: String, key_id: String, expected: &'static str },
     #[error("{resource}: allowed_origins[{index}]: {value:?} is not a serialised origin such as https://app.example.com")]
     InvalidOrigin { resource: String, index: usize, value: String },
+    #[error("{resource}: capture.{field}: {expected}")]
+    InvalidCapture { resource: String, field: String, expected: &'static str },
     #[error("{resource}: key {key_id}: {expected}")]
     InvalidApiKey { resource: String, key_id: String, expected: &'static str },
     #[error("{resource}: key {key_id}: organisation {org} is not in this snapshot")]

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Problem;
+use super::capture;
 use super::hash::sha256;
 use super::limit;
 use crate::proto::config::v1::{
-    AuditFullAction, Effect, Era, Match, Mode, OrgBundle, Policy, Server, SignatureAlgorithm, TokenIssuer, Transport,
+    AuditFullAction, AuditSync, Effect, Era, Match, Mode, OrgBundle, Policy, Server, SignatureAlgorithm, TokenIssuer, Transport,
 };
 
 /// The longest pattern, in bytes.
@@ -33,6 +34,8 @@ pub fn check_org(bundles: &[OrgBundle]) -> Vec<Problem> {
             problems.push(Problem::InvalidSlug { resource: resource.clone(), field: "slug", value: settings.slug.clone() });
         }
         known::<AuditFullAction>(&resource, "audit_full", settings.audit_full, &mut problems);
+        known::<AuditSync>(&resource, "audit_sync", settings.audit_sync, &mut problems);
+        settings.capture.iter().for_each(|given| capture::check(&resource, given, &mut problems));
         check_origins(&resource, &settings.allowed_origins, &mut problems);
         check_issuers(&resource, &settings.issuers, &mut problems);
     }

@@ -6,7 +6,7 @@ use mcp_gateway::proto::{
         ListOrganizationsRequest, ListOrganizationsResponse, Organization as Wire, UpdateOrganizationRequest,
         organization_service_server::OrganizationService,
     },
-    config::v1::AuditFullAction,
+    config::v1::{AuditFullAction, AuditSync},
 };
 use serde_json::json;
 use tonic::{Request, Response, Status};
@@ -20,7 +20,7 @@ use super::{
     policies, rate_limits,
 };
 use crate::{
-    domain::{Meta, Organization, bundle::OrgRows, document, is_slug, rules, rules::Rules},
+    domain::{Capture, Meta, Organization, bundle::OrgRows, document, is_slug, rules, rules::Rules},
     keys::DEFAULT_POOL,
     store::{
         self,
@@ -32,7 +32,8 @@ use crate::{
 const CREATE: &str = "/mcpgw.admin.v1.OrganizationService/CreateOrganization";
 const UPDATE: &str = "/mcpgw.admin.v1.OrganizationService/UpdateOrganization";
 const DELETE: &str = "/mcpgw.admin.v1.OrganizationService/DeleteOrganization";
-pub(super) const FIELDS: &[&str] = &["display_name", "allowed_origins", "audit_full", "pool", "request_log_retention_days"];
+pub(super) const FIELDS: &[&str] =
+    &["display_name", "allowed_origins", "audit_full", "pool", "request_log_retention_days", "audit_sync", "capture"];
 const RETENTION_DAYS: i32 = 90;
 const MOST_ORIGINS: usize = 100;
 
@@ -159,6 +160,8 @@ pub(super) fn blank() -> Organization {
         audit_full: AuditFullAction::Block.into(),
         pool: DEFAULT_POOL.into(),
         request_log_retention_days: RETENTION_DAYS,
+        audit_sync: AuditSync::Write.into(),
+        capture: Capture::default(),
         meta: Meta { revision: 1, config_version: 0, created_at: at, updated_at: at },
     }
 }
@@ -176,6 +179,8 @@ pub(super) fn apply(mut row: Organization, given: Wire, fields: &[&str]) -> Resu
                 row.request_log_retention_days = RETENTION_DAYS;
             }
             "request_log_retention_days" => row.request_log_retention_days = given.request_log_retention_days,
+            "audit_sync" => row.audit_sync = if given.audit_sync == 0 { AuditSync::Write.into() } else { given.audit_sync },
+            "capture" => row.capture = given.capture.clone().unwrap_or_default().into(),
             _ => {} // `FIELDS` names no other
         }
     }
@@ -184,6 +189,7 @@ pub(super) fn apply(mut row: Organization, given: Wire, fields: &[&str]) -> Resu
         .expect(is_slug(&row.pool), "organization.pool", crate::domain::SLUG_RULE)
         .expect(row.allowed_origins.len() <= MOST_ORIGINS, "organization.allowed_origins", "expected at most 100 origins")
         .expect(AuditFullAction::try_from(row.audit_full).is_ok(), "organization.audit_full", "expected a known action")
+        .expect(AuditSync::try_from(row.audit_sync).is_ok(), "organization.audit_sync", "expected a known value")
         .expect(
             (1..=3650).contains(&row.request_log_retention_days),
             "organization.request_log_retention_days",
@@ -219,6 +225,8 @@ fn wire(row: &Organization) -> Wire {
         audit_full: row.audit_full,
         pool: row.pool.clone(),
         request_log_retention_days: row.request_log_retention_days,
+        audit_sync: row.audit_sync,
+        capture: row.capture.clone().into(),
         uid: row.id.to_string(),
         etag: aip::etag(&row.id.to_string(), &row.meta),
         create_time: Some(aip::timestamp(row.meta.created_at)),

@@ -46,6 +46,26 @@ fn organization(row: &Organization) -> config::Organization {
         issuers: Vec::new(),
         allowed_origins: row.allowed_origins.clone(),
         audit_full: row.audit_full,
+        audit_sync: row.audit_sync,
+        capture: Option::from(row.capture.clone()),
+    }
+}
+
+/// Nothing that is kept is nothing that is said.
+impl From<super::Capture> for Option<config::Capture> {
+    fn from(capture: super::Capture) -> Self {
+        let super::Capture { arguments, results, max_bytes, redact, retention_days } = capture;
+        let (max_bytes, retention_days) = (max_bytes.unsigned_abs(), retention_days.unsigned_abs());
+        let said = config::Capture { arguments, results, max_bytes, redact, retention_days };
+        (said != config::Capture::default()).then_some(said)
+    }
+}
+
+impl From<config::Capture> for super::Capture {
+    fn from(given: config::Capture) -> Self {
+        let config::Capture { arguments, results, max_bytes, redact, retention_days } = given;
+        let number = |given: u32| i32::try_from(given).unwrap_or(i32::MAX); // the check refuses it
+        Self { arguments, results, max_bytes: number(max_bytes), redact, retention_days: number(retention_days) }
     }
 }
 
@@ -126,6 +146,7 @@ fn violation(problem: Problem) -> Violation {
         Problem::InvalidOrigin { index, .. } => format!("organization.allowed_origins[{index}]"),
         Problem::LimitedServer { index, .. } => format!("rate_limit.servers[{index}]"),
         Problem::InvalidLimit { field, .. } => format!("rate_limit.{field}"),
+        Problem::InvalidCapture { field, .. } => format!("organization.capture.{field}"),
         Problem::UnknownEnum { resource, field, .. } | Problem::InvalidSlug { resource, field, .. } => {
             let noun = match resource.split([' ', '/']).next().unwrap_or_default() {
                 "org" => "organization",
@@ -161,6 +182,8 @@ mod tests {
             audit_full: 1,
             pool: "default".into(),
             request_log_retention_days: 90,
+            audit_sync: 1,
+            capture: crate::domain::Capture::default(),
             meta: meta(),
         };
         OrgRows { servers, policies, ..OrgRows::bare(organization) }

@@ -58,7 +58,22 @@ pub struct Organization {
     pub audit_full: i32,
     pub pool: String,
     pub request_log_retention_days: i32,
+    /// `config::AuditSync`.
+    pub audit_sync: i32,
+    pub capture: Capture,
     pub meta: Meta,
+}
+
+/// What of calls an organisation keeps beside their records.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Capture {
+    pub arguments: bool,
+    pub results: bool,
+    /// 0: as many as nodes keep by default.
+    pub max_bytes: i32,
+    pub redact: Vec<String>,
+    /// 0: as long as payloads are kept by default.
+    pub retention_days: i32,
 }
 
 /// A person or service account.

@@ -195,6 +195,8 @@ fn sample_organization(id: u128, pool: &str, display_name: &str) -> Organization
         audit_full: 1,
         pool: pool.into(),
         request_log_retention_days: 90,
+        audit_sync: 1,
+        capture: crate::domain::Capture::default(),
         meta: Meta { revision: 1, config_version: 0, created_at: at, updated_at: at },
     }
 }

@@ -35,8 +35,9 @@ pub async fn list(
 /// Adds one.
 pub async fn insert(connection: &mut PgConnection, new: &Organization) -> Result<Organization, Error> {
     let inserted = sqlx::query_as(
-        "INSERT INTO organizations (id, slug, display_name, allowed_origins, audit_full, pool, request_log_retention_days) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *",
+        "INSERT INTO organizations (id, slug, display_name, allowed_origins, audit_full, pool, request_log_retention_days, audit_sync, \
+         capture_arguments, capture_results, capture_max_bytes, capture_redact, capture_retention_days) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING *",
     );
     inserted
         .bind(new.id)
@@ -46,6 +47,12 @@ pub async fn insert(connection: &mut PgConnection, new: &Organization) -> Result
         .bind(new.audit_full)
         .bind(&new.pool)
         .bind(new.request_log_retention_days)
+        .bind(new.audit_sync)
+        .bind(new.capture.arguments)
+        .bind(new.capture.results)
+        .bind(new.capture.max_bytes)
+        .bind(&new.capture.redact)
+        .bind(new.capture.retention_days)
         .fetch_one(connection)
         .await
         .on_constraint("organizations_slug_key", || Error::Taken(format!("organizations/{}", new.slug)))
@@ -55,7 +62,8 @@ pub async fn insert(connection: &mut PgConnection, new: &Organization) -> Result
 pub async fn update(connection: &mut PgConnection, row: &Organization) -> Result<Organization, Error> {
     let updated = sqlx::query_as(
         "UPDATE organizations SET display_name = $2, allowed_origins = $3, audit_full = $4, pool = $5, \
-         request_log_retention_days = $6, revision = revision + 1, updated_at = now() WHERE id = $1 RETURNING *",
+         request_log_retention_days = $6, audit_sync = $7, capture_arguments = $8, capture_results = $9, capture_max_bytes = $10, \
+         capture_redact = $11, capture_retention_days = $12, revision = revision + 1, updated_at = now() WHERE id = $1 RETURNING *",
     );
     let updated = updated
         .bind(row.id)
@@ -63,7 +71,13 @@ pub async fn update(connection: &mut PgConnection, row: &Organization) -> Result
         .bind(&row.allowed_origins)
         .bind(row.audit_full)
         .bind(&row.pool)
-        .bind(row.request_log_retention_days);
+        .bind(row.request_log_retention_days)
+        .bind(row.audit_sync)
+        .bind(row.capture.arguments)
+        .bind(row.capture.results)
+        .bind(row.capture.max_bytes)
+        .bind(&row.capture.redact)
+        .bind(row.capture.retention_days);
     Ok(updated.fetch_one(connection).await?)
 }
 
@@ -73,6 +87,7 @@ pub async fn delete(connection: &mut PgConnection, id: Uuid) -> Result<(), Error
         .bind(id)
         .execute(&mut *connection)
         .await?;
+    sqlx::query("DELETE FROM captured_payloads WHERE org_id = $1").bind(id).execute(&mut *connection).await?;
     sqlx::query("DELETE FROM organizations WHERE id = $1").bind(id).execute(connection).await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use mcp_gateway::proto::admin::v1::Role;
 use sqlx::{FromRow, Row as _, postgres::PgRow, types::Json};
 
-use crate::domain::{ApiKey, Credential, Membership, Meta, Organization, Policy, RateLimit, Server, User};
+use crate::domain::{ApiKey, Capture, Credential, Membership, Meta, Organization, Policy, RateLimit, Server, User};
 
 type Read<T> = Result<T, sqlx::Error>;
 
@@ -35,6 +35,14 @@ impl FromRow<'_, PgRow> for Organization {
             audit_full: small(row, "audit_full")?,
             pool: row.try_get("pool")?,
             request_log_retention_days: row.try_get("request_log_retention_days")?,
+            audit_sync: small(row, "audit_sync")?,
+            capture: Capture {
+                arguments: row.try_get("capture_arguments")?,
+                results: row.try_get("capture_results")?,
+                max_bytes: row.try_get("capture_max_bytes")?,
+                redact: row.try_get("capture_redact")?,
+                retention_days: row.try_get("capture_retention_days")?,
+            },
             meta: meta(row)?,
         })
     }

@@ -5,7 +5,7 @@ use mcp_gateway::proto::{
         CreateOrganizationRequest, DeleteOrganizationRequest, GetOrganizationRequest, ListOrganizationsRequest, Organization,
         Role, UpdateOrganizationRequest,
     },
-    config::v1::AuditFullAction,
+    config::v1::{AuditFullAction, Capture},
 };
 use tonic::Code;
 
@@ -61,7 +61,22 @@ async fn what_is_wrong_is_refused_by_field_and_changes_nothing() {
     let acme = admin.organization("acme").await;
     let (platform, owner) = (admin.platform_admin().await, admin.member(acme, Role::Owner).await);
     let before = admin.state().await;
-    let cases: [(&str, &str, Organization, &[&str]); 6] = [
+    let capture = |redact: &[&str], max_bytes, retention_days| {
+        let redact = redact.iter().map(|rule| (*rule).to_owned()).collect();
+        Organization {
+            capture: Some(Capture { arguments: true, redact, max_bytes, retention_days, ..Default::default() }),
+            ..Default::default()
+        }
+    };
+    let cases: [(&str, &str, Organization, &[&str]); 9] = [
+        ("sync", "a", Organization { audit_sync: 9, ..Default::default() }, &["organization.audit_sync"]),
+        (
+            "rule",
+            "a",
+            capture(&["fine", "$.a[", "a.b"], 0, 0),
+            &["organization.capture.redact[1]", "organization.capture.redact[2]"],
+        ),
+        ("bounds", "a", capture(&[], 65_537, 366), &["organization.capture.max_bytes", "organization.capture.retention_days"]),
         ("upper case", "Acme", Organization::default(), &["organization_id"]),
         ("no id", "", Organization::default(), &["organization_id"]),
         ("pool", "a", Organization { pool: "../x".into(), ..Default::default() }, &["organization.pool"]),

@@ -1,5 +1,6 @@
 //! `mcpgw org`: organisations, the tenants.
 
+mod capture;
 mod create;
 mod delete;
 mod get;
@@ -55,6 +56,11 @@ struct Fields {
     /// How many days request logs are kept
     #[arg(long, value_name = "DAYS")]
     request_log_retention_days: Option<i32>,
+    /// When an auditable call's record counts as written, which its answer waits for: when the system has it, or the disk
+    #[arg(long, value_parser = args::audit_sync())]
+    audit_sync: Option<i32>,
+    #[command(flatten)]
+    capture: capture::Flags,
 }
 
 impl Fields {
@@ -65,5 +71,7 @@ impl Fields {
         mask.set("pool", &mut to.pool, self.pool);
         let days = self.request_log_retention_days;
         mask.set("request_log_retention_days", &mut to.request_log_retention_days, days);
+        mask.set("audit_sync", &mut to.audit_sync, self.audit_sync);
+        self.capture.apply(to, mask);
     }
 }

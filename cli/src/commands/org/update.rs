@@ -12,7 +12,7 @@ use crate::names;
 /// Flags of `org update`.
 #[derive(Debug, Flags)]
 #[command(
-    after_help = "Examples:\n  mcpgw org update acme --display-name 'Acme'\n  mcpgw org update acme --allowed-origin https://app.acme.example"
+    after_help = "Examples:\n  mcpgw org update acme --display-name 'Acme'\n  mcpgw org update acme --allowed-origin https://app.acme.example\n  mcpgw org update acme --audit-sync disk\n  mcpgw org update acme --capture arguments,results --capture-redact ssn --capture-redact '$.customer.email' --capture-retention-days 3\n  mcpgw org update acme --capture none"
 )]
 pub struct Args {
     /// The organisation

@@ -28,6 +28,8 @@ pub async fn document(connection: &mut PgConnection, organization: Organization)
         pool: org.pool,
         allowed_origins: org.allowed_origins,
         audit_full: org.audit_full,
+        audit_sync: org.audit_sync,
+        capture: org.capture.into(),
         request_log_retention_days: org.request_log_retention_days,
         servers: current.servers.values().map(|it| (it.slug.clone(), server(&org.slug, it))).collect(),
         policies: current.policies.values().map(|it| (it.name.clone(), policy(&org.slug, it, &emails))).collect(),

@@ -182,6 +182,8 @@ impl Planner<'_> {
             display_name: self.document.display_name.clone(),
             allowed_origins: self.document.allowed_origins.clone(),
             audit_full: self.document.audit_full,
+            audit_sync: self.document.audit_sync,
+            capture: self.document.capture.clone(),
             pool: self.document.pool.clone(),
             request_log_retention_days: self.document.request_log_retention_days,
             ..Default::default()

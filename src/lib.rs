@@ -8,5 +8,6 @@ pub mod bundle;
 pub mod document;
 pub mod proto;
 pub mod seal;
+pub mod secret;
 pub mod snapshot;
 pub mod type_url;

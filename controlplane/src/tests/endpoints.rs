@@ -18,7 +18,7 @@ use crate::publish::Published;
 
 const ACME: &str = "organizations/acme";
 const NAME: &str = "organizations/acme/servers/github";
-const ONE: &str = "https://one.example.com/mcp?token=x";
+const ONE: &str = "https://one.example.com/mcp?region=x";
 const OTHER: &str = "https://two.example.com/mcp";
 
 fn server(urls: &[&str]) -> Server {

@@ -5,6 +5,7 @@ use mcp_gateway::proto::{
     admin::v1 as admin,
     config::v1::{self as config, Era, Transport},
 };
+use mcp_gateway::secret::secret_parameter;
 use uuid::Uuid;
 
 use super::super::{aip, error::Error};
@@ -135,7 +136,7 @@ fn transport(given: i32, rules: &mut Rules) -> i32 {
     if given == i32::from(Transport::Unspecified) { Transport::StreamableHttp.into() } else { given }
 }
 
-/// Whether each URL is one is judged where nodes judge it; here only that it is text, and how much.
+/// Whether each URL is one is judged where nodes judge it; here only that it is text, how much, and none that should be sealed.
 fn endpoints(given: &[config::Endpoint], rules: &mut Rules) -> Vec<Endpoint> {
     let expected = format!("expected at most {MOST_ENDPOINTS}, found {}", given.len());
     rules.expect(given.len() <= MOST_ENDPOINTS, "server.endpoints", expected);
@@ -143,6 +144,12 @@ fn endpoints(given: &[config::Endpoint], rules: &mut Rules) -> Vec<Endpoint> {
         let fits = endpoint.url.len() <= LONGEST_URL && !endpoint.url.chars().any(char::is_control);
         let expected = format!("expected at most {LONGEST_URL} bytes and no control characters");
         rules.expect(fits, &format!("server.endpoints[{index}].url"), expected);
+        let secret = secret_parameter(&endpoint.url);
+        let expected = format!(
+            "expected no parameter {:?}, which is named like a secret: URLs are shown, kept and logged; upstream_credential is sealed",
+            secret.unwrap_or_default()
+        );
+        rules.expect(secret.is_none(), &format!("server.endpoints[{index}].url"), expected);
     }
     given.iter().map(|endpoint| Endpoint { url: endpoint.url.clone(), weight: endpoint.weight }).collect()
 }

@@ -124,6 +124,8 @@ struct Sampled {
     spool_oldest_ms: Gauge<u64, AtomicU64>,
     spool_shed: Gauge<u64, AtomicU64>,
     spool_full: Gauge<u64, AtomicU64>,
+    spool_syncs: Gauge<u64, AtomicU64>,
+    uncaptured: Gauge<u64, AtomicU64>,
     remembered: Gauge<u64, AtomicU64>,
     streams: Gauge<u64, AtomicU64>,
     drained: Gauge<u64, AtomicU64>,
@@ -211,6 +213,12 @@ impl Sampled {
             ("endpoints_drained", "Endpoints that get no calls because an operator said so", &self.drained),
             ("peers", "Nodes of the pool whose addresses are known", &self.peers),
             ("audit_spool_full", "Audit records refused for want of room", &self.spool_full),
+            (
+                "audit_spool_syncs",
+                "How often records were brought to the disk for organisations that wait for that",
+                &self.spool_syncs,
+            ),
+            ("audit_uncaptured", "Captured arguments and results given up for want of room", &self.uncaptured),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
@@ -287,6 +295,8 @@ impl Metrics {
         self.sampled.spool_oldest_ms.set(backlog.oldest_ms);
         self.sampled.spool_shed.set(spool.counters().shed.load(Ordering::Relaxed));
         self.sampled.spool_full.set(spool.counters().full.load(Ordering::Relaxed));
+        self.sampled.spool_syncs.set(spool.syncs());
+        self.sampled.uncaptured.set(spool.counters().uncaptured.load(Ordering::Relaxed));
         self.sampled.remembered.set(remembered_tokens);
         self.sampled.streams.set(self.open_streams.load(Ordering::Relaxed).into());
         self.sampled.drained.set(live.drained().len() as u64);

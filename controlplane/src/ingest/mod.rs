@@ -26,7 +26,7 @@ use crate::{
     app::Core,
     nodes::{identity::Identity, peer},
     store::{
-        self, accounts,
+        self, accounts, captures,
         ingest::{LaneId, advance, insert},
     },
 };
@@ -136,6 +136,7 @@ impl Ingest {
             error!(node.id = %id.node_id, lane = id.lane, "{} audit frames of node {} cannot be read", batch.unreadable, id.node_id);
         }
         let touched = insert(&mut tx, id, &batch).await?;
+        captures::insert(&mut tx, &batch.captures).await?;
         advance(&mut tx, id, &end).await?;
         let account = Account::of(&batch, &touched, &self.core.names);
         accounts::add(&mut tx, &account).await?;

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use mcp_gateway::proto::node::v1::{AuditEvent, AuditFrame, Decided, Decision, Ended, audit_event::Event};
+use mcp_gateway::{
+    proto::node::v1::{AuditEvent, AuditFrame, Captured, Decided, Decision, Ended, PayloadKind, audit_event::Event},
+    snapshot::capture::MOST_BYTES,
+};
 use prost::Message;
 use uuid::Uuid;
 
@@ -38,10 +41,19 @@ pub struct End {
     pub ended: Ended,
 }
 
+/// What is kept of a call beside its row.
+#[derive(Debug, PartialEq)]
+pub struct Capture {
+    pub key: Key,
+    pub org_id: Uuid,
+    pub captured: Captured,
+}
+
 /// A batch of frames, folded.
 #[derive(Debug, Default, PartialEq)]
 pub struct Batch {
     pub rows: Vec<Row>,
+    pub captures: Vec<Capture>,
     /// Ends of calls whose decided frame is not in this batch.
     pub ends: Vec<(Key, End)>,
     /// Frames that could not be read.
@@ -52,7 +64,7 @@ pub struct Batch {
 pub fn fold(frames: &[AuditFrame]) -> Batch {
     let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
     let mut ends: BTreeMap<Key, End> = BTreeMap::new();
-    let mut unreadable = 0;
+    let (mut captures, mut unreadable) = (Vec::new(), 0);
     for frame in frames {
         match AuditEvent::decode(frame.payload.clone()).ok().and_then(|event| event.event) {
             Some(Event::Decided(decided)) => match row(frame.seq, decided) {
@@ -67,10 +79,14 @@ pub fn fold(frames: &[AuditFrame]) -> Batch {
                 },
                 None => unreadable += 1,
             },
+            Some(Event::Captured(captured)) => match capture(captured) {
+                Some(capture) => captures.push(capture),
+                None => unreadable += 1,
+            },
             None => unreadable += 1,
         }
     }
-    Batch { rows: rows.into_values().collect(), ends: ends.into_iter().collect(), unreadable }
+    Batch { rows: rows.into_values().collect(), captures, ends: ends.into_iter().collect(), unreadable }
 }
 
 fn row(seq: u64, mut decided: Decided) -> Option<Row> {
@@ -118,6 +134,22 @@ fn end(mut ended: Ended) -> Option<(Key, End)> {
     Some((key, End { ended_at, ended }))
 }
 
+fn capture(mut captured: Captured) -> Option<Capture> {
+    let key = key(&captured.request_id, captured.decided_at_us)?;
+    let org_id = id(&captured.org_id)?;
+    match captured.kind() {
+        PayloadKind::Unspecified => return None,
+        PayloadKind::Arguments | PayloadKind::Result => {}
+    }
+    let most = MOST_BYTES as usize;
+    captured.cut |= captured.text.len() > most;
+    captured.text.truncate(captured.text.floor_char_boundary(most));
+    if captured.text.contains('\0') {
+        captured.text = captured.text.replace('\0', "\u{fffd}");
+    }
+    Some(Capture { key, org_id, captured })
+}
+
 fn key(request_id: &str, decided_at_us: i64) -> Option<Key> {
     Some((DateTime::from_timestamp_micros(decided_at_us).filter(is_storable)?, id(request_id)?))
 }
@@ -136,11 +168,11 @@ pub fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Cuts at a character, and replaces NUL, which Postgres cannot hold.
+/// Cuts at a character, and replaces what could end a line of whatever shows it; nodes have escaped what they let in.
 fn fit(text: &mut String, most: usize) {
     text.truncate(text.floor_char_boundary(most));
-    if text.contains('\0') {
-        *text = text.replace('\0', "\u{fffd}");
+    if text.contains(char::is_control) {
+        *text = text.replace(char::is_control, "\u{fffd}");
     }
 }
 
@@ -220,9 +252,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_beside_a_row_is_made_to_fit_or_is_unreadable() {
+        let good = Captured {
+            request_id: ID.into(),
+            decided_at_us: 1_700_000_000_000_001,
+            org_id: ID.into(),
+            kind: PayloadKind::Result.into(),
+            text: "é\0".repeat(MOST_BYTES as usize),
+            ..Captured::default()
+        };
+        let bad = [
+            Captured { kind: 0, ..good.clone() },
+            Captured { kind: 9, ..good.clone() },
+            Captured { org_id: "x".into(), ..good.clone() },
+            Captured { request_id: String::new(), ..good.clone() },
+        ];
+        let frames: Vec<_> = bad.into_iter().chain([good]).map(|it| frame(1, Event::Captured(it))).collect();
+        let batch = fold(&frames);
+        assert_eq!((batch.captures.len(), batch.unreadable), (1, 4));
+        let kept = &batch.captures[0].captured;
+        assert!(kept.cut && !kept.text.contains('\0') && kept.text.len() <= 2 * MOST_BYTES as usize, "{}", kept.text.len());
+    }
+
+    #[test]
     fn text_is_made_to_fit() {
         let hostile = Decided {
-            name: "\0é".repeat(LONG),
+            name: "\0\né".repeat(LONG),
             subject: "é".repeat(SHORT),
             roles: vec!["x\0".into(); 1000],
             org_id: "not an id".into(),
@@ -231,7 +286,7 @@ mod tests {
         };
         let batch = fold(&[frame(u64::MAX, Event::Decided(hostile))]);
         let row = &batch.rows[0];
-        assert!(row.decided.name.len() <= 2 * LONG && !row.decided.name.contains('\0'));
+        assert!(row.decided.name.len() <= 2 * LONG && !row.decided.name.contains(char::is_control));
         assert_eq!(row.decided.subject.len(), SHORT);
         assert_eq!((row.decided.roles.len(), row.decided.roles[0].as_str()), (ELEMENTS, "x\u{fffd}"));
         assert_eq!((row.org_id, row.decided.org_digest.len(), row.seq), (None, 64, i64::MAX));

@@ -191,7 +191,7 @@ async fn a_node_cannot_touch_the_rows_of_another() {
         method: "forged".into(),
         ..match decided(1) {
             Event::Decided(decided) => decided,
-            Event::Ended(_) => unreachable!(),
+            Event::Ended(_) | Event::Captured(_) => unreachable!(),
         }
     }));
     assert_eq!(Shipping::of(&one).await.ship(honest.batch(0..1)).await, Ok(1));

@@ -102,3 +102,22 @@ async fn streams_of_a_replica_that_died_are_forgotten() {
     sweep(store.clone(), Arc::default()).await.unwrap();
     assert_eq!(text(&store, "SELECT string_agg(connected::text, ' ' ORDER BY node_id) FROM node_status").await, "false true");
 }
+
+#[tokio::test]
+async fn payloads_are_kept_as_long_as_their_organisation_says_and_no_longer_than_it() {
+    let store = store().await;
+    run(
+        &store,
+        "INSERT INTO organizations (id, slug, capture_retention_days) VALUES \
+        ('00000000-0000-0000-0000-000000000001', 'brief', 1), ('00000000-0000-0000-0000-000000000002', 'default', 0); \
+        INSERT INTO captured_payloads (request_id, decided_at, kind, org_id, text, bytes, cut, redactions, captured_at) \
+        SELECT gen_random_uuid(), now(), 1, org, '', 0, false, 0, now() - make_interval(hours => age) FROM (VALUES \
+        (23, '00000000-0000-0000-0000-000000000001'::uuid), (25, '00000000-0000-0000-0000-000000000001'), \
+        (167, '00000000-0000-0000-0000-000000000002'), (169, '00000000-0000-0000-0000-000000000002'), \
+        (1, '00000000-0000-0000-0000-000000000003')) AS r (age, org)",
+    )
+    .await;
+    clean(store.clone()).await.unwrap();
+    let left = "SELECT string_agg((extract(epoch FROM now() - captured_at)::int / 3600)::text, ' ' ORDER BY captured_at DESC) FROM captured_payloads";
+    assert_eq!(text(&store, left).await, "23 167");
+}

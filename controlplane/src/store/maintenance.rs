@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use sqlx::PgConnection;
 
-use super::{Error, Store, logs};
+use super::{Error, Store, captures, logs};
 
 /// Any fixed number: the lock of the one replica that cleans up.
 const LOCK: i64 = 0x6d63_7067_775f_6d61;
@@ -80,7 +80,7 @@ impl Leader {
     }
 
     /// Deletes what expired: answers to repeated requests, sessions, join tokens, cursors of runs long gone, the order of arrival,
-    /// rollups, groups of errors beyond the newest of an organisation, the log of changes.
+    /// rollups, groups of errors beyond the newest of an organisation, captured payloads, the log of changes.
     pub async fn expire_rest(&mut self) -> Result<u64, Error> {
         const EXPIRED: [&str; 7] = [
             "DELETE FROM idempotent_answers WHERE created_at < now() - interval '1 day'",
@@ -93,6 +93,7 @@ impl Leader {
              (PARTITION BY org_id ORDER BY last_seen_at DESC) AS place FROM error_groups) placed WHERE place > 10000)",
         ];
         let mut deleted = logs::follow::forget(&mut self.connection).await?;
+        deleted += captures::expire(&mut self.connection).await?;
         for statement in EXPIRED {
             deleted += sqlx::query(statement).execute(&mut self.connection).await?.rows_affected();
         }

@@ -15,6 +15,7 @@ use crate::config::Config;
 pub mod accounts;
 pub mod api_keys;
 pub mod audit;
+pub mod captures;
 pub mod change;
 pub mod config_versions;
 pub mod endpoints;

@@ -4,5 +4,6 @@
 pub mod frame;
 pub mod ship;
 pub mod spool;
+pub mod text;
 
 pub use spool::{Backlog, Class, Limits, OpenError, Recorded, Spool, SpoolError, Ticket};

@@ -10,6 +10,7 @@ mod read;
 mod recover;
 mod retire;
 mod salvage;
+mod sync;
 mod writer;
 
 use std::cell::Cell;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use mcp_gateway::proto::node::v1::{Decided, Ended};
+use mcp_gateway::proto::node::v1::{Captured, Decided, Ended};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -29,6 +30,7 @@ pub(crate) use read::{ReadError, Reader};
 use super::frame;
 use flush::Slot;
 use queue::{Batch, Queue};
+use sync::Syncer;
 use writer::Writer;
 
 /// How much a record matters when room is scarce.
@@ -122,6 +124,8 @@ pub struct Counters {
     pub quarantined: AtomicU64,
     /// Frames that could not be read back.
     pub lost: AtomicU64,
+    /// Captured arguments and results that there was no room for.
+    pub uncaptured: AtomicU64,
 }
 
 /// Which frame of its call a payload is.
@@ -129,6 +133,8 @@ pub struct Counters {
 enum Place {
     /// The first: room is kept for the last.
     Begins,
+    /// Between them, and not needed by them: given up where room is scarce.
+    Between,
     Ends,
 }
 
@@ -150,6 +156,7 @@ pub struct Spool {
     bytes: AtomicU64,
     alerted: AtomicBool,
     counters: Counters,
+    syncer: Syncer,
     appended: Notify,
     acked: Notify,
     _lock: File,
@@ -191,6 +198,7 @@ impl Spool {
             bytes,
             alerted: AtomicBool::new(false),
             counters: Counters::default(),
+            syncer: Syncer::default(),
             appended: Notify::new(),
             acked: Notify::new(),
             _lock: lock,
@@ -219,6 +227,23 @@ impl Spool {
         let size = queue.push(Place::Ends, Some(begun), |payload| event::ended(ended, payload));
         self.admit(&mut queue, Class::Audit, size)?;
         Ok(self.ticket(lane, Place::Ends, &queue))
+    }
+
+    /// Queues what is kept of a call beside its record, in the lane of its first frame. Given up, and counted, where room is scarce: the
+    /// call goes on. It is written with the frame that comes after it.
+    pub fn append_captured(&self, recorded: &Recorded, captured: &mut Captured) {
+        captured.decided_at_us = recorded.decided_at_us;
+        let mut queue = locked(&self.slots[recorded.ticket.lane].queue);
+        let size = queue.push(Place::Between, Some(&recorded.ticket.batch), |payload| event::captured(captured, payload));
+        if self.admit(&mut queue, Class::Access, size).is_err() {
+            self.counters.uncaptured.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How often segments were brought to the disk.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.syncer.syncs.load(Relaxed)
     }
 
     /// What waits for the control plane.

@@ -234,15 +234,19 @@ impl Decoded {
     /// Tells the trail what is asked, and over what.
     pub fn describe(&self, trail: &mut Trail) {
         let asked = match &self.payload {
-            Payload::One(message) => Asked {
-                method: message.method().unwrap_or("response"),
-                name: Operation::of(message).ok().and_then(|operation| operation.name()).unwrap_or_default(),
-                request_bytes: message.bytes().len() as u64,
-                arguments_digest: message
-                    .arguments()
-                    .map(|text| Bytes::copy_from_slice(&Sha256::digest(text)))
-                    .unwrap_or_default(),
-            },
+            Payload::One(message) => {
+                let operation = Operation::of(message).ok();
+                Asked {
+                    method: message.method().unwrap_or("response"),
+                    name: operation.and_then(|operation| operation.name()).unwrap_or_default(),
+                    is_uri: operation.is_some_and(|operation| operation.is_about_resource()),
+                    request_bytes: message.bytes().len() as u64,
+                    arguments_digest: message
+                        .arguments()
+                        .map(|text| Bytes::copy_from_slice(&Sha256::digest(text)))
+                        .unwrap_or_default(),
+                }
+            }
             Payload::Batch(messages) => {
                 let request_bytes = messages.first().map_or(0, |message| message.body().len() as u64);
                 Asked { method: "batch", request_bytes, ..Asked::default() }

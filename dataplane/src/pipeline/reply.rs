@@ -58,6 +58,7 @@ pub(super) async fn finish(
             trail.status(status);
             let body = match answer {
                 Answer::Whole(bytes, ending) => {
+                    trail.keep_result(&bytes);
                     trail.end(Ending { bytes: bytes.len() as u64, ..ending });
                     trail.settled().await;
                     Body::whole(bytes)

@@ -4,7 +4,9 @@
 //! the ones nobody returns from: a client that goes away drops the call, and dropping an open trail says `cancelled`.
 //! Frames are queued first and written together with those of other calls; what may only happen afterwards waits for that.
 
+mod keeping;
 mod record;
+mod unsettled;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -21,16 +23,14 @@ use uuid::Uuid;
 use super::authenticate::Principal;
 use super::denial::{Denial, RecordDenial, Wire};
 use super::route::Routed;
-use crate::audit::{Class, Recorded, Spool, SpoolError, Ticket};
+use crate::audit::{Class, Recorded, Spool, SpoolError, Ticket, text};
 use crate::limits::Room;
 use crate::metrics::{Metrics, OfOneServer};
 use crate::relay::outcome::Answered;
 use crate::upstream;
 
 use record::{Record, set};
-
-/// Methods, names and URIs are cut to this many bytes in records; a frame has to fit the spool.
-const MAX_NAME: usize = 2048;
+use unsettled::{Unsettled, lost};
 
 /// The stages whose time is recorded, in the pipeline's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,22 +90,16 @@ pub struct Trail {
     state: State,
     class: Class,
     audit_full: AuditFullAction,
+    /// Whether its records have to be on the disk if they are of class audit.
+    audit_on_disk: bool,
+    /// Whose organisation wants something of the call kept.
+    keeping: Option<Arc<Org>>,
     served: Arc<OfOneServer>,
     echo: Option<String>,
     record: Record,
     address: IpAddr,
     room: Option<Room>,
     unsettled: Option<Unsettled>,
-}
-
-/// Frames of an answer that are queued and perhaps not written.
-struct Unsettled {
-    recorder: Recorder,
-    /// The first frame, where nobody has waited for it.
-    decided: Option<Ticket>,
-    ended: Ticket,
-    request_id: Uuid,
-    settled: bool,
 }
 
 impl Trail {
@@ -128,6 +122,8 @@ impl Trail {
             state: State::Open,
             class: Class::Access,
             audit_full: AuditFullAction::Block,
+            audit_on_disk: false,
+            keeping: None,
             echo: None,
             record,
             address,
@@ -140,6 +136,7 @@ impl Trail {
     pub fn branch(&self, request_id: Uuid) -> Self {
         let mut branch = Self::open(self.recorder.clone(), request_id, self.address);
         branch.audit_full = self.audit_full;
+        branch.audit_on_disk = self.audit_on_disk;
         branch.served = self.served.clone();
         branch.record.decided = Decided { request_id: request_id.to_string(), ..self.record.decided.clone() };
         branch
@@ -196,13 +193,15 @@ impl Trail {
         set(&mut self.record.decided.server_id, &server.id);
         set(&mut self.record.decided.server, &server.slug);
         self.audit_full = org.audit_full;
+        self.audit_on_disk = org.audit_on_disk;
         self.served = self.recorder.metrics.of_server(org, server);
     }
 
     /// What was asked; `tool_call` makes the record class audit.
     pub fn asked(&mut self, asked: Asked<'_>) {
-        set(&mut self.record.decided.method, cut(asked.method));
-        set(&mut self.record.decided.name, cut(asked.name));
+        let name = if asked.is_uri { text::uri(asked.name) } else { text::plain(asked.name) };
+        set(&mut self.record.decided.method, &text::plain(asked.method));
+        set(&mut self.record.decided.name, &name);
         self.record.decided.arguments_digest = asked.arguments_digest;
         self.record.decided.request_bytes = asked.request_bytes;
         if asked.method == "tools/call" {
@@ -214,17 +213,18 @@ impl Trail {
     pub fn spoken(&mut self, era: &'static str, version: &str, session: Option<&str>) {
         set(&mut self.record.decided.client_transport, "streamable-http");
         set(&mut self.record.decided.client_era, era);
-        set(&mut self.record.decided.client_protocol_version, cut(version));
+        set(&mut self.record.decided.client_protocol_version, text::version(version));
         self.record.decided.session = session.map(fingerprint).unwrap_or_default();
     }
 
     /// Who asked.
     pub fn principal(&mut self, principal: &Principal) {
-        self.record.decided.subject.clone_from(&principal.subject);
-        self.record.decided.roles.clone_from(&principal.roles);
-        self.record.decided.groups.clone_from(&principal.groups);
+        // Of a token they are whatever its issuer let in.
+        set(&mut self.record.decided.subject, &text::plain(&principal.subject));
+        self.record.decided.roles.extend(principal.roles.iter().map(|role| text::plain(role).into_owned()));
+        self.record.decided.groups.extend(principal.groups.iter().map(|group| text::plain(group).into_owned()));
         self.record.decided.via = principal.via.into();
-        self.record.decided.credential_id.clone_from(&principal.credential_id);
+        set(&mut self.record.decided.credential_id, &text::plain(&principal.credential_id));
         if self.record.decided.org_id.is_empty() {
             set(&mut self.record.decided.org_id, &principal.org_id);
         }
@@ -268,17 +268,29 @@ impl Trail {
         if let Some(session) = call.session() {
             set(&mut self.record.decided.client_protocol_version, session.version.as_str());
         }
-        self.allowed().await
+        self.record.decided.decision = Decision::Allow.into();
+        let queued = self.queue_decided();
+        self.keep_arguments(call.call().org(), call.call().call());
+        self.recorded(queued).await
     }
 
     /// Writes the first frame of a call that the gateway answers itself.
     pub async fn allowed(&mut self) -> Result<(), RecordDenial> {
         self.record.decided.decision = Decision::Allow.into();
-        let written = match self.queue_decided() {
+        let queued = self.queue_decided();
+        self.recorded(queued).await
+    }
+
+    async fn recorded(&mut self, queued: Result<Ticket, SpoolError>) -> Result<(), RecordDenial> {
+        let written = match queued {
             // The trail knows the frame meanwhile: a client that goes away now leaves a whole record.
-            Ok(ticket) => self.recorder.spool.written(&ticket).await.inspect_err(|_| self.state = State::Decided(None)),
+            Ok(ticket) if self.is_on_disk() => Box::pin(self.recorder.spool.synced(&[&ticket])).await,
+            Ok(ticket) => self.recorder.spool.written(&ticket).await,
             Err(refused) => Err(refused),
         };
+        if written.is_err() {
+            self.state = State::Decided(None);
+        }
         written.or_else(|error| match (self.class, self.audit_full) {
             (Class::Audit, AuditFullAction::Unspecified | AuditFullAction::Block) => Err(RecordDenial(error)),
             (Class::Audit, AuditFullAction::Allow) | (Class::Access, _) => {
@@ -286,6 +298,10 @@ impl Trail {
                 Ok(())
             }
         })
+    }
+
+    fn is_on_disk(&self) -> bool {
+        self.audit_on_disk && self.class == Class::Audit
     }
 
     /// Queues both frames of a refusal, or the second one of a call that failed after it was allowed: [`Trail::settled`] has to be waited for.
@@ -329,7 +345,8 @@ impl Trail {
             Ok(ended) => {
                 let request_id = self.request_id;
                 let recorder = self.recorder.clone();
-                self.unsettled = Some(Unsettled { recorder, decided: None, ended, request_id, settled: false });
+                let on_disk = self.is_on_disk();
+                self.unsettled = Some(Unsettled { recorder, decided: None, ended, request_id, on_disk, settled: false });
             }
             Err(error) => lost(&self.recorder, self.request_id, &error),
         }
@@ -340,7 +357,7 @@ impl Trail {
         let unsettled = self.unsettled.take();
         async move {
             if let Some(mut unsettled) = unsettled {
-                let ended = unsettled.recorder.spool.written(&unsettled.ended).await;
+                let ended = unsettled.written().await;
                 unsettled.tell(ended);
             }
         }
@@ -373,38 +390,13 @@ impl Trail {
     }
 }
 
-impl Unsettled {
-    /// Counts what could not be written.
-    fn tell(&mut self, ended: Result<(), SpoolError>) {
-        self.settled = true;
-        // It was queued before the end, so it is settled too.
-        let decided = self.decided.as_ref().map_or(Ok(()), |decided| self.recorder.spool.write_now(decided));
-        if let Err(error) = decided.and(ended) {
-            lost(&self.recorder, self.request_id, &error);
-        }
-    }
-}
-
-impl Drop for Unsettled {
-    fn drop(&mut self) {
-        if !self.settled {
-            // Nobody waits for it any more; the record is kept all the same.
-            let ended = self.recorder.spool.write_now(&self.ended);
-            self.tell(ended);
-        }
-    }
-}
-
-fn lost(recorder: &Recorder, request_id: Uuid, error: &SpoolError) {
-    recorder.metrics.records_lost.inc();
-    tracing::error!(%error, %request_id, "the end of a call could not be recorded");
-}
-
 /// What [`Trail::asked`] records of a message.
 #[derive(Debug, Default)]
 pub struct Asked<'a> {
     pub method: &'a str,
     pub name: &'a str,
+    /// Whether the name is the URI of a resource: those hold secrets.
+    pub is_uri: bool,
     pub request_bytes: u64,
     pub arguments_digest: Bytes,
 }
@@ -438,13 +430,4 @@ fn wall_clock_us() -> i64 {
 /// What operators see of a session: the same for the same token, and of no use to anybody.
 fn fingerprint(token: &str) -> String {
     hex::encode(&Sha256::digest(token)[..8])
-}
-
-/// At most [`MAX_NAME`] bytes, cut between characters.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_NAME);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

@@ -82,6 +82,7 @@ async fn one(pipeline: &Pipeline, call: Authenticated, config: &Snapshot, trail:
     let response = response(pipeline, &call, answer).await?;
     let answered = response.as_deref().and_then(outcome::of).unwrap_or(Answered::new(OK.outcome, 0));
     let bytes = response.as_ref().map_or(0, |response| response.len() as u64);
+    response.iter().for_each(|response| trail.keep_result(response));
     trail.end(Ending { bytes, ..Ending::of(answered) });
     Ok(response)
 }

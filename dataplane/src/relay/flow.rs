@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::Sleep;
@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use super::Settings;
 use super::outcome::Answered;
 use super::standing::Lost;
+use crate::capture;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::route::Routed;
 use crate::pipeline::trail::{Ending, Trail};
@@ -36,7 +37,14 @@ pub struct Flow {
     bytes: u64,
     last: Option<Last>,
     over: bool,
+    sample: Option<Sample>,
     _seat: Seat,
+}
+
+/// What is looked at of an answer whose organisation wants some of it kept.
+struct Sample {
+    seen: BytesMut,
+    most: usize,
 }
 
 /// The end of an answer, held back until its record is written.
@@ -74,11 +82,15 @@ impl Flow {
     }
 
     fn new(content: Content, seat: Seat) -> Self {
-        Self { content, trail: None, bytes: 0, last: None, over: false, _seat: seat }
+        Self { content, trail: None, bytes: 0, last: None, over: false, sample: None, _seat: seat }
     }
 
     /// Hands over the record, which ends with the flow.
     pub fn recorded_by(&mut self, trail: Trail) {
+        self.sample = trail.keeping().map(|capture| Sample { seen: BytesMut::new(), most: capture::look_at(capture) });
+        if let (Content::Events(events), Some(sample)) = (&mut self.content, &self.sample) {
+            events.look_at(sample.most);
+        }
         self.trail = Some(trail);
     }
 
@@ -104,10 +116,12 @@ impl Flow {
             };
             let (bytes, answered) = match next {
                 Next::Bytes(bytes) => {
+                    self.look(&bytes);
                     self.bytes += bytes.len() as u64;
                     return Poll::Ready(Some(Ok(bytes)));
                 }
                 Next::Last(bytes, answered) => {
+                    self.look(&bytes);
                     self.bytes += bytes.len() as u64;
                     (Ok(bytes), answered)
                 }
@@ -131,8 +145,25 @@ impl Flow {
         Some(last).filter(|last| !matches!(last, Ok(bytes) if bytes.is_empty()))
     }
 
+    /// Remembers the beginning of a JSON answer, where some of it is to be kept.
+    fn look(&mut self, bytes: &[u8]) {
+        if let (Content::Json(_), Some(Sample { seen, most })) = (&self.content, &mut self.sample) {
+            seen.extend_from_slice(&bytes[..bytes.len().min(*most - seen.len())]);
+        }
+    }
+
+    /// Queues what is kept of the answer.
+    fn keep(&mut self) {
+        let (Some(sample), Some(trail)) = (self.sample.take(), &mut self.trail) else { return };
+        match &mut self.content {
+            Content::Json(_) => trail.keep_result(&sample.seen),
+            Content::Events(events) => events.take_response().iter().for_each(|response| trail.keep_result(response)),
+        }
+    }
+
     /// Queues the end of the record.
     fn end(&mut self, answered: Answered) {
+        self.keep();
         let events = match &self.content {
             Content::Json(_) => 0,
             Content::Events(events) => events.count(),

@@ -96,6 +96,11 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// Whether [`Operation::name`] is a URI.
+    pub fn is_about_resource(&self) -> bool {
+        matches!(self, Self::ReadResource(_) | Self::SubscribeResource(_) | Self::Complete(Some(Reference::Resource(_))))
+    }
+
     /// The tool, prompt or URI that the message is about: the name in audit records.
     pub fn name(&self) -> Option<&'a str> {
         match *self {

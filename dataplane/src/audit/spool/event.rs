@@ -1,12 +1,13 @@
 //! Encodes the payload of a frame, an `AuditEvent`, from what its record only lends: the message itself would have to own it.
 
-use mcp_gateway::proto::node::v1::{Decided, Ended};
+use mcp_gateway::proto::node::v1::{Captured, Decided, Ended};
 use prost::Message;
 use prost::encoding::{WireType, encode_key};
 
 /// The field numbers of `AuditEvent`.
 const DECIDED: u32 = 1;
 const ENDED: u32 = 2;
+const CAPTURED: u32 = 3;
 
 /// Appends the event that a call was decided.
 pub(super) fn decided(decided: &Decided, payload: &mut Vec<u8>) {
@@ -16,6 +17,11 @@ pub(super) fn decided(decided: &Decided, payload: &mut Vec<u8>) {
 /// Appends the event that a call ended.
 pub(super) fn ended(ended: &Ended, payload: &mut Vec<u8>) {
     append(ENDED, ended, payload);
+}
+
+/// Appends what is kept of a call.
+pub(super) fn captured(captured: &Captured, payload: &mut Vec<u8>) {
+    append(CAPTURED, captured, payload);
 }
 
 fn append(field: u32, message: &impl Message, payload: &mut Vec<u8>) {
@@ -40,5 +46,8 @@ mod tests {
             assert_eq!(first, AuditEvent { event: Some(Event::Decided(call)) }.encode_to_vec());
             assert_eq!(second, AuditEvent { event: Some(Event::Ended(end)) }.encode_to_vec());
         }
+        let (kept, mut third) = (Captured { text: "{}".into(), ..Captured::default() }, Vec::new());
+        captured(&kept, &mut third);
+        assert_eq!(third, AuditEvent { event: Some(Event::Captured(kept)) }.encode_to_vec());
     }
 }

@@ -45,7 +45,8 @@ impl Spool {
             self.flush(ticket.lane);
         }
         match (ticket.batch.outcome(), ticket.place) {
-            (Some(Outcome { begins: result, .. }), Place::Begins) | (Some(Outcome { ends: result, .. }), Place::Ends) => {
+            (Some(Outcome { begins: result, .. }), Place::Begins | Place::Between)
+            | (Some(Outcome { ends: result, .. }), Place::Ends) => {
                 result.clone().map_err(|source| SpoolError::Io { dir: self.dir.clone(), source })
             }
             (None, _) => {
@@ -68,6 +69,7 @@ impl Spool {
     fn flush(&self, lane: usize) {
         let slot = &self.slots[lane];
         let mut writer = locked(&slot.writer);
+        self.replace_broken(&mut writer);
         let mut waiting = std::mem::take(&mut writer.spare);
         // Bound to a name, or the lock would be held while writing.
         let taken = locked(&slot.queue).take(&mut waiting);
@@ -105,6 +107,7 @@ impl Spool {
             self.appended.notify_one();
         }
         self.bytes.fetch_sub(waiting.bytes() - written.bytes, Relaxed);
+        self.counters.uncaptured.fetch_add(written.given_up, Relaxed);
         if written.outcome.begins.is_err() || written.outcome.ends.is_err() {
             self.counters.disk_errors.fetch_add(1, Relaxed);
             self.replace_broken(writer);

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::Place;
 use super::lane::wall_clock_us;
+use super::sync::SegmentFile;
 use crate::audit::frame;
 
 /// The payloads of one lane that wait.
@@ -24,6 +25,8 @@ pub(super) struct Waiting {
     payloads: Vec<u8>,
     entries: Vec<Entry>,
     begins: u64,
+    /// What lies between begin and end of calls.
+    between: u64,
 }
 
 /// Where one of the payloads ends, and what it is.
@@ -46,6 +49,8 @@ pub(super) struct Batch {
 pub(super) struct Outcome {
     pub begins: Result<(), Arc<io::Error>>,
     pub ends: Result<(), Arc<io::Error>>,
+    /// Where it is.
+    pub segment: Option<Arc<SegmentFile>>,
 }
 
 /// What is known of the beginning of a payload's call.
@@ -82,13 +87,16 @@ impl Queue {
         let until = self.waiting.payloads.len();
         self.waiting.entries.push(Entry { until, place, begun: begun.cloned() });
         self.waiting.begins += u64::from(place == Place::Begins);
+        self.waiting.between += u64::from(place == Place::Between);
         until - from
     }
 
     /// Takes back what was pushed last.
     pub fn pop(&mut self) {
         let popped = self.waiting.entries.pop();
-        self.waiting.begins -= u64::from(popped.is_some_and(|entry| entry.place == Place::Begins));
+        let was = |place| popped.as_ref().is_some_and(|entry| entry.place == place);
+        self.waiting.begins -= u64::from(was(Place::Begins));
+        self.waiting.between -= u64::from(was(Place::Between));
         let until = self.waiting.entries.last().map_or(0, |entry| entry.until);
         self.waiting.payloads.truncate(until);
     }
@@ -136,6 +144,16 @@ impl Waiting {
         self.begins
     }
 
+    /// How many of them may be given up.
+    pub fn between(&self) -> u64 {
+        self.between
+    }
+
+    /// Whether there is nothing among them but ends, which room is kept for.
+    pub fn only_ends(&self) -> bool {
+        self.begins + self.between == 0
+    }
+
     /// What they take on disk.
     pub fn bytes(&self) -> u64 {
         (self.payloads.len() + self.entries.len() * frame::size(0)) as u64
@@ -144,7 +162,7 @@ impl Waiting {
     /// Makes it empty; what a crowd needed once is not kept for ever.
     pub fn clear(&mut self) {
         const KEPT: usize = 256 << 10;
-        self.begins = 0;
+        (self.begins, self.between) = (0, 0);
         self.payloads.clear();
         self.payloads.shrink_to(KEPT);
         self.entries.clear();

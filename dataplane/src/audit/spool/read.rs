@@ -198,5 +198,6 @@ fn happened_at(frame: &AuditFrame) -> Option<i64> {
     match AuditEvent::decode(&frame.payload[..]).ok()?.event? {
         Event::Decided(decided) => Some(decided.decided_at_us),
         Event::Ended(ended) => Some(ended.ended_at_us),
+        Event::Captured(captured) => Some(captured.decided_at_us),
     }
 }

@@ -53,6 +53,7 @@ fn ids(frames: &[AuditFrame]) -> Vec<u64> {
     let id = |frame: &AuditFrame| match AuditEvent::decode(&frame.payload[..]).unwrap().event.unwrap() {
         Event::Ended(ended) => ended.request_id.parse().unwrap(),
         Event::Decided(decided) => decided.request_id.parse().unwrap(),
+        Event::Captured(captured) => captured.request_id.parse().unwrap(),
     };
     frames.iter().map(id).collect()
 }
@@ -295,7 +296,7 @@ fn stamps_never_go_back() {
         .iter()
         .map(|frame| match AuditEvent::decode(&frame.payload[..]).unwrap().event.unwrap() {
             Event::Decided(decided) => decided.decided_at_us,
-            Event::Ended(_) => unreachable!(),
+            Event::Ended(_) | Event::Captured(_) => unreachable!(),
         })
         .collect();
     assert_eq!(on_disk, stamps);

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::Place;
 use super::lane::{Lane, LaneId, segment_name};
 use super::queue::{Batch, Begun, Outcome, Payload, Waiting};
+use super::sync::SegmentFile;
 use crate::audit::frame::{self, Chain};
 
 /// What is kept free for the end of each call that has begun: a full disk refuses new calls and still takes the ends of those it let in.
@@ -37,7 +38,8 @@ pub(super) struct Writer {
 }
 
 struct Segment {
-    file: File,
+    /// Shared with whoever waits until it is on the disk.
+    on_disk: Arc<SegmentFile>,
     length: u64,
     /// Up to here the file system has promised room.
     promised: u64,
@@ -48,6 +50,8 @@ pub(super) struct Written {
     pub frames: u64,
     /// With what goes around the payloads.
     pub bytes: u64,
+    /// What was given up for want of room.
+    pub given_up: u64,
     pub outcome: Outcome,
 }
 
@@ -77,7 +81,7 @@ impl Writer {
 
     /// Whether a failed write could not be undone: the lane must not be extended.
     pub fn is_broken(&self) -> bool {
-        self.broken
+        self.broken || self.segment.as_ref().is_some_and(|segment| segment.on_disk.has_failed())
     }
 
     /// Calls that have begun on disk and not ended there.
@@ -87,7 +91,7 @@ impl Writer {
 
     /// Whether there is room for a batch in a segment shorter than `segment_bytes`: asked before it is written, if calls begin in it.
     pub fn make_room(&mut self, waiting: &Waiting, segment_bytes: u64) -> io::Result<()> {
-        if waiting.begins() == 0 {
+        if waiting.only_ends() {
             return Ok(()); // room is kept for ends
         }
         let size = waiting.bytes() + (self.open_calls + waiting.begins()) * END_BYTES;
@@ -117,24 +121,29 @@ impl Writer {
             let ends = payloads().filter(move |payload| payload.place == Place::Ends);
             ends.filter(move |payload| begun.is_none_or(|begun| payload.begun == begun))
         };
+        let mut given_up = 0;
         let (begins, ends) = match room.and_then(|()| self.append(payloads())) {
             Ok(()) => {
                 self.open_calls = (self.open_calls + waiting.begins()).saturating_sub(ends(None).count() as u64);
                 (Ok(()), Ok(()))
             }
-            Err(error) if waiting.begins() > 0 && !self.broken => {
+            Err(error) if !waiting.only_ends() && !self.broken => {
+                given_up = waiting.between();
                 let kept = ends(Some(Begun::Kept));
                 let result = self.append(ends(Some(Begun::Kept)));
                 self.open_calls = self.open_calls.saturating_sub(kept.count() as u64);
                 (Err(Arc::new(error)), result.map_err(Arc::new))
             }
             Err(error) => {
+                given_up = waiting.between();
                 let error = Arc::new(error);
                 self.open_calls = self.open_calls.saturating_sub(ends(None).count() as u64);
                 (Err(Arc::clone(&error)), Err(error))
             }
         };
-        Written { frames: self.next_seq - first, bytes: self.length() - length, outcome: Outcome { begins, ends } }
+        let segment = self.segment.as_ref().map(|segment| segment.on_disk.clone());
+        let outcome = Outcome { begins, ends, segment };
+        Written { frames: self.next_seq - first, bytes: self.length() - length, given_up, outcome }
     }
 
     /// Writes one payload again that a lane was given up with.
@@ -147,7 +156,7 @@ impl Writer {
         let idle = self.open_calls == 0 && self.lane.pending() == 0;
         let given_up = self.segment.take_if(|_| idle);
         // Whoever ships still has it open: deleting it alone would free nothing.
-        given_up.is_some_and(|segment| segment.file.set_len(0).is_ok())
+        given_up.is_some_and(|segment| segment.file().set_len(0).is_ok())
     }
 
     fn length(&self) -> u64 {
@@ -177,8 +186,8 @@ impl Writer {
             Some(segment) => segment,
             none => none.insert(Self::create(&self.lane, self.next_seq)?),
         };
-        if let Err(error) = segment.file.write_all(&self.buffer) {
-            self.broken = segment.file.set_len(segment.length).is_err();
+        if let Err(error) = segment.file().write_all(&self.buffer) {
+            self.broken = segment.file().set_len(segment.length).is_err();
             segment.promised = segment.length; // cutting the file gave back what was promised
             return Err(error);
         }
@@ -197,18 +206,24 @@ impl Writer {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         file.set_len(0)?;
         lane.created(first_seq, path);
-        Ok(Segment { file, length: 0, promised: 0 })
+        // The lane's directory, the boot's and the spool's.
+        let directories = lane.dir().ancestors().take(3).map(Path::to_owned).collect();
+        Ok(Segment { on_disk: Arc::new(SegmentFile::new(file, directories)), length: 0, promised: 0 })
     }
 }
 
 impl Segment {
+    fn file(&self) -> &File {
+        &self.on_disk.file
+    }
+
     /// Makes sure that there is room for `size` more bytes.
     fn keep_room(&mut self, size: u64) -> io::Result<()> {
         let needed = self.length + size;
         if needed <= self.promised {
             return Ok(());
         }
-        let promise = |until: u64| fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, until).map(|()| until);
+        let promise = |until: u64| fallocate(self.file(), FallocateFlags::KEEP_SIZE, 0, until).map(|()| until);
         let ample = self.length + size.max(PROMISE_BYTES);
         self.promised = match promise(ample).or_else(|_scarce| promise(needed)) {
             Ok(until) => until,
@@ -222,6 +237,6 @@ impl Segment {
     /// Gives back what was promised and is not needed.
     fn release(self) {
         // If it fails, the room is free again when the segment is deleted.
-        let _ = self.file.set_len(self.length);
+        let _ = self.file().set_len(self.length);
     }
 }

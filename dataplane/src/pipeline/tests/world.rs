@@ -238,6 +238,7 @@ impl Gateway {
             match AuditEvent::decode(frame.payload).unwrap().event.unwrap() {
                 Event::Decided(event) => decided.push(event),
                 Event::Ended(event) => ended.push(event),
+                Event::Captured(_) => {}
             }
         }
         let end = |id: &str| ended.iter().find(|event| event.request_id == id).cloned();

@@ -60,6 +60,9 @@ pub(super) struct Events {
     /// How the call ended, once its response has passed.
     answered: Option<Answered>,
     count: u32,
+    /// Of the response so many bytes are remembered; 0: nobody wants them.
+    look_at: usize,
+    response: Option<Bytes>,
     /// The stream cannot go on; what was whole before that leaves first.
     failed: bool,
     /// Whether hyper had a chance to write what it holds before it hears of the failure.
@@ -126,6 +129,8 @@ impl Events {
             ready_bytes: 0,
             answered: None,
             count: 0,
+            look_at: 0,
+            response: None,
             failed: false,
             flushed: false,
             asked_again: 0,
@@ -139,6 +144,16 @@ impl Events {
     /// Events passed on.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Remembers the beginning of the response from now on.
+    pub fn look_at(&mut self, most: usize) {
+        self.look_at = most;
+    }
+
+    /// The beginning of the response, as told by [`Events::look_at`].
+    pub fn take_response(&mut self) -> Option<Bytes> {
+        self.response.take()
     }
 
     /// How the call ended, if its response has passed.
@@ -226,9 +241,16 @@ impl Events {
         };
         // A message that may not leave as it is and an error have no place on a stream: it ends here.
         let Ok(Examined { passage, answer }) = guard.examine(&data, self.list_bytes) else { return Err(Unfit) };
+        let wanted = self.look_at > 0 && answer.is_some();
         let raw = match passage {
-            Passage::AsItIs => event.into_raw(),
-            Passage::Changed(message) => event.with_data(&message).into_raw(),
+            Passage::AsItIs => {
+                self.response = wanted.then(|| data.slice(..data.len().min(self.look_at))).or(self.response.take());
+                event.into_raw()
+            }
+            Passage::Changed(message) => {
+                self.response = wanted.then(|| message.slice(..message.len().min(self.look_at))).or(self.response.take());
+                event.with_data(&message).into_raw()
+            }
             Passage::Withheld(forbidden) => {
                 self.refuser.refuse(&forbidden);
                 return Ok(());

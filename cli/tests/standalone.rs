@@ -32,6 +32,15 @@ async fn a_call_is_governed_explained_and_refused_once_its_key_is_revoked() {
     let story = gateway.mcpgw(&["why", &request]).stdout;
     assert!(story.contains("allow by rule demo-allow") && story.contains(&server.url), "{story}");
 
+    let keep = gateway.json(&["org", "update", "demo", "--capture", "arguments,results"]);
+    gateway.ends(0, &["config", "wait", keep["configVersion"].as_str().unwrap()]);
+    let ran = gateway.mcpgw(&[&call[..], &["note=sk-0123456789abcdefghij"]].concat());
+    let request = ran.stderr.lines().find_map(|it| it.strip_prefix("request ")).unwrap().to_owned();
+    let story = gateway.mcpgw(&["why", &request, "--payload"]).stdout;
+    assert!(story.contains("arguments {") && story.contains("[redacted]") && story.contains(", 1 taken out"), "{story}");
+    let payload = gateway.json(&["why", &request, "--payload"]);
+    assert!(payload["result"]["text"].as_str().unwrap().contains("\"5\""), "{payload}");
+
     // The login may call, too, with a token for the gateway.
     assert_eq!(gateway.mcpgw(&["call", "demo", "add", "a=1", "b=1"]).stdout.trim(), "2");
 
@@ -108,6 +117,12 @@ mod nouns {
         let changed = gateway.json(&["org", "update", "acme", "--allowed-origin", "https://acme.example"]);
         assert_eq!(changed["allowedOrigins"], json!(["https://acme.example"]));
         assert_eq!(changed["displayName"], "Acme", "what no flag names stays");
+        let kept = ["--capture", "arguments,results", "--capture-redact", "ssn", "--capture-retention-days", "3"];
+        let kept = gateway.json(&[&["org", "update", "acme", "--audit-sync", "disk"], &kept[..]].concat());
+        assert_eq!(kept["capture"], json!({ "arguments": true, "results": true, "redact": ["ssn"], "retentionDays": 3 }));
+        assert_eq!(kept["auditSync"], "AUDIT_SYNC_DISK");
+        let less = gateway.json(&["org", "update", "acme", "--capture", "arguments", "--capture-max-bytes", "9"]);
+        assert_eq!(less["capture"], json!({ "arguments": true, "redact": ["ssn"], "retentionDays": 3, "maxBytes": 9 }));
         let stale = gateway.mcpgw(&["org", "update", "acme", "--display-name", "x", "--etag", made["etag"].as_str().unwrap()]);
         assert_eq!(stale.code, 5, "{}", stale.stderr);
         gateway.ends(2, &["org", "update", "acme"]);

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args as Flags;
 use mcp_gateway::proto::admin::v1::log_service_client::LogServiceClient;
-use mcp_gateway::proto::admin::v1::{GetRequestLogRequest, RequestLog};
+use mcp_gateway::proto::admin::v1::{
+    CapturedPayload, GetRequestLogRequest, GetRequestPayloadRequest, RequestLog, RequestPayload,
+};
 
 use crate::args;
 use crate::context::Context;
@@ -19,7 +21,7 @@ const STAGES: [&str; 6] = ["target", "decode", "authenticate", "authorize", "lim
 /// Flags of `why`.
 #[derive(Debug, Flags)]
 #[command(
-    after_help = "Examples:\n  mcpgw why 0198c0de-0000-7000-8000-000000000001\n  mcpgw why 0198c0de-0000-7000-8000-000000000001 -o json"
+    after_help = "Examples:\n  mcpgw why 0198c0de-0000-7000-8000-000000000001\n  mcpgw why 0198c0de-0000-7000-8000-000000000001 -o json\n  mcpgw why 0198c0de-0000-7000-8000-000000000001 --payload"
 )]
 pub struct Args {
     /// As in the answer's header Mcpgw-Request-Id
@@ -27,14 +29,38 @@ pub struct Args {
     /// How long to wait for the record: nodes ship records in batches
     #[arg(long, value_name = "DURATION", value_parser = args::duration, default_value = "5s")]
     wait: Duration,
+    /// Also what is kept of its arguments and result: for owners and auditors, and that it was read is put on record. With -o json or yaml only that
+    #[arg(long)]
+    payload: bool,
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let log = fetch(cx, &args).await?;
-    match cx.out.format {
-        Format::Table => cx.out.value(&(), || story(&log)),
-        Format::Json | Format::Yaml => cx.out.one(&log),
+    let payload = if args.payload { Some(payload(cx, &log.request_id).await?) } else { None };
+    match (cx.out.format, &payload) {
+        (Format::Table, _) => cx.out.value(&(), || story(&log) + &payload.iter().map(said).collect::<String>()),
+        (Format::Json | Format::Yaml, None) => cx.out.one(&log),
+        (Format::Json | Format::Yaml, Some(payload)) => cx.out.one(payload),
     }
+}
+
+async fn payload(cx: &Context, request_id: &str) -> anyhow::Result<RequestPayload> {
+    let request = GetRequestPayloadRequest { request_id: request_id.to_owned() };
+    cx.call(LogServiceClient::new, request, async |c, r| c.get_request_payload(r).await).await
+}
+
+/// What is kept of the call.
+fn said(payload: &RequestPayload) -> String {
+    let mut text = String::new();
+    for (title, part) in [("arguments", &payload.arguments), ("result", &payload.result)] {
+        let Some(CapturedPayload { text: json, bytes, cut, redactions }) = part else { continue };
+        let shown = if *cut { ", cut off" } else { "" };
+        let taken = if *redactions > 0 { format!(", {redactions} taken out") } else { String::new() };
+        // JSON escapes what would move a terminal's cursor, except where it was cut.
+        let json: String = json.chars().filter(|c| !c.is_control()).collect();
+        let _ = writeln!(text, "{title:<9} {json}{}({bytes} bytes{shown}{taken})", if json.is_empty() { "" } else { " " });
+    }
+    text
 }
 
 /// Asks until the record is there and complete, or the time is up.

@@ -1,12 +1,12 @@
-//! LogService: what administrators did, and what MCP clients asked for. Reads only.
+//! LogService: what administrators did, and what MCP clients asked for. Reads only; who reads payloads is on record.
 //!
 //! A caller sees one organisation, its own; only platform administrators see all of them, and what belongs to none.
 
 use chrono::{DateTime, Utc};
 use mcp_gateway::proto::admin::v1::{
     FollowAuditLogsRequest, FollowAuditLogsResponse, FollowRequestLogsRequest, FollowRequestLogsResponse, GetRequestLogRequest,
-    ListAuditLogsRequest, ListAuditLogsResponse, ListErrorGroupsRequest, ListErrorGroupsResponse, ListRequestLogsRequest,
-    ListRequestLogsResponse, RequestLog, log_service_server::LogService,
+    GetRequestPayloadRequest, ListAuditLogsRequest, ListAuditLogsResponse, ListErrorGroupsRequest, ListErrorGroupsResponse,
+    ListRequestLogsRequest, ListRequestLogsResponse, RequestLog, RequestPayload, log_service_server::LogService,
 };
 use prost_types::Timestamp;
 use sqlx::PgConnection;
@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod follow;
+mod payload;
 pub mod wire;
 
 const AUDIT: &str = "/mcpgw.admin.v1.LogService/ListAuditLogs";
@@ -53,6 +54,12 @@ impl LogService for Api {
     async fn get_request_log(&self, request: Request<GetRequestLogRequest>) -> Result<Response<RequestLog>, Status> {
         let (caller, request) = admitted(request)?;
         Ok(Response::new(request_log(self, &caller, &request.request_id).await?))
+    }
+
+    async fn get_request_payload(&self, request: Request<GetRequestPayloadRequest>) -> Result<Response<RequestPayload>, Status> {
+        let (caller, request) = admitted(request)?;
+        let (id, _made_at) = request_id(&request.request_id)?;
+        Ok(Response::new(payload::read(self, &caller, id).await?))
     }
 
     type FollowRequestLogsStream = Answers<FollowRequestLogsResponse>;
@@ -168,13 +175,19 @@ async fn error_groups(api: &Api, caller: &Caller, request: &ListErrorGroupsReque
     Ok(ListErrorGroupsResponse { error_groups: found.into_iter().map(wire::error_group).collect(), next_page_token })
 }
 
-async fn request_log(api: &Api, caller: &Caller, request_id: &str) -> Result<RequestLog, Error> {
+/// A request's id, and the time that it carries.
+fn request_id(request_id: &str) -> Result<(Uuid, DateTime<Utc>), Error> {
     let expected = || Error::invalid("request_id", "expected a UUIDv7, as in the header Mcpgw-Request-Id");
     let id = Uuid::try_parse(request_id).ok().filter(|id| id.get_version_num() == 7).ok_or_else(expected)?;
     let (seconds, nanos) = id.get_timestamp().ok_or_else(expected)?.to_unix();
     let made_at = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, nanos));
     // The 48 bits of a UUIDv7 end in the year 10889; nothing was decided there, and Postgres could not be asked for it.
     let made_at = made_at.filter(|at| chrono::Datelike::year(at) < 9999).ok_or_else(expected)?;
+    Ok((id, made_at))
+}
+
+async fn request_log(api: &Api, caller: &Caller, text: &str) -> Result<RequestLog, Error> {
+    let (id, made_at) = request_id(text)?;
     let own = caller.org.as_ref().map(|org| vec![org.id]).unwrap_or_default();
     let orgs = if caller.platform_admin { None } else { Some(own.as_slice()) };
     let mut connection = api.core.store.connection().await?;

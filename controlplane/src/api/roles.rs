@@ -29,6 +29,8 @@ const WRITE: Who = Who::Roles(&[Owner, Admin]);
 const OPERATE: Who = Who::Roles(&[Owner, Admin, Operator]);
 /// Who reads what administrators did.
 const AUDIT: Who = Who::Roles(&[Owner, Admin, Auditor]);
+/// Who reads what was said in calls.
+const PAYLOADS: Who = Who::Roles(&[Owner, Auditor]);
 /// Who changes the organisation itself.
 const OWN: Who = Who::Roles(&[Owner]);
 
@@ -80,6 +82,7 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.LogService/ListAuditLogs", AUDIT),
     ("/mcpgw.admin.v1.LogService/ListRequestLogs", READ),
     ("/mcpgw.admin.v1.LogService/GetRequestLog", READ),
+    ("/mcpgw.admin.v1.LogService/GetRequestPayload", PAYLOADS),
     ("/mcpgw.admin.v1.LogService/FollowRequestLogs", READ),
     ("/mcpgw.admin.v1.LogService/FollowAuditLogs", AUDIT),
     ("/mcpgw.admin.v1.LogService/ListErrorGroups", READ),

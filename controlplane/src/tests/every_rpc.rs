@@ -163,6 +163,13 @@ async fn traffic(running: &Running, client: &Client) {
     let listed = logs.list_request_logs(ListRequestLogsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     assert_eq!(listed.into_inner().request_logs.len(), 1);
     logs.get_request_log(GetRequestLogRequest { request_id: request_id.to_string() }).await.unwrap();
+    let row = "UPDATE organizations SET capture_retention_days = 1 WHERE slug = 'acme' RETURNING id";
+    let acme: Uuid = sqlx::query_scalar(row).fetch_one(&mut running.sql().await).await.unwrap();
+    let row = "INSERT INTO captured_payloads (request_id, decided_at, kind, org_id, text, bytes, cut, redactions) \
+               VALUES ($1, now(), 1, $2, '{}', 2, false, 0)";
+    sqlx::query(row).bind(request_id).bind(acme).execute(&mut running.sql().await).await.unwrap();
+    let payload = logs.get_request_payload(GetRequestPayloadRequest { request_id: request_id.to_string() }).await.unwrap();
+    assert_eq!(payload.into_inner().arguments.unwrap().text, "{}");
     logs.list_error_groups(ListErrorGroupsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     let follow = FollowRequestLogsRequest { parent: ACME.into(), ..Default::default() };
     logs.follow_request_logs(follow).await.unwrap().into_inner().message().await.unwrap().unwrap();

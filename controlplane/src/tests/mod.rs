@@ -17,6 +17,7 @@ mod history;
 mod logs;
 mod memberships;
 mod organizations;
+mod payloads;
 mod policies;
 mod rate_limits;
 mod roles;

@@ -34,6 +34,7 @@ test-unit: ## Tests of single crates, with a real Postgres and a real Redis
 
 test-e2e: build ## Whole gateways, foreign clients and servers, the official suite
 	@scripts/ensure-postgres
+	@scripts/ensure-strace
 	@tests/foreign/install
 	@timeout $(BUDGET_E2E) cargo test --workspace --test standalone --test supervise --test e2e --locked
 

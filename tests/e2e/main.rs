@@ -8,6 +8,8 @@ mod architecture;
 mod bad_input;
 mod bench;
 mod beside;
+mod canaries;
+mod capture;
 mod configs;
 mod conformance;
 mod direct_peers;

@@ -17,3 +17,4 @@ pub mod program;
 pub mod reference;
 pub mod scale;
 pub mod serve;
+pub mod strace;

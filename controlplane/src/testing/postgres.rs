@@ -73,6 +73,11 @@ impl Postgres {
         format!("postgres:///{database}?host={}&user=gw", self.home.path().display())
     }
 
+    /// The directory below which everything of it lies: data, log and socket.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     fn data(&self) -> String {
         self.home.path().join("data").display().to_string()
     }

@@ -3,6 +3,7 @@
 
 mod disk;
 mod kills;
+mod sync;
 mod traffic;
 
 use std::collections::BTreeMap;

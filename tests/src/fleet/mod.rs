@@ -6,6 +6,7 @@ mod control;
 mod mcp;
 mod mortal;
 mod node;
+mod plane;
 mod process;
 mod witness;
 
@@ -14,6 +15,7 @@ pub use control::{Control, OWNER_EMAIL, OWNER_PASSWORD, install_crypto};
 pub use mcp::{Answer, Call, Http};
 pub use mortal::Mortal;
 pub use node::Node;
+pub use plane::ControlProcess;
 pub use process::NodeProcess;
 pub use witness::Witness;
 

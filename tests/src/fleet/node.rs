@@ -133,10 +133,15 @@ pub(super) async fn ready(admin: SocketAddr) -> anyhow::Result<()> {
 
 /// The value of a metric without labels.
 pub(super) async fn metric(admin: SocketAddr, name: &str) -> anyhow::Result<u64> {
-    let page = Http::default().send(get(admin, "metrics")).await?;
-    let page = String::from_utf8(page.body.to_vec())?;
+    let page = metrics(admin).await?;
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(value.with_context(|| format!("no metric {name} in:\n{page}"))?.parse()?)
+}
+
+/// The page of `/metrics`.
+pub(super) async fn metrics(admin: SocketAddr) -> anyhow::Result<String> {
+    let page = Http::default().send(get(admin, "metrics")).await?;
+    Ok(String::from_utf8(page.body.to_vec())?)
 }
 
 fn get(admin: SocketAddr, page: &str) -> Call {

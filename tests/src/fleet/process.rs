@@ -33,18 +33,29 @@ impl NodeProcess {
     /// Enrols with a fresh token, starts, and waits until the first configuration is in force. `settings` are variables of the
     /// environment, without their prefix.
     pub async fn join(control: &Control, admin: &Admin, settings: &[(&'static str, String)]) -> anyhow::Result<Self> {
+        let public_url = control.running.core.config.gateway_public_url.clone();
+        Self::enrol(control.addresses().node, &public_url, admin.join_token().await?, settings).await
+    }
+
+    /// As [`NodeProcess::join`], with a token, at a control plane that listens for nodes on `control`.
+    pub async fn enrol(
+        control: SocketAddr,
+        public_url: &str,
+        token: String,
+        settings: &[(&'static str, String)],
+    ) -> anyhow::Result<Self> {
         let (state, log) = (tempfile::tempdir()?, NamedTempFile::new()?);
         let [listen, admin_listen] = free_addresses()?;
         let mut variables = vec![
-            ("CONTROL_PLANE__ENDPOINTS", format!("[\"https://{}\"]", control.addresses().node)),
+            ("CONTROL_PLANE__ENDPOINTS", format!("[\"https://{control}\"]")),
             ("CONTROL_PLANE__SERVER_NAME", "localhost".to_owned()),
-            ("CONTROL_PLANE__JOIN_TOKEN", admin.join_token().await?),
+            ("CONTROL_PLANE__JOIN_TOKEN", token),
         ];
         variables.extend_from_slice(settings);
         let flags = [
             ("listen", listen.to_string()),
             ("admin-listen", admin_listen.to_string()),
-            ("public-url", control.running.core.config.gateway_public_url.clone()),
+            ("public-url", public_url.to_owned()),
             ("state-dir", state.path().display().to_string()),
         ];
         let command = Started { variables, flags };
@@ -78,6 +89,21 @@ impl NodeProcess {
     /// Everything that it logged, over all its lives.
     pub fn log(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(self.log.path())?)
+    }
+
+    /// The page of `/metrics`.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        node::metrics(self.admin).await
+    }
+
+    /// The address that MCP clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// The value of a metric without labels.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::{
     api,
     config::Config,
+    evidence::checkpoint,
     follow::Arrivals,
     http,
     ingest::names::Names,
@@ -238,6 +239,7 @@ fn fleet(core: &Core, listener: TcpListener) {
         move || core.arrivals.clone().run(core.clone())
     });
     maintenance::spawn(core);
+    checkpoint::spawn(core);
     rollouts::spawn(core);
     if let Err(error) = nodes::spawn(core, listener) {
         tracing::error!(%error, "nodes cannot be served: stopping");

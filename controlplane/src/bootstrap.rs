@@ -72,6 +72,7 @@ async fn create(change: &mut Change, email: &str, hash: &str, slug: &str) -> Res
         request_log_retention_days: 90,
         audit_sync: AuditSync::Write.into(),
         capture: Capture::default(),
+        audit_log_retention_days: 400,
         meta: new,
     };
     let user = User {

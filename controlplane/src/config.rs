@@ -20,6 +20,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_saphyr::figment::Yaml;
 
+use crate::evidence::Signer;
+
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +60,15 @@ pub struct Config {
     pub master_key: SecretString,
     /// A file that holds the master key.
     pub master_key_file: Option<PathBuf>,
+
+    /// Signs seals and checkpoints of the logs: an Ed25519 seed, 32 bytes in base64, the same on every replica. Further lines hold earlier
+    /// keys, or `public:` and their public halves, which only check. Empty: nothing is signed.
+    #[serde(with = "secret")]
+    pub audit_checkpoint_key: SecretString,
+    /// A file that holds them.
+    pub audit_checkpoint_key_file: Option<PathBuf>,
+    /// A file that each checkpoint is appended to, as a line of JSON: a copy outside of the database.
+    pub audit_checkpoint_copy_file: Option<PathBuf>,
 
     /// The origin that clients reach the gateway's nodes by, such as `https://mcp.example.com`: audience of gateway tokens.
     pub gateway_public_url: String,
@@ -112,6 +123,9 @@ impl Default for Config {
             http_listen: local(7402),
             master_key: SecretString::default(),
             master_key_file: None,
+            audit_checkpoint_key: SecretString::default(),
+            audit_checkpoint_key_file: None,
+            audit_checkpoint_copy_file: None,
             gateway_public_url: "http://127.0.0.1:8080".into(),
             issuer: "http://127.0.0.1:7402".into(),
             trust_domain: "mcpgw.local".into(),
@@ -189,6 +203,9 @@ impl Config {
             "master_key",
             "expected 32 bytes in base64, in master_key or the file master_key_file; `openssl rand -base64 32` makes one",
         );
+        if let Err(expected) = Signer::parse(self.audit_checkpoint_key.expose_secret()) {
+            expect(false, "audit_checkpoint_key", &expected);
+        }
         for (key, url) in [("gateway_public_url", &self.gateway_public_url), ("issuer", &self.issuer)] {
             expect(is_http_url(url), key, "expected an absolute http or https URL without a trailing slash");
         }
@@ -244,6 +261,7 @@ impl Config {
     fn read_secret_files(&mut self, problems: &mut Vec<Problem>) {
         let files = [
             ("master_key_file", &self.master_key_file, &mut self.master_key),
+            ("audit_checkpoint_key_file", &self.audit_checkpoint_key_file, &mut self.audit_checkpoint_key),
             ("owner_password_file", &self.owner_password_file, &mut self.owner_password),
         ];
         for (key, file, value) in files {

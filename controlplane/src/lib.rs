@@ -7,6 +7,7 @@ pub mod app;
 mod bootstrap;
 pub mod config;
 pub mod domain;
+pub mod evidence;
 pub mod follow;
 mod http;
 pub mod ingest;

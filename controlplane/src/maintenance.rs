@@ -8,6 +8,10 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, gauge::Gauge},
+};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -26,9 +30,13 @@ const DAYS_AHEAD: i32 = 7;
 
 /// Runs until the app stops.
 pub fn spawn(core: &Core) {
+    let metrics = Metrics::register(&core.metrics);
     core.tasks.supervise("maintenance", {
         let core = core.clone();
-        move || every(core.clone(), EVERY, |core| clean(core.store))
+        move || {
+            let metrics = metrics.clone();
+            every(core.clone(), EVERY, move |core| clean(core.store, metrics.clone()))
+        }
     });
     core.tasks.supervise("sweep", {
         let core = core.clone();
@@ -36,7 +44,7 @@ pub fn spawn(core: &Core) {
     });
 }
 
-async fn every<F>(core: Core, period: Duration, work: fn(Core) -> F)
+async fn every<F>(core: Core, period: Duration, work: impl Fn(Core) -> F)
 where
     F: Future<Output = Result<(), store::Error>>,
 {
@@ -52,18 +60,54 @@ where
     }
 }
 
+/// What housekeeping watches.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    misplaced: Family<Table, Gauge>,
+}
+
+/// The label of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Table {
+    log: &'static str,
+}
+
+impl Metrics {
+    fn register(metrics: &crate::metrics::Metrics) -> Self {
+        let this = Self::default();
+        metrics.register(|registry| {
+            let help = "Rows in the default partition of a log, as the last housekeeping of this replica found: their clocks are wrong, \
+                        or their day's partition was not made in time";
+            registry.register("log_rows_misplaced", help, this.misplaced.clone());
+        });
+        this
+    }
+}
+
 /// One run, unless another replica is at it.
-pub async fn clean(store: Store) -> Result<(), store::Error> {
+pub async fn clean(store: Store, metrics: Metrics) -> Result<(), store::Error> {
     let Some(mut leader) = store.lead_maintenance().await? else {
         debug!("another replica keeps house");
         return Ok(());
     };
     leader.create_partitions(DAYS_AHEAD).await?;
     let logs = leader.expire_request_logs().await?;
-    let partitions = leader.drop_old_partitions().await?;
+    let records = leader.expire_audit_logs().await?;
     let rest = leader.expire_rest().await?;
-    if logs + rest > 0 || !partitions.is_empty() {
-        info!(logs, rest, ?partitions, "deleted {logs} request logs and {rest} other rows that are too old to keep");
+    if logs + records + rest > 0 {
+        info!(
+            logs,
+            records,
+            rest,
+            "deleted {logs} request logs, {records} administrative records and {rest} other rows that are too old to keep"
+        );
+    }
+    for (log, rows) in leader.misplaced().await? {
+        let log = log.as_str();
+        metrics.misplaced.get_or_create(&Table { log }).set(rows);
+        if rows > 0 {
+            warn!(log, rows, "{rows} rows of {log} are in no day's partition: look for nodes whose clocks are wrong");
+        }
     }
     Ok(())
 }

@@ -65,9 +65,11 @@ impl Plan {
     /// The control plane's settings.
     pub fn control_plane(&self, home: &Home, database_url: &str, owner: &Owner) -> anyhow::Result<ControlPlane> {
         let master_key = home.secret("master.key", || make_up(32))?;
+        let checkpoint_key = home.secret("audit-checkpoint.key", || make_up(32))?;
         let flags = [
             ("database_url", database_url.to_owned()),
             ("master_key_file", master_key.display().to_string()),
+            ("audit_checkpoint_key_file", checkpoint_key.display().to_string()),
             ("admin_listen", self.settings.admin_listen.to_string()),
             ("node_listen", self.settings.node_listen.to_string()),
             ("http_listen", self.settings.http_listen.to_string()),

@@ -33,8 +33,19 @@ const CREATE: &str = "/mcpgw.admin.v1.OrganizationService/CreateOrganization";
 const UPDATE: &str = "/mcpgw.admin.v1.OrganizationService/UpdateOrganization";
 const DELETE: &str = "/mcpgw.admin.v1.OrganizationService/DeleteOrganization";
 pub(super) const FIELDS: &[&str] =
-    &["display_name", "allowed_origins", "audit_full", "pool", "request_log_retention_days", "audit_sync", "capture"];
+    &[
+        "display_name",
+        "allowed_origins",
+        "audit_full",
+        "pool",
+        "request_log_retention_days",
+        "audit_log_retention_days",
+        "audit_sync",
+        "capture",
+    ];
 const RETENTION_DAYS: i32 = 90;
+/// How long administrative records are kept unless an organisation says otherwise.
+const AUDIT_RETENTION_DAYS: i32 = 400;
 const MOST_ORIGINS: usize = 100;
 
 #[tonic::async_trait]
@@ -162,6 +173,7 @@ pub(super) fn blank() -> Organization {
         request_log_retention_days: RETENTION_DAYS,
         audit_sync: AuditSync::Write.into(),
         capture: Capture::default(),
+        audit_log_retention_days: AUDIT_RETENTION_DAYS,
         meta: Meta { revision: 1, config_version: 0, created_at: at, updated_at: at },
     }
 }
@@ -181,6 +193,10 @@ pub(super) fn apply(mut row: Organization, given: Wire, fields: &[&str]) -> Resu
             "request_log_retention_days" => row.request_log_retention_days = given.request_log_retention_days,
             "audit_sync" => row.audit_sync = if given.audit_sync == 0 { AuditSync::Write.into() } else { given.audit_sync },
             "capture" => row.capture = given.capture.clone().unwrap_or_default().into(),
+            "audit_log_retention_days" if given.audit_log_retention_days == 0 => {
+                row.audit_log_retention_days = AUDIT_RETENTION_DAYS;
+            }
+            "audit_log_retention_days" => row.audit_log_retention_days = given.audit_log_retention_days,
             _ => {} // `FIELDS` names no other
         }
     }
@@ -194,6 +210,11 @@ pub(super) fn apply(mut row: Organization, given: Wire, fields: &[&str]) -> Resu
             (1..=3650).contains(&row.request_log_retention_days),
             "organization.request_log_retention_days",
             "expected 1 to 3650, or 0 for 90",
+        )
+        .expect(
+            (1..=3650).contains(&row.audit_log_retention_days),
+            "organization.audit_log_retention_days",
+            "expected 1 to 3650, or 0 for 400",
         )
         .check()
         .map_err(Error::Invalid)?;
@@ -227,6 +248,7 @@ fn wire(row: &Organization) -> Wire {
         request_log_retention_days: row.request_log_retention_days,
         audit_sync: row.audit_sync,
         capture: row.capture.clone().into(),
+        audit_log_retention_days: row.audit_log_retention_days,
         uid: row.id.to_string(),
         etag: aip::etag(&row.id.to_string(), &row.meta),
         create_time: Some(aip::timestamp(row.meta.created_at)),

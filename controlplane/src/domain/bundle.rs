@@ -184,6 +184,7 @@ mod tests {
             request_log_retention_days: 90,
             audit_sync: 1,
             capture: crate::domain::Capture::default(),
+            audit_log_retention_days: 400,
             meta: meta(),
         };
         OrgRows { servers, policies, ..OrgRows::bare(organization) }

@@ -61,6 +61,7 @@ pub struct Organization {
     /// `config::AuditSync`.
     pub audit_sync: i32,
     pub capture: Capture,
+    pub audit_log_retention_days: i32,
     pub meta: Meta,
 }
 

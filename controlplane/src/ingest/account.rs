@@ -247,6 +247,8 @@ mod tests {
             response_bytes: 20,
             total_us: 100,
             was_interrupted: false,
+            decided_seal: None,
+            ended_seal: None,
         }
     }
 

@@ -9,7 +9,7 @@ pub mod metrics;
 pub mod names;
 pub mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use futures_util::Stream;
 use mcp_gateway::proto::node::v1::{AuditFrame, ShipRequest, ShipResponse};
@@ -21,13 +21,15 @@ use self::{
     account::Account,
     lane::{Broken, Run},
     metrics::Metrics,
+    record::number,
 };
 use crate::{
     app::Core,
+    evidence::seal,
     nodes::{identity::Identity, peer},
     store::{
         self, accounts, captures,
-        ingest::{LaneId, advance, insert},
+        ingest::{LaneId, write},
     },
 };
 
@@ -117,7 +119,7 @@ impl Ingest {
 
     /// Commits what is new of a run, and says up to where the lane is committed.
     async fn commit(&self, id: LaneId, frames: &[AuditFrame]) -> Result<u64, Error> {
-        let (mut tx, cursor) = self.core.store.lock_lane(id).await?;
+        let (mut tx, cursor, head) = self.core.store.lock_lane(id).await?;
         let (fresh, end) = match lane::place(&cursor, frames)? {
             Run::Fresh(fresh, end) => (fresh, end),
             Run::Known => {
@@ -135,9 +137,10 @@ impl Ingest {
             self.metrics.unreadable.inc_by(batch.unreadable);
             error!(node.id = %id.node_id, lane = id.lane, "{} audit frames of node {} cannot be read", batch.unreadable, id.node_id);
         }
-        let touched = insert(&mut tx, id, &batch).await?;
         captures::insert(&mut tx, &batch.captures).await?;
-        advance(&mut tx, id, &end).await?;
+        let first_seq = number(fresh.first().map_or(end.last_seq, |frame| frame.seq));
+        let run = seal::Run { lane: id, first_seq, last_seq: number(end.last_seq), chain_hash: &end.last_hash };
+        let touched = write(&mut tx, &head, &run, &batch, self.core.store.signer()).await?;
         let account = Account::of(&batch, &touched, &self.core.names);
         accounts::add(&mut tx, &account).await?;
         tx.commit().await.map_err(store::Error::from)?;

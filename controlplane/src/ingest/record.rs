@@ -37,6 +37,8 @@ pub struct Row {
 /// How a call ended.
 #[derive(Debug, PartialEq)]
 pub struct End {
+    /// Of the ended frame.
+    pub seq: i64,
     pub ended_at: DateTime<Utc>,
     pub ended: Ended,
 }
@@ -72,7 +74,7 @@ pub fn fold(frames: &[AuditFrame]) -> Batch {
                 Some(row) => drop(rows.entry(row.key).or_insert(row)),
                 None => unreadable += 1,
             },
-            Some(Event::Ended(ended)) => match end(ended) {
+            Some(Event::Ended(ended)) => match end(frame.seq, ended) {
                 Some((key, end)) => match rows.entry(key) {
                     Entry::Occupied(mut row) => row.get_mut().end = Some(end),
                     Entry::Vacant(_) => drop(ends.insert(key, end)),
@@ -126,12 +128,12 @@ fn row(seq: u64, mut decided: Decided) -> Option<Row> {
     Some(Row { key, seq: number(seq), decided, org_id, server_id, end: None })
 }
 
-fn end(mut ended: Ended) -> Option<(Key, End)> {
+fn end(seq: u64, mut ended: Ended) -> Option<(Key, End)> {
     let key = key(&ended.request_id, ended.decided_at_us)?;
     let ended_at = DateTime::from_timestamp_micros(ended.ended_at_us).filter(is_storable)?;
     fit(&mut ended.upstream, LONG);
     ended.stage_us.truncate(ELEMENTS);
-    Some((key, End { ended_at, ended }))
+    Some((key, End { seq: number(seq), ended_at, ended }))
 }
 
 fn capture(mut captured: Captured) -> Option<Capture> {

@@ -16,24 +16,24 @@ use crate::{
 };
 
 /// One lane of a node, as its spool holds it.
-struct Lane {
+pub(crate) struct Lane {
     boot_id: Uuid,
     lane: u32,
-    frames: Vec<AuditFrame>,
+    pub frames: Vec<AuditFrame>,
 }
 
 impl Lane {
-    fn new(boot_id: Uuid, lane: u32) -> Self {
+    pub fn new(boot_id: Uuid, lane: u32) -> Self {
         Self { boot_id, lane, frames: Vec::new() }
     }
 
-    fn push(&mut self, event: Event) {
+    pub fn push(&mut self, event: Event) {
         let previous_hash = self.frames.last().map_or(START.last_hash, link).to_vec().into();
         let payload = AuditEvent { event: Some(event) }.encode_to_vec().into();
         self.frames.push(AuditFrame { seq: self.frames.len() as u64 + 1, previous_hash, payload });
     }
 
-    fn batch(&self, range: std::ops::Range<usize>) -> ShipRequest {
+    pub fn batch(&self, range: std::ops::Range<usize>) -> ShipRequest {
         ShipRequest { boot_id: self.boot_id.to_string(), lane: self.lane, frames: self.frames[range].to_vec() }
     }
 }
@@ -68,19 +68,19 @@ fn ended(n: u128) -> Event {
 }
 
 /// A shipping stream.
-struct Shipping {
+pub(crate) struct Shipping {
     say: mpsc::Sender<ShipRequest>,
     hear: Streaming<ShipResponse>,
 }
 
 impl Shipping {
-    async fn of(joined: &Joined) -> Self {
+    pub async fn of(joined: &Joined) -> Self {
         let (say, requests) = mpsc::channel(8);
         let hear = joined.service().await.ship(ReceiverStream::new(requests)).await.unwrap().into_inner();
         Self { say, hear }
     }
 
-    async fn ship(&mut self, request: ShipRequest) -> Result<u64, Code> {
+    pub async fn ship(&mut self, request: ShipRequest) -> Result<u64, Code> {
         self.say.send(request).await.unwrap();
         match self.hear.message().await {
             Ok(response) => Ok(response.expect("an answer to every request").acked_seq),

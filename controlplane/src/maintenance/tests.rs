@@ -25,8 +25,8 @@ async fn there_is_a_partition_for_each_of_the_next_days() {
         WHERE i.inhrelid::regclass::text ~ '[0-9]{8}$' LOOP EXECUTE 'DROP TABLE ' || p.t; END LOOP; END $$",
     )
     .await;
-    clean(store.clone()).await.unwrap();
-    clean(store.clone()).await.unwrap();
+    clean(store.clone(), Metrics::default()).await.unwrap();
+    clean(store.clone(), Metrics::default()).await.unwrap();
     assert_eq!(text(&store, PARTITIONS).await.split(' ').count(), 8);
     let tomorrow = "SELECT count(*)::text FROM pg_class WHERE relname = 'audit_logs_' || to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD')";
     assert_eq!(text(&store, tomorrow).await, "1");
@@ -46,7 +46,7 @@ async fn each_organisation_keeps_its_logs_as_long_as_it_says() {
         (195, '00000000-0000-0000-0000-000000000002'), (201, '00000000-0000-0000-0000-000000000002'), (5, NULL)) AS r (age, org)",
     )
     .await;
-    clean(store.clone()).await.unwrap();
+    clean(store.clone(), Metrics::default()).await.unwrap();
     let left = "SELECT string_agg((now()::date - decided_at::date)::text, ' ' ORDER BY decided_at DESC) FROM request_logs";
     assert_eq!(text(&store, left).await, "2 5 195");
     let oldest = text(&store, PARTITIONS).await;
@@ -68,7 +68,7 @@ async fn what_expired_is_deleted_and_the_rest_stays() {
         FROM unnest(ARRAY[1, 31]) AS d",
     )
     .await;
-    clean(store.clone()).await.unwrap();
+    clean(store.clone(), Metrics::default()).await.unwrap();
     let counts = "SELECT concat_ws(' ', (SELECT count(*) FROM sessions), (SELECT count(*) FROM idempotent_answers), \
         (SELECT count(*) FROM join_tokens))";
     assert_eq!(text(&store, counts).await, "2 1 1");

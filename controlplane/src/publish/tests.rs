@@ -197,6 +197,7 @@ fn sample_organization(id: u128, pool: &str, display_name: &str) -> Organization
         request_log_retention_days: 90,
         audit_sync: 1,
         capture: crate::domain::Capture::default(),
+        audit_log_retention_days: 400,
         meta: Meta { revision: 1, config_version: 0, created_at: at, updated_at: at },
     }
 }

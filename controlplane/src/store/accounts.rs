@@ -6,11 +6,18 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Error, Store};
-use crate::ingest::{
-    account::{Account, Errors, Minute, Sums},
-    names::Names,
-    record::{Key, array_literal},
+use super::{Error, Store, ingest};
+use crate::{
+    evidence::{
+        canon::START,
+        half::{self, Half},
+        seal::{Entry, OWN, Run, Seal},
+    },
+    ingest::{
+        account::{Account, Errors, Minute, Sums},
+        names::Names,
+        record::{Key, array_literal, number},
+    },
 };
 
 /// A row of `request_logs` that a statement inserted or changed.
@@ -35,6 +42,9 @@ pub struct Touched {
     pub total_us: i64,
     /// It was on record as interrupted.
     pub was_interrupted: bool,
+    /// The seals of its halves.
+    pub decided_seal: Option<i64>,
+    pub ended_seal: Option<i64>,
 }
 
 impl Touched {
@@ -121,7 +131,7 @@ const QUIET: &str = "60 s";
 /// And also when nobody has heard of its node for this long.
 const SILENT: &str = "15 min";
 
-const INTERRUPT: &str = "UPDATE request_logs l SET interrupted_at = now() FROM ( \
+const INTERRUPT: &str = "UPDATE request_logs l SET interrupted_at = now(), interrupted_seal = $4 FROM ( \
       SELECT r.decided_at, r.request_id FROM request_logs r WHERE r.outcome IS NULL AND r.interrupted_at IS NULL \
       AND (EXISTS (SELECT 1 FROM ship_cursor c WHERE c.node_id = r.node_id AND c.boot_id > r.boot_id) \
         OR NOT EXISTS (SELECT 1 FROM node_status s WHERE s.node_id = r.node_id AND s.last_seen_at > now() - $1::interval)) \
@@ -130,23 +140,47 @@ const INTERRUPT: &str = "UPDATE request_logs l SET interrupted_at = now() FROM (
       ORDER BY r.decided_at, r.request_id LIMIT $3 FOR UPDATE SKIP LOCKED) gone \
     WHERE l.decided_at = gone.decided_at AND l.request_id = gone.request_id \
     RETURNING l.request_id, l.decided_at, l.org_id, l.server_id, l.server, l.method, l.target, l.decision, l.reason, l.outcome, \
-      l.error_code, l.upstream, l.request_bytes, l.response_bytes, l.total_us, false AS was_interrupted";
+      l.error_code, l.upstream, l.request_bytes, l.response_bytes, l.total_us, false AS was_interrupted, \
+      l.decided_seal, l.ended_seal, l.interrupted_at";
+
+/// A row that counts as interrupted now.
+#[derive(Debug, sqlx::FromRow)]
+struct Interrupted {
+    #[sqlx(flatten)]
+    row: Touched,
+    interrupted_at: DateTime<Utc>,
+}
 
 impl Store {
-    /// Puts calls on record as interrupted whose process run is gone. How many. Any number of replicas may do it at once.
+    /// Puts calls on record as interrupted whose process run is gone. How many. Any number of replicas may do it, in turn.
     pub async fn interrupt_lost_calls(&self, names: &Names) -> Result<u64, Error> {
         let mut found = 0;
         loop {
-            let mut tx = self.pool().begin().await?;
-            let query = sqlx::query_as(INTERRUPT).bind(SILENT).bind(QUIET).bind(SLICE);
-            let rows: Vec<Touched> = query.fetch_all(&mut *tx).await?;
-            add(&mut tx, &Account::of_interrupted(&rows, names)).await?;
-            tx.commit().await?;
+            let (mut tx, cursor, head) = self.lock_lane(OWN).await?;
+            let query = sqlx::query_as(INTERRUPT).bind(SILENT).bind(QUIET).bind(SLICE).bind(head.next_number);
+            let rows: Vec<Interrupted> = query.fetch_all(&mut *tx).await?;
+            let (rows, entries) = interruptions(rows, number(cursor.last_seq));
             let slice = i64::try_from(rows.len()).unwrap_or(SLICE);
+            if let Some(last) = entries.last() {
+                let run = Run { lane: OWN, first_seq: number(cursor.last_seq) + 1, last_seq: last.seq, chain_hash: &START };
+                ingest::advance(&mut tx, &Seal::new(&head, &run, &entries), self.signer()).await?;
+                add(&mut tx, &Account::of_interrupted(&rows, names)).await?;
+                tx.commit().await?;
+            }
             found += slice.unsigned_abs();
             if slice < SLICE {
                 return Ok(found);
             }
         }
     }
+}
+
+/// What a seal says of rows that count as interrupted, in an order of its own.
+fn interruptions(rows: Vec<Interrupted>, last_seq: i64) -> (Vec<Touched>, Vec<Entry>) {
+    let entry = |(seq, Interrupted { row, interrupted_at })| {
+        let hash = half::interrupted(Touched::key(&row), Some(interrupted_at));
+        let entry = Entry { key: row.key(), half: Half::Interrupted, seq, org: row.org_id, hash };
+        (row, entry)
+    };
+    (last_seq + 1..).zip(rows).map(entry).unzip()
 }

@@ -12,7 +12,10 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Error, Store, orgs};
-use crate::domain::{Meta, bundle, diff};
+use crate::{
+    domain::{Meta, bundle, diff},
+    evidence::Signer,
+};
 
 mod guard;
 mod touched;
@@ -88,6 +91,7 @@ pub enum Begun {
 /// An open change. Dropped without [`Sealed::commit`], it never was.
 pub struct Change {
     tx: Transaction<'static, Postgres>,
+    signer: Arc<Signer>,
     origin: Origin,
     touched: Vec<Touched>,
     new_epoch: bool,
@@ -121,6 +125,7 @@ impl Store {
         }
         let change = Change {
             tx,
+            signer: Arc::clone(&self.signer),
             origin,
             touched: Vec::new(),
             action: None,
@@ -326,7 +331,7 @@ impl Change {
             config_version: version,
             detail: &detail,
         };
-        super::audit::insert(&mut self.tx, &entry).await
+        super::audit::insert(&mut self.tx, &entry, &self.signer).await
     }
 }
 

@@ -1,4 +1,5 @@
-//! Audit frames into `request_logs`, and how far each lane is committed: one transaction for both, so that a frame counts once.
+//! Audit frames into `request_logs`, what a batch brought into `log_seals`, and how far each lane is committed: one transaction for all of
+//! it, so that a frame counts once and no row is without its seal.
 //!
 //! A row may be begun by either frame of its call: lanes are committed on their own, and a call's end may overtake its beginning.
 
@@ -6,9 +7,15 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Error, Store, accounts::Touched};
-use crate::ingest::{
-    lane::Cursor,
-    record::{Batch, End, Key, Row, array_literal, number, octets},
+use crate::{
+    evidence::{
+        Signer,
+        seal::{self, Head, Run, Seal},
+    },
+    ingest::{
+        lane::Cursor,
+        record::{Batch, End, Key, Row, array_literal, number, octets},
+    },
 };
 
 /// Which lane of which process run.
@@ -20,12 +27,13 @@ pub struct LaneId {
 }
 
 impl Store {
-    /// Locks a lane until the transaction ends, and says how far it is committed.
-    pub async fn lock_lane(&self, id: LaneId) -> Result<(Transaction<'static, Postgres>, Cursor), Error> {
+    /// Locks a lane until the transaction ends, and says how far it is committed and sealed.
+    pub async fn lock_lane(&self, id: LaneId) -> Result<(Transaction<'static, Postgres>, Cursor, Head), Error> {
         let mut tx = self.pool().begin().await?;
-        let (last_seq, last_hash): (i64, Vec<u8>) = sqlx::query_as(
+        let (last_seq, last_hash, sealed, seal_hash, next_number): (i64, Vec<u8>, i64, Vec<u8>, i64) = sqlx::query_as(
             "INSERT INTO ship_cursor (node_id, boot_id, lane, last_seq, last_hash) VALUES ($1, $2, $3, 0, $4) \
-             ON CONFLICT (node_id, boot_id, lane) DO UPDATE SET updated_at = now() RETURNING last_seq, last_hash",
+             ON CONFLICT (node_id, boot_id, lane) DO UPDATE SET lane = excluded.lane \
+             RETURNING last_seq, last_hash, sealed, seal_hash, nextval('log_seal_numbers')",
         )
         .bind(id.node_id)
         .bind(id.boot_id)
@@ -33,40 +41,83 @@ impl Store {
         .bind([0u8; 32].as_slice())
         .fetch_one(&mut *tx)
         .await?;
-        let length = || Error::Corrupt("ship_cursor.last_hash: expected 32 bytes".into());
+        let length = || Error::Corrupt("ship_cursor.last_hash and seal_hash: expected 32 bytes".into());
         let last_hash = last_hash.try_into().ok().ok_or_else(length)?;
-        Ok((tx, Cursor { last_seq: last_seq.unsigned_abs(), last_hash }))
+        let head = Head::stored(sealed, &seal_hash, next_number).ok_or_else(length)?;
+        Ok((tx, Cursor { last_seq: last_seq.unsigned_abs(), last_hash }, head))
     }
 }
 
-/// Inserts what a batch holds, and says which rows it touched.
-pub async fn insert(connection: &mut PgConnection, id: LaneId, batch: &Batch) -> Result<Vec<Touched>, Error> {
+/// A batch, and the number of the seal that covers it.
+#[derive(Debug, Clone, Copy)]
+struct Sealing<'a> {
+    lane: LaneId,
+    number: i64,
+    batch: &'a Batch,
+}
+
+/// Inserts what a batch holds, seals it and moves the lane's cursor behind it. Says which rows it touched.
+pub async fn write(
+    tx: &mut PgConnection,
+    head: &Head,
+    run: &Run<'_>,
+    batch: &Batch,
+    signer: &Signer,
+) -> Result<Vec<Touched>, Error> {
+    let touched = insert(tx, &Sealing { lane: run.lane, number: head.next_number, batch }).await?;
+    let entries = seal::entries(run.lane, head.next_number, batch, &touched);
+    advance(tx, &Seal::new(head, run, &entries), signer).await?;
+    Ok(touched)
+}
+
+/// Says which rows it touched.
+async fn insert(connection: &mut PgConnection, sealing: &Sealing<'_>) -> Result<Vec<Touched>, Error> {
+    let batch = sealing.batch;
     let (mut touched, mut ends) = (Vec::new(), batch.ends.iter().map(|(key, end)| (*key, end)).collect::<Vec<_>>());
     if !batch.rows.is_empty() {
-        touched = insert_decided(connection, id, &batch.rows).await?;
+        touched = insert_decided(connection, sealing).await?;
         // Some were there already, perhaps without their end: a node that gave up a lane ships what is left of it under another name.
         if touched.len() < batch.rows.len() {
             ends.extend(batch.rows.iter().filter_map(|row| Some((row.key, row.end.as_ref()?))));
         }
     }
     if !ends.is_empty() {
-        touched.append(&mut insert_ends(connection, id, &ends).await?);
+        touched.append(&mut insert_ends(connection, sealing, &ends).await?);
     }
     Ok(touched)
 }
 
-/// Moves the lane's cursor.
-pub async fn advance(connection: &mut PgConnection, id: LaneId, to: &Cursor) -> Result<(), Error> {
-    sqlx::query(
-        "UPDATE ship_cursor SET last_seq = $4, last_hash = $5, updated_at = now() WHERE node_id = $1 AND boot_id = $2 AND lane = $3",
-    )
-    .bind(id.node_id)
-    .bind(id.boot_id)
-    .bind(id.lane)
-    .bind(number(to.last_seq))
-    .bind(to.last_hash.as_slice())
-    .execute(connection)
-    .await?;
+const SEAL: &str = "WITH sealed AS (INSERT INTO log_seals (number, node_id, boot_id, lane, ordinal, sealed_at, first_seq, last_seq, \
+      chain_hash, first_at, last_at, orgs, entries, entries_hash, previous_hash, hash, key_id, signature) \
+      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)) \
+    UPDATE ship_cursor SET last_seq = $8, last_hash = $9, sealed = $5, seal_hash = $16, updated_at = now() \
+    WHERE node_id = $2 AND boot_id = $3 AND lane = $4";
+
+/// Keeps the seal of a batch, and moves the lane's cursor behind it.
+pub(super) async fn advance(connection: &mut PgConnection, seal: &Seal, signer: &Signer) -> Result<(), Error> {
+    let (header, hash) = (&seal.header, seal.header.hash());
+    let signature = signer.sign(&hash);
+    sqlx::query(SEAL)
+        .bind(header.number)
+        .bind(header.lane.node_id)
+        .bind(header.lane.boot_id)
+        .bind(header.lane.lane)
+        .bind(header.ordinal)
+        .bind(header.sealed_at)
+        .bind(header.first_seq)
+        .bind(header.last_seq)
+        .bind(&header.chain_hash)
+        .bind(header.first_at)
+        .bind(header.last_at)
+        .bind(&header.orgs)
+        .bind(&seal.entries)
+        .bind(&header.entries_hash)
+        .bind(&header.previous_hash)
+        .bind(hash.as_slice())
+        .bind(signature.key_id)
+        .bind(signature.bytes)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -75,13 +126,13 @@ const INSERT_DECIDED: &str = "INSERT INTO request_logs (node_id, boot_id, lane, 
     request_id, decided_at, seq, class, org_id, server_id, server, subject, roles, groups, via, credential_id, client_address, \
     method, target, client_protocol_version, client_transport, client_era, server_transport, server_era, decision, rule_id, rule, \
     mode, reason, config_epoch, config_version, org_digest, request_bytes, arguments_digest, session, shadow_rule_id, \
-    shadow_decision, ended_at, outcome, status, error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events) \
-    SELECT $1, $2, $3, r.request_id, r.decided_at, r.seq, r.class, r.org_id, r.server_id, r.server, r.subject, \
+    shadow_decision, ended_at, outcome, status, error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events, \
+    decided_seal, ended_seal) SELECT $1, $2, $3, r.request_id, r.decided_at, r.seq, r.class, r.org_id, r.server_id, r.server, r.subject, \
     r.roles::text[], r.groups::text[], r.via, r.credential_id, r.client_address, r.method, r.target, r.client_protocol_version, \
     r.client_transport, r.client_era, r.server_transport, r.server_era, r.decision, r.rule_id, r.rule, r.mode, r.reason, \
     r.config_epoch, r.config_version, r.org_digest, r.request_bytes, r.arguments_digest, r.session, r.shadow_rule_id, \
     r.shadow_decision, r.ended_at, r.outcome, r.status, r.error_code, r.response_bytes, r.upstream, r.decide_us, r.upstream_us, \
-    r.total_us, r.stage_us::bigint[], r.events \
+    r.total_us, r.stage_us::bigint[], r.events, $48, CASE WHEN r.outcome IS NOT NULL THEN $48 END \
     FROM unnest($4::uuid[], $5::timestamptz[], $6::bigint[], $7::smallint[], $8::uuid[], $9::uuid[], $10::text[], $11::text[], \
     $12::text[], $13::text[], $14::smallint[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], \
     $21::text[], $22::text[], $23::text[], $24::smallint[], $25::text[], $26::text[], $27::text[], $28::text[], $29::bigint[], \
@@ -100,13 +151,16 @@ const INSERT_DECIDED: &str = "INSERT INTO request_logs (node_id, boot_id, lane, 
     server_era = excluded.server_era, decision = excluded.decision, rule_id = excluded.rule_id, rule = excluded.rule, \
     mode = excluded.mode, reason = excluded.reason, config_epoch = excluded.config_epoch, config_version = excluded.config_version, \
     org_digest = excluded.org_digest, request_bytes = excluded.request_bytes, arguments_digest = excluded.arguments_digest, \
-    session = excluded.session, shadow_rule_id = excluded.shadow_rule_id, shadow_decision = excluded.shadow_decision \
+    session = excluded.session, shadow_rule_id = excluded.shadow_rule_id, shadow_decision = excluded.shadow_decision, \
+    decided_seal = excluded.decided_seal \
     WHERE request_logs.decision = 0 AND request_logs.node_id = excluded.node_id \
     RETURNING request_id, decided_at, org_id, server_id, server, method, target, decision, reason, outcome, error_code, upstream, \
-    request_bytes, response_bytes, total_us, interrupted_at IS NOT NULL AS was_interrupted";
+    request_bytes, response_bytes, total_us, interrupted_at IS NOT NULL AS was_interrupted, \
+    decided_seal, ended_seal";
 
 /// The rows that were new, or were filled in.
-async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row]) -> Result<Vec<Touched>, Error> {
+async fn insert_decided(connection: &mut PgConnection, sealing: &Sealing<'_>) -> Result<Vec<Touched>, Error> {
+    let (id, rows) = (sealing.lane, &sealing.batch.rows);
     let decided = |of: fn(&Row) -> &String| rows.iter().map(|row| of(row).as_str()).collect::<Vec<_>>();
     let small = |of: fn(&Row) -> i32| rows.iter().map(|row| i16::try_from(of(row)).unwrap_or_default()).collect::<Vec<_>>();
     let ended = |of: fn(&End) -> i64| rows.iter().map(|row| row.end.as_ref().map_or(0, of)).collect::<Vec<_>>();
@@ -159,6 +213,7 @@ async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row])
         .bind(ended(|end| end.ended.total_us.into()))
         .bind(rows.iter().map(|row| row.end.as_ref().map_or_else(|| "{}".into(), stages)).collect::<Vec<String>>())
         .bind(ended(|end| end.ended.events.into()))
+        .bind(sealing.number)
         .fetch_all(connection)
         .await?;
     Ok(touched)
@@ -166,21 +221,23 @@ async fn insert_decided(connection: &mut PgConnection, id: LaneId, rows: &[Row])
 
 // Only the first end counts, and only the node that began the row may end it.
 const INSERT_ENDS: &str = "INSERT INTO request_logs (node_id, boot_id, lane, request_id, decided_at, seq, class, decision, \
-    ended_at, outcome, status, error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events) \
+    ended_at, outcome, status, error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events, ended_seal) \
     SELECT $1, $2, $3, r.request_id, r.decided_at, 0, 0, 0, r.ended_at, r.outcome, r.status, r.error_code, r.response_bytes, \
-    r.upstream, r.decide_us, r.upstream_us, r.total_us, r.stage_us::bigint[], r.events \
+    r.upstream, r.decide_us, r.upstream_us, r.total_us, r.stage_us::bigint[], r.events, $17 \
     FROM unnest($4::uuid[], $5::timestamptz[], $6::timestamptz[], $7::smallint[], $8::int[], $9::int[], $10::bigint[], $11::text[], \
     $12::bigint[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[]) AS r (request_id, decided_at, ended_at, outcome, status, \
     error_code, response_bytes, upstream, decide_us, upstream_us, total_us, stage_us, events) \
     ON CONFLICT (decided_at, request_id) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome, \
     status = excluded.status, error_code = excluded.error_code, response_bytes = excluded.response_bytes, \
     upstream = excluded.upstream, decide_us = excluded.decide_us, upstream_us = excluded.upstream_us, \
-    total_us = excluded.total_us, stage_us = excluded.stage_us, events = excluded.events \
+    total_us = excluded.total_us, stage_us = excluded.stage_us, events = excluded.events, ended_seal = excluded.ended_seal \
     WHERE request_logs.outcome IS NULL AND request_logs.node_id = excluded.node_id \
     RETURNING request_id, decided_at, org_id, server_id, server, method, target, decision, reason, outcome, error_code, upstream, \
-    request_bytes, response_bytes, total_us, interrupted_at IS NOT NULL AS was_interrupted";
+    request_bytes, response_bytes, total_us, interrupted_at IS NOT NULL AS was_interrupted, \
+    decided_seal, ended_seal";
 
-async fn insert_ends(connection: &mut PgConnection, id: LaneId, ends: &[(Key, &End)]) -> Result<Vec<Touched>, Error> {
+async fn insert_ends(connection: &mut PgConnection, sealing: &Sealing<'_>, ends: &[(Key, &End)]) -> Result<Vec<Touched>, Error> {
+    let id = sealing.lane;
     let long = |of: fn(&End) -> i64| ends.iter().map(|(_, end)| of(end)).collect::<Vec<_>>();
     let int = |of: fn(&End) -> i32| ends.iter().map(|(_, end)| of(end)).collect::<Vec<_>>();
     let rows = sqlx::query_as(INSERT_ENDS)
@@ -200,6 +257,7 @@ async fn insert_ends(connection: &mut PgConnection, id: LaneId, ends: &[(Key, &E
         .bind(long(|end| end.ended.total_us.into()))
         .bind(ends.iter().map(|(_, end)| stages(end)).collect::<Vec<_>>())
         .bind(long(|end| end.ended.events.into()))
+        .bind(sealing.number)
         .fetch_all(connection)
         .await?;
     Ok(rows)

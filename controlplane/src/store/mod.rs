@@ -2,7 +2,7 @@
 //!
 //! Never judges a request and never speaks gRPC. Called by `api`, `keys`, `publish`, `nodes`, `ingest` and `maintenance`.
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 use sqlx::{
@@ -10,7 +10,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::config::Config;
+use crate::{config::Config, evidence::Signer};
 
 pub mod accounts;
 pub mod api_keys;
@@ -20,6 +20,7 @@ pub mod change;
 pub mod config_versions;
 pub mod endpoints;
 mod error;
+pub mod evidence;
 pub mod holds;
 pub mod ingest;
 pub mod join_tokens;
@@ -49,6 +50,7 @@ pub use sqlx::PgConnection as Connection;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    signer: Arc<Signer>,
 }
 
 impl Store {
@@ -69,12 +71,19 @@ impl Store {
             .acquire_timeout(Duration::from_secs(config.database_acquire_seconds))
             .idle_timeout(Duration::from_secs(300))
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        let key = config.audit_checkpoint_key.expose_secret();
+        let signer = Signer::parse(key).map_err(|why| Error::Settings(format!("audit_checkpoint_key: {why}")))?;
+        Ok(Self { pool, signer: Arc::new(signer) })
     }
 
     /// For queries of this module's files; others go through their functions.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// What signs evidence; its key is not in the database.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// Whether the database answers.

@@ -36,8 +36,8 @@ pub async fn list(
 pub async fn insert(connection: &mut PgConnection, new: &Organization) -> Result<Organization, Error> {
     let inserted = sqlx::query_as(
         "INSERT INTO organizations (id, slug, display_name, allowed_origins, audit_full, pool, request_log_retention_days, audit_sync, \
-         capture_arguments, capture_results, capture_max_bytes, capture_redact, capture_retention_days) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING *",
+         capture_arguments, capture_results, capture_max_bytes, capture_redact, capture_retention_days, audit_log_retention_days) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING *",
     );
     inserted
         .bind(new.id)
@@ -53,6 +53,7 @@ pub async fn insert(connection: &mut PgConnection, new: &Organization) -> Result
         .bind(new.capture.max_bytes)
         .bind(&new.capture.redact)
         .bind(new.capture.retention_days)
+        .bind(new.audit_log_retention_days)
         .fetch_one(connection)
         .await
         .on_constraint("organizations_slug_key", || Error::Taken(format!("organizations/{}", new.slug)))
@@ -63,7 +64,8 @@ pub async fn update(connection: &mut PgConnection, row: &Organization) -> Result
     let updated = sqlx::query_as(
         "UPDATE organizations SET display_name = $2, allowed_origins = $3, audit_full = $4, pool = $5, \
          request_log_retention_days = $6, audit_sync = $7, capture_arguments = $8, capture_results = $9, capture_max_bytes = $10, \
-         capture_redact = $11, capture_retention_days = $12, revision = revision + 1, updated_at = now() WHERE id = $1 RETURNING *",
+         capture_redact = $11, capture_retention_days = $12, audit_log_retention_days = $13, revision = revision + 1, updated_at = now() \
+         WHERE id = $1 RETURNING *",
     );
     let updated = updated
         .bind(row.id)
@@ -77,7 +79,8 @@ pub async fn update(connection: &mut PgConnection, row: &Organization) -> Result
         .bind(row.capture.results)
         .bind(row.capture.max_bytes)
         .bind(&row.capture.redact)
-        .bind(row.capture.retention_days);
+        .bind(row.capture.retention_days)
+        .bind(row.audit_log_retention_days);
     Ok(updated.fetch_one(connection).await?)
 }
 

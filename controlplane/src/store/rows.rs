@@ -43,6 +43,7 @@ impl FromRow<'_, PgRow> for Organization {
                 redact: row.try_get("capture_redact")?,
                 retention_days: row.try_get("capture_retention_days")?,
             },
+            audit_log_retention_days: row.try_get("audit_log_retention_days")?,
             meta: meta(row)?,
         })
     }

@@ -70,6 +70,7 @@ pub fn config(database_url: &str) -> Config {
         node_listen: local,
         http_listen: local,
         master_key: SecretString::from("bWFzdGVyIGtleSBvZiB0aGUgdGVzdHMsIDMyIGJ5dGU="),
+        audit_checkpoint_key: SecretString::from("YSBrZXkgdGhhdCBzaWducyBjaGVja3BvaW50cyEhISE="),
         owner_password: SecretString::from(OWNER_PASSWORD),
         drain_seconds: 10,
         ..Config::default()

@@ -16,13 +16,14 @@ use uuid::Uuid;
 
 use super::admin::{Admin, Person, refused};
 use crate::{
+    evidence::seal::Run,
     ingest::{
         lane::{START, link},
-        record,
+        record::{self, number},
     },
     store::{
         accounts,
-        ingest::{LaneId, advance, insert},
+        ingest::{LaneId, write},
     },
     testing::Running,
 };
@@ -92,7 +93,8 @@ async fn begin(running: &Running, events: Vec<Event>) -> sqlx::Transaction<'stat
 }
 
 async fn begin_on(running: &Running, id: LaneId, events: Vec<Event>) -> sqlx::Transaction<'static, sqlx::Postgres> {
-    let (mut tx, mut cursor) = running.core.store.lock_lane(id).await.unwrap();
+    let (mut tx, mut cursor, head) = running.core.store.lock_lane(id).await.unwrap();
+    let first_seq = number(cursor.last_seq + 1);
     let mut frames = Vec::new();
     for event in events {
         let payload = AuditEvent { event: Some(event) }.encode_to_vec().into();
@@ -101,8 +103,8 @@ async fn begin_on(running: &Running, id: LaneId, events: Vec<Event>) -> sqlx::Tr
         frames.push(frame);
     }
     let batch = record::fold(&frames);
-    let touched = insert(&mut tx, id, &batch).await.unwrap();
-    advance(&mut tx, id, &cursor).await.unwrap();
+    let run = Run { lane: id, first_seq, last_seq: number(cursor.last_seq), chain_hash: &cursor.last_hash };
+    let touched = write(&mut tx, &head, &run, &batch, running.core.store.signer()).await.unwrap();
     let account = crate::ingest::account::Account::of(&batch, &touched, &running.core.names);
     accounts::add(&mut tx, &account).await.unwrap();
     tx

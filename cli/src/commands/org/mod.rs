@@ -61,6 +61,9 @@ struct Fields {
     audit_sync: Option<i32>,
     #[command(flatten)]
     capture: capture::Flags,
+    /// How many days administrative records are kept
+    #[arg(long, value_name = "DAYS")]
+    audit_log_retention_days: Option<i32>,
 }
 
 impl Fields {
@@ -73,5 +76,7 @@ impl Fields {
         mask.set("request_log_retention_days", &mut to.request_log_retention_days, days);
         mask.set("audit_sync", &mut to.audit_sync, self.audit_sync);
         self.capture.apply(to, mask);
+        let days = self.audit_log_retention_days;
+        mask.set("audit_log_retention_days", &mut to.audit_log_retention_days, days);
     }
 }

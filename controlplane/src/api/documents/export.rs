@@ -31,6 +31,7 @@ pub async fn document(connection: &mut PgConnection, organization: Organization)
         audit_sync: org.audit_sync,
         capture: org.capture.into(),
         request_log_retention_days: org.request_log_retention_days,
+        audit_log_retention_days: org.audit_log_retention_days,
         servers: current.servers.values().map(|it| (it.slug.clone(), server(&org.slug, it))).collect(),
         policies: current.policies.values().map(|it| (it.name.clone(), policy(&org.slug, it, &emails))).collect(),
         limits: current.limits.values().map(|it| (it.name.clone(), limit(&org.slug, it, &emails))).collect(),

@@ -186,6 +186,7 @@ impl Planner<'_> {
             capture: self.document.capture.clone(),
             pool: self.document.pool.clone(),
             request_log_retention_days: self.document.request_log_retention_days,
+            audit_log_retention_days: self.document.audit_log_retention_days,
             ..Default::default()
         };
         let named = |field: &&&str| **field != "pool" || !self.document.pool.is_empty();

@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "mcpgw/admin/v1/config_versions.proto",
     "mcpgw/admin/v1/custody.proto",
     "mcpgw/admin/v1/documents.proto",
+    "mcpgw/admin/v1/evidence.proto",
     "mcpgw/admin/v1/join_tokens.proto",
     "mcpgw/admin/v1/logs.proto",
     "mcpgw/admin/v1/memberships.proto",

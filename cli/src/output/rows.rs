@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
-    ApiKey, AuditLog, ConfigVersion, CustodyKey, CustodyKeyState, ErrorGroup, JoinToken, Membership, Node, Organization, Policy,
-    RateLimit, RequestLog, Rollout, Server, User,
+    ApiKey, AuditLog, Checkpoint, ConfigVersion, CustodyKey, CustodyKeyState, ErrorGroup, JoinToken, Membership, Node,
+    Organization, Policy, RateLimit, RequestLog, Rollout, Server, User,
 };
 use mcp_gateway::proto::config::v1::{Match, Subjects};
 use prost_types::Timestamp;
@@ -351,6 +351,21 @@ impl Tabular for RequestLog {
             version(self.config_version),
             self.outcome.clone(),
             format!("{:.1}", f64::from(self.total_us) / 1000.0),
+        ]
+    }
+}
+
+impl Tabular for Checkpoint {
+    const HEADER: &'static [&'static str] = &["NUMBER", "TIME", "SEALS", "RECORDS", "KEY", "HASH"];
+    fn cells(&self) -> Vec<String> {
+        let key = if self.key_id.is_empty() { "not signed" } else { &self.key_id };
+        vec![
+            self.number.to_string(),
+            time(self.take_time.as_ref()),
+            self.seals.to_string(),
+            self.audit_number.to_string(),
+            key.to_owned(),
+            self.hash.clone(),
         ]
     }
 }

@@ -10,6 +10,7 @@ mod config_versions;
 mod custody;
 pub mod documents;
 pub mod error;
+mod evidence;
 mod join_tokens;
 mod logs;
 pub mod memberships;
@@ -184,6 +185,7 @@ fn services(api: &Api) -> Routes {
     routes.add_service(admin::custody_service_server::CustodyServiceServer::new(api.clone()));
     let documents = admin::document_service_server::DocumentServiceServer::new(api.clone());
     routes.add_service(documents.max_decoding_message_size(LARGEST_DOCUMENT));
+    routes.add_service(admin::evidence_service_server::EvidenceServiceServer::new(api.clone()));
     routes.add_service(admin::join_token_service_server::JoinTokenServiceServer::new(api.clone()));
     routes.add_service(admin::log_service_server::LogServiceServer::new(api.clone()));
     routes.add_service(admin::membership_service_server::MembershipServiceServer::new(api.clone()));

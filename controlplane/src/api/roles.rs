@@ -86,6 +86,8 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.LogService/FollowRequestLogs", READ),
     ("/mcpgw.admin.v1.LogService/FollowAuditLogs", AUDIT),
     ("/mcpgw.admin.v1.LogService/ListErrorGroups", READ),
+    ("/mcpgw.admin.v1.EvidenceService/VerifyLogs", AUDIT),
+    ("/mcpgw.admin.v1.EvidenceService/ListCheckpoints", AUDIT),
     ("/mcpgw.admin.v1.StatsService/GetStats", READ),
     ("/mcpgw.admin.v1.StatsService/WatchStats", READ),
     ("/mcpgw.admin.v1.ConfigStatusService/GetConfigStatus", READ),

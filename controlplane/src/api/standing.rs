@@ -54,12 +54,23 @@ impl Standing {
     where
         W: Future<Output = Result<Infallible, Error>> + Send + 'static,
     {
+        self.until_done(name, |say| {
+            let work = work(say);
+            async move { work.await.map(|never| match never {}) }
+        })
+    }
+
+    /// As [`Standing::start`], for work that comes to an end of its own.
+    pub fn until_done<T: Send + 'static, W>(self, name: &'static str, work: impl FnOnce(Say<T>) -> W) -> Answers<T>
+    where
+        W: Future<Output = Result<(), Error>> + Send + 'static,
+    {
         let (say, hear) = mpsc::channel(ROOM);
         let work = work(say.clone());
         let tasks = self.core.tasks.clone();
         tasks.spawn(name, OnExit::Ignore, async move {
             let end = tokio::select! {
-                Err(error) = work => Some(Status::from(error)),
+                done = work => done.err().map(Status::from),
                 status = self.end() => Some(status),
                 () = say.closed() => None,
             };

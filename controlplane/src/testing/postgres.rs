@@ -68,6 +68,26 @@ impl Postgres {
         self.run("pg_ctl", &["-D", &self.data(), "-w", "-m", "fast", "stop"]);
     }
 
+    /// Copies the server's files as they are, while it is down: what a crash would have left.
+    pub fn remember(&self) {
+        self.copy(&self.data(), &self.remembered());
+    }
+
+    /// Puts the copied files back, while the server is down: everything since then is lost.
+    pub fn forget_since(&self) {
+        self.copy(&self.remembered(), &self.data());
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let _ = std::fs::remove_dir_all(to); // the first time there is none
+        let done = Command::new("cp").args(["-a", from, to]).status().expect("there is cp");
+        assert!(done.success(), "cp -a {from} {to}");
+    }
+
+    fn remembered(&self) -> String {
+        self.home.path().join("remembered").display().to_string()
+    }
+
     /// The URL of a database of this server.
     pub fn url(&self, database: &str) -> String {
         format!("postgres:///{database}?host={}&user=gw", self.home.path().display())

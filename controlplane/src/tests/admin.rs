@@ -4,11 +4,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mcp_gateway::proto::admin::v1::{
     Role, api_key_service_client::ApiKeyServiceClient, config_version_service_client::ConfigVersionServiceClient,
-    document_service_client::DocumentServiceClient, log_service_client::LogServiceClient,
-    membership_service_client::MembershipServiceClient, organization_service_client::OrganizationServiceClient,
-    policy_service_client::PolicyServiceClient, rate_limit_service_client::RateLimitServiceClient,
-    rollout_service_client::RolloutServiceClient, server_service_client::ServerServiceClient,
-    user_service_client::UserServiceClient,
+    document_service_client::DocumentServiceClient, evidence_service_client::EvidenceServiceClient,
+    log_service_client::LogServiceClient, membership_service_client::MembershipServiceClient,
+    organization_service_client::OrganizationServiceClient, policy_service_client::PolicyServiceClient,
+    rate_limit_service_client::RateLimitServiceClient, rollout_service_client::RolloutServiceClient,
+    server_service_client::ServerServiceClient, user_service_client::UserServiceClient,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 use tonic::{Code, Status};
@@ -57,6 +57,10 @@ impl Person {
 
     pub fn logs(&self) -> LogServiceClient<Client> {
         LogServiceClient::new(self.client.clone())
+    }
+
+    pub fn evidence(&self) -> EvidenceServiceClient<Client> {
+        EvidenceServiceClient::new(self.client.clone())
     }
 
     pub fn organizations(&self) -> OrganizationServiceClient<Client> {

@@ -175,6 +175,10 @@ async fn traffic(running: &Running, client: &Client) {
     logs.follow_request_logs(follow).await.unwrap().into_inner().message().await.unwrap().unwrap();
     let follow = FollowAuditLogsRequest { parent: ACME.into(), ..Default::default() };
     logs.follow_audit_logs(follow).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    let mut evidence = evidence_service_client::EvidenceServiceClient::new(client.clone());
+    let verify = VerifyLogsRequest { parent: ACME.into(), ..Default::default() };
+    evidence.verify_logs(verify).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    evidence.list_checkpoints(ListCheckpointsRequest::default()).await.unwrap();
     let mut stats = stats_service_client::StatsServiceClient::new(client.clone());
     stats.get_stats(GetStatsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     let watch = WatchStatsRequest { parent: ACME.into(), ..Default::default() };

@@ -19,6 +19,7 @@ mod memberships;
 mod organizations;
 mod payloads;
 mod policies;
+mod proof;
 mod rate_limits;
 mod roles;
 mod rollouts;

@@ -1,8 +1,10 @@
 //! `mcpgw audit`: what happened, traffic and administration.
 
+mod checkpoints;
 mod errors;
 mod follow;
 mod list;
+mod verify;
 
 use clap::Subcommand;
 
@@ -16,11 +18,17 @@ pub enum Command {
     List(list::Args),
     /// Lists errors that belong together, last seen first
     Errors(errors::Args),
+    /// Verifies that the logs are what was recorded: nothing edited, deleted, reordered, cut off or forged
+    Verify(verify::Args),
+    /// Lists signed checkpoints of the logs, newest first
+    Checkpoints(checkpoints::Args),
 }
 
 pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List(args) => list::run(cx, args).await,
         Command::Errors(args) => errors::run(cx, args).await,
+        Command::Verify(args) => verify::run(cx, args).await,
+        Command::Checkpoints(args) => checkpoints::run(cx, args).await,
     }
 }

@@ -46,7 +46,8 @@ fn both_planes_take_every_shipped_configuration() {
         let directory = tempfile::tempdir().unwrap();
         let secret = directory.path().join("master_key");
         std::fs::write(&secret, key).unwrap();
-        let flags = Dict::from([("master_key_file".to_owned(), secret.display().to_string().into())]);
+        let files = ["master_key_file", "audit_checkpoint_key_file"];
+        let flags = Dict::from(files.map(|file| (file.to_owned(), secret.display().to_string().into())));
         ControlPlane::load(Some(&path), flags).unwrap_or_else(|problems| panic!("{}: {problems}", path.display()));
     }
 }

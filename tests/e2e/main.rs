@@ -21,6 +21,7 @@ mod history;
 mod last_good;
 mod outlives;
 mod peers;
+mod proof;
 mod quarantine;
 mod records;
 mod rollout;

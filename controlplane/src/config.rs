@@ -61,8 +61,7 @@ pub struct Config {
     /// A file that holds the master key.
     pub master_key_file: Option<PathBuf>,
 
-    /// Signs seals and checkpoints of the logs: an Ed25519 seed, 32 bytes in base64, the same on every replica. Further lines hold earlier
-    /// keys, or `public:` and their public halves, which only check. Empty: nothing is signed.
+    /// Signs evidence about the logs: an Ed25519 seed, 32 bytes in base64; further lines (also `public:…`) only check. Empty: nothing is signed.
     #[serde(with = "secret")]
     pub audit_checkpoint_key: SecretString,
     /// A file that holds them.

@@ -31,6 +31,7 @@ pub struct Expired {
     pub before: DateTime<Utc>,
     /// How long it is kept.
     pub days: i32,
+    /// At least; larger numbers are not counted to their end.
     pub count: i64,
 }
 

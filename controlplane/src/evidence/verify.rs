@@ -178,7 +178,7 @@ const MOST: u64 = 10_000;
 /// Verifies what there is. Everything found is said, or at least counted.
 pub async fn verify(store: &Store, scope: Scope, say: mpsc::Sender<Said>) -> Result<Counts, Error> {
     let mut walk = Walk { store, scope, say, counts: Counts::default(), shown: BTreeMap::new(), signed_since: None };
-    let mut expiry = Expiry::new(&walk).await?;
+    let mut expiry = Expiry::new();
     let stands = checkpoints::walk(&mut walk, &expiry).await?;
     expiry.read_on(&mut walk).await?;
     lanes::walk(&mut walk, &mut expiry, &stands).await?;

@@ -93,7 +93,7 @@ async fn judge(walk: &mut Walk<'_>, expiry: &Expiry, kept: &KeptCheckpoint, stan
         None => Some(Vec::new()),
         Some(packed) => checkpoint::unpack(packed).filter(|_| said.root == checkpoint::root(packed)),
     };
-    if kept.lanes.is_none() && said.taken_at >= expiry.horizon {
+    if kept.lanes.is_none() && said.taken_at >= expiry.young {
         wrong = wrong.or(Some((Kind::Deleted, "its lanes are gone, and are not that old".into())));
     }
     if lanes.is_none() {

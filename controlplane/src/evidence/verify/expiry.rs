@@ -8,28 +8,28 @@ use uuid::Uuid;
 use super::{Error, Finding, Kind, Table, Walk};
 use crate::{
     evidence::purge::Log,
-    store::evidence::{self, KeptPurge, expiry::horizon},
+    store::evidence::{self, KeptPurge, expiry::EVIDENCE_DAYS},
 };
 
 /// Purges read at once.
 const PAGE: i64 = 500;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Expiry {
     /// By organisation; the nil UUID: of all.
     before: BTreeMap<Uuid, DateTime<Utc>>,
     /// Behind the last purge that was read.
     place: (DateTime<Utc>, Uuid),
-    /// What no organisation keeps.
-    pub horizon: DateTime<Utc>,
+    /// Evidence of what is younger is never deleted, however long organisations keep their rows.
+    pub young: DateTime<Utc>,
 }
 
 impl Expiry {
     /// Knows of nothing that was deleted yet.
-    pub async fn new(walk: &Walk<'_>) -> Result<Self, Error> {
-        let (horizon, _) = horizon(&mut *walk.connection().await?, Log::Requests).await?;
-        Ok(Self { horizon, ..Self::default() })
+    pub fn new() -> Self {
+        let young = Utc::now() - chrono::TimeDelta::days(EVIDENCE_DAYS.into());
+        Self { before: BTreeMap::new(), place: (DateTime::UNIX_EPOCH, Uuid::nil()), young }
     }
 
     /// Reads what was deleted since the last time.

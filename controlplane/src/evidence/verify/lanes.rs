@@ -82,7 +82,7 @@ async fn begin(walk: &mut Walk<'_>, expiry: &Expiry, first: &KeptSeal) -> Result
     let fits = floor.filter(|(floor, _)| floor.ordinal == header.ordinal - 1 && floor.seal_hash == header.previous_hash);
     let wrong = match fits {
         None => Some((Kind::Deleted, String::from("nothing says that they were old"))),
-        Some((floor, _)) if floor.before > expiry.horizon => Some((Kind::Deleted, "they were not old enough".into())),
+        Some((floor, _)) if floor.before > expiry.young => Some((Kind::Deleted, "they were not old enough".into())),
         Some((floor, signature)) => walk.signature(&floor.hash(), &signature, walk.is_early(floor.before)),
     };
     if let Some((kind, why)) = wrong {

@@ -15,26 +15,30 @@ const SLICE: i64 = 10_000;
 /// Lanes whose seals are deleted in one run.
 const LANES: i64 = 500;
 
+/// How long evidence about requests is kept at least, and requests of no organisation.
+pub const EVIDENCE_DAYS: i32 = 90;
 /// How long records of no organisation are kept, and at least how long a day's partition is.
-const KEPT_DAYS: [(Log, i32); 2] = [(Log::Requests, 90), (Log::Audit, 400)];
+const KEPT_DAYS: [(Log, i32); 2] = [(Log::Requests, EVIDENCE_DAYS), (Log::Audit, 400)];
+/// Rows are counted up to here for the record of what expired: no statement counts for minutes either.
+const COUNTED: i64 = 100_000;
 
 /// What of a log is older than it is kept, by organisation. Moments are whole hours, so that there is not much to put on record.
 pub async fn expired(connection: &mut PgConnection, log: Log) -> Result<Vec<Expired>, Error> {
     let query = match log {
         Log::Requests => {
             "SELECT o.id, b.before, o.request_log_retention_days, \
-             (SELECT count(*) FROM request_logs r WHERE r.org_id = o.id AND r.decided_at < b.before) FROM organizations o, \
+             (SELECT count(*) FROM (SELECT 1 FROM request_logs r WHERE r.org_id = o.id AND r.decided_at < b.before LIMIT $1) c) FROM organizations o, \
              LATERAL (SELECT date_trunc('hour', now() - make_interval(days => o.request_log_retention_days)) AS before) b \
              WHERE EXISTS (SELECT 1 FROM request_logs r WHERE r.org_id = o.id AND r.decided_at < b.before)"
         }
         Log::Audit => {
             "SELECT o.id, b.before, o.audit_log_retention_days, \
-             (SELECT count(*) FROM audit_logs r WHERE r.org_id = o.id AND r.occurred_at < b.before) FROM organizations o, \
+             (SELECT count(*) FROM (SELECT 1 FROM audit_logs r WHERE r.org_id = o.id AND r.occurred_at < b.before LIMIT $1) c) FROM organizations o, \
              LATERAL (SELECT date_trunc('hour', now() - make_interval(days => o.audit_log_retention_days)) AS before) b \
              WHERE EXISTS (SELECT 1 FROM audit_logs r WHERE r.org_id = o.id AND r.occurred_at < b.before)"
         }
     };
-    let rows: Vec<(Uuid, DateTime<Utc>, i32, i64)> = sqlx::query_as(query).fetch_all(&mut *connection).await?;
+    let rows: Vec<(Uuid, DateTime<Utc>, i32, i64)> = sqlx::query_as(query).bind(COUNTED).fetch_all(&mut *connection).await?;
     let mut found: Vec<Expired> =
         rows.into_iter().map(|(org, before, days, count)| Expired { org, before, days, count }).collect();
     found.extend(expired_of_none(connection, log).await?);
@@ -45,10 +49,10 @@ pub async fn expired(connection: &mut PgConnection, log: Log) -> Result<Vec<Expi
 async fn expired_of_none(connection: &mut PgConnection, log: Log) -> Result<Option<Expired>, Error> {
     let (before, days) = horizon(connection, log).await?;
     let query = match log {
-        Log::Requests => "SELECT count(*) FROM request_logs r WHERE r.decided_at < $1",
-        Log::Audit => "SELECT count(*) FROM audit_logs r WHERE r.occurred_at < $1",
+        Log::Requests => "SELECT count(*) FROM (SELECT 1 FROM request_logs r WHERE r.decided_at < $1 LIMIT $2) c",
+        Log::Audit => "SELECT count(*) FROM (SELECT 1 FROM audit_logs r WHERE r.occurred_at < $1 LIMIT $2) c",
     };
-    let count: i64 = sqlx::query_scalar(query).bind(before).fetch_one(connection).await?;
+    let count: i64 = sqlx::query_scalar(query).bind(before).bind(COUNTED).fetch_one(connection).await?;
     Ok((count > 0).then_some(Expired { org: Uuid::nil(), before, days, count }))
 }
 

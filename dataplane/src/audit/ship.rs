@@ -32,6 +32,8 @@ const MAX_FRAMES: usize = 1000;
 const MAX_BYTES: usize = (1 << 20) - 1024;
 /// Frames that come within this time share a batch: one commit instead of many.
 const LINGER: Duration = Duration::from_millis(50);
+/// How often a control plane is asked how far it is with a lane of which everything is acknowledged: its database may have lost it since.
+const ASKS: Duration = Duration::from_secs(60);
 /// Until the control plane must have accepted the stream, or committed a batch.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long the end of the process waits for frames to be committed.
@@ -44,6 +46,7 @@ pub struct Shipper {
     spool: Arc<Spool>,
     uplink: Arc<Uplink>,
     waits: (Duration, Duration),
+    asks: Duration,
 }
 
 /// Why a stream ended.
@@ -71,6 +74,8 @@ struct Session<'a> {
     /// Where the next turn begins: no lane starves the others.
     turn: Option<LaneId>,
     progressed: bool,
+    /// How often lanes are asked about that have nothing to ship.
+    asks: Duration,
 }
 
 struct Shipping {
@@ -80,11 +85,13 @@ struct Shipping {
     track: Track,
     /// A lane of an earlier run may long be committed: one frame asks how far.
     probing: bool,
+    /// Everything is acknowledged, but the control plane is to be asked whether it still knows.
+    asking: bool,
 }
 
 impl Shipper {
     pub fn new(spool: Arc<Spool>, uplink: Arc<Uplink>) -> Self {
-        Self { spool, uplink, waits: WAITS }
+        Self { spool, uplink, waits: WAITS, asks: ASKS }
     }
 
     /// Runs until `stop`, and a moment longer if frames wait. What is not shipped by then is shipped by the next run.
@@ -112,7 +119,7 @@ impl Shipper {
         // After a refusal one batch at a time, to see whose it is.
         let mut window = WINDOW;
         loop {
-            while self.spool.lanes().iter().all(|lane| lane.pending() == 0) {
+            while self.spool.lanes().iter().all(|lane| lane.pending() == 0 && !lane.may_be_forgotten()) {
                 self.spool.appended().await;
             }
             let (lost, progressed, suspect) = self.session(window).await;
@@ -133,10 +140,12 @@ impl Shipper {
             let ceiling = self.waits.0.saturating_mul(1 << failures.min(16)).min(self.waits.1);
             let wait = ceiling.mul_f64(rand::random_range(0.1..1.0));
             failures += 1;
-            tracing::warn!(
-                spool.frames = self.spool.backlog().frames,
-                "audit records wait in the spool, shipping goes on in {wait:?}: {lost}"
-            );
+            match self.spool.backlog().frames {
+                0 => tracing::debug!("nothing waits in the spool; the control plane is asked again in {wait:?}: {lost}"),
+                frames => {
+                    tracing::warn!(spool.frames = frames, "audit records wait in the spool, shipping goes on in {wait:?}: {lost}")
+                }
+            }
             sleep(wait).await;
         }
     }
@@ -148,7 +157,15 @@ impl Shipper {
             Err(error) => return (error.into(), false, None),
         };
         let (outbound, requests) = mpsc::channel(4 * WINDOW);
-        let mut session = Session { spool: &self.spool, lanes: BTreeMap::new(), outbound, window, turn: None, progressed: false };
+        let mut session = Session {
+            spool: &self.spool,
+            lanes: BTreeMap::new(),
+            outbound,
+            window,
+            turn: None,
+            progressed: false,
+            asks: self.asks,
+        };
         let Err(lost) = session.run(NodeServiceClient::new(link.channel.clone()), requests).await;
         self.uplink.discard(&link).await;
         let suspect = session.lanes.into_values().find(|shipping| shipping.track.in_flight() > 0).map(|shipping| shipping.lane);
@@ -167,11 +184,13 @@ impl Session<'_> {
         requests: mpsc::Receiver<ShipRequest>,
     ) -> Result<std::convert::Infallible, Lost> {
         // Sent before the call: a server may want to see something before it answers at all.
+        self.ask();
         self.fill().await?;
         let answer = timeout(DEADLINE, client.ship(ReceiverStream::new(requests))).await.or(Err(Lost::Silent))??;
         let mut answers: Streaming<ShipResponse> = answer.into_inner();
         let mut send_at: Option<Instant> = None;
         let mut answer_by = Instant::now() + DEADLINE;
+        let mut ask_at = Instant::now() + self.asks;
         loop {
             let (spool, waiting) = (self.spool, self.in_flight() > 0);
             tokio::select! {
@@ -180,7 +199,7 @@ impl Session<'_> {
                     answer_by = Instant::now() + DEADLINE;
                     let full = self.lanes.values().any(|shipping| shipping.unsent() >= MAX_FRAMES as u64);
                     let soon = Instant::now() + if full { Duration::ZERO } else { LINGER };
-                    let unsent = self.lanes.values().any(|shipping| shipping.unsent() > 0);
+                    let unsent = self.lanes.values().any(Shipping::has_something);
                     send_at = if unsent { Some(send_at.map_or(soon, |at| at.min(soon))) } else { send_at };
                 }
                 () = spool.appended(), if send_at.is_none() => send_at = Some(Instant::now() + LINGER),
@@ -191,18 +210,44 @@ impl Session<'_> {
                     }
                     self.fill().await?;
                 }
+                () = sleep_until(ask_at) => {
+                    ask_at = Instant::now() + self.asks;
+                    if !waiting {
+                        answer_by = Instant::now() + DEADLINE;
+                    }
+                    self.spool.forget_kept();
+                    self.ask();
+                    self.fill().await?;
+                }
                 () = sleep_until(answer_by), if waiting => return Err(Lost::Silent),
             }
         }
     }
 
-    /// Sends until the window is full or nothing is left; each lane in turn.
-    async fn fill(&mut self) -> Result<(), Lost> {
-        for lane in self.spool.lanes() {
+    /// Has the control plane asked about lanes that it may have forgotten something of.
+    fn ask(&mut self) {
+        self.know_lanes();
+        for shipping in self.lanes.values_mut() {
+            shipping.asking = shipping.lane.pending() == 0 && shipping.lane.may_be_forgotten();
+        }
+    }
+
+    fn know_lanes(&mut self) {
+        let lanes = self.spool.lanes();
+        self.lanes.retain(|id, _| lanes.iter().any(|lane| lane.id == *id));
+        for lane in lanes {
             self.lanes.entry(lane.id).or_insert_with(|| Shipping::new(lane));
         }
+    }
+
+    /// Sends until the window is full or nothing is left; each lane in turn.
+    async fn fill(&mut self) -> Result<(), Lost> {
+        self.know_lanes();
         while self.in_flight() < self.window {
-            let ready = |shipping: &Shipping| shipping.unsent() > 0 && !(shipping.probing && shipping.track.in_flight() > 0);
+            let ready = |shipping: &Shipping| {
+                let alone = shipping.track.in_flight() == 0;
+                (shipping.unsent() > 0 && (alone || !shipping.probing)) || (shipping.asking && alone)
+            };
             let after = self.turn.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
             let mut turns = self.lanes.range((after, std::ops::Bound::Unbounded)).chain(&self.lanes);
             let Some(id) = turns.find(|(_, shipping)| ready(shipping)).map(|(id, _)| *id) else { return Ok(()) };
@@ -214,6 +259,11 @@ impl Session<'_> {
 
     async fn send(&mut self, id: LaneId) -> Result<(), Lost> {
         let Some(shipping) = self.lanes.get_mut(&id) else { return Ok(()) };
+        if std::mem::take(&mut shipping.asking) && shipping.unsent() == 0 {
+            let acked = shipping.lane.acked();
+            shipping.track.sent(acked + 1, acked, None, None);
+            return self.say(ShipRequest { boot_id: id.boot.to_string(), lane: id.number, frames: Vec::new() });
+        }
         let Some(mut reader) = shipping.reader.take() else { return Ok(()) };
         let frames = if shipping.probing { 1 } else { MAX_FRAMES };
         let read = spawn_blocking(move || {
@@ -231,7 +281,10 @@ impl Session<'_> {
         };
         let (Some(first), Some(last)) = (batch.frames.first(), batch.frames.last()) else { return Ok(()) };
         shipping.track.sent(first.seq, last.seq, batch.first_at_us, batch.last_at_us);
-        let request = ShipRequest { boot_id: id.boot.to_string(), lane: id.number, frames: batch.frames };
+        self.say(ShipRequest { boot_id: id.boot.to_string(), lane: id.number, frames: batch.frames })
+    }
+
+    fn say(&self, request: ShipRequest) -> Result<(), Lost> {
         match self.outbound.try_send(request) {
             // If the stream is gone, its answers say why.
             Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
@@ -259,6 +312,14 @@ impl Session<'_> {
                 tracing::warn!(audit.boot = %id.boot, audit.lane = id.number, "the control plane has audit frames up to {seq}; sending again from there");
                 shipping.probing = false;
                 shipping.seek(seq + 1);
+                if seq < lane.acked() {
+                    tracing::error!(
+                        audit.boot = %id.boot, audit.lane = id.number,
+                        "the control plane has lost frames that it had acknowledged up to {}: its database came back without them",
+                        lane.acked()
+                    );
+                    self.spool.rewind(&lane, seq);
+                }
                 if lane.segment_of(seq + 1).is_none() {
                     return self
                         .give_up(id, format!("the control plane has frames up to {seq}, later ones are deleted here"))
@@ -285,7 +346,12 @@ impl Session<'_> {
 impl Shipping {
     fn new(lane: Arc<Lane>) -> Self {
         let probing = !lane.is_live();
-        Self { reader: Some(Reader::new(Arc::clone(&lane))), lane, track: Track::default(), probing }
+        Self { reader: Some(Reader::new(Arc::clone(&lane))), lane, track: Track::default(), probing, asking: false }
+    }
+
+    /// Whether there is a reason to send.
+    fn has_something(&self) -> bool {
+        self.asking || self.unsent() > 0
     }
 
     fn unsent(&self) -> u64 {

@@ -4,6 +4,7 @@
 
 mod event;
 mod flush;
+mod keep;
 mod lane;
 mod queue;
 mod read;
@@ -154,6 +155,8 @@ pub struct Spool {
     /// Every lane with something to ship, earlier runs first.
     lanes: Mutex<Vec<Arc<Lane>>>,
     bytes: AtomicU64,
+    /// Bytes of segments that hold only what is acknowledged; in addition.
+    kept: AtomicU64,
     alerted: AtomicBool,
     counters: Counters,
     syncer: Syncer,
@@ -196,6 +199,7 @@ impl Spool {
             next_lane: AtomicUsize::new(0),
             lanes: Mutex::new(earlier),
             bytes,
+            kept: AtomicU64::new(0),
             alerted: AtomicBool::new(false),
             counters: Counters::default(),
             syncer: Syncer::default(),
@@ -290,16 +294,23 @@ impl Spool {
         locked(&self.lanes).clone()
     }
 
-    /// Takes note that everything of a lane up to `seq` is committed, and deletes what is no longer needed.
+    /// Takes note that everything of a lane up to `seq` is committed. What is no longer needed is deleted a while later.
     pub(crate) fn acknowledge(&self, lane: &Arc<Lane>, seq: u64, next_at_us: Option<i64>) {
-        self.counters.acked.fetch_add(lane.acknowledge(seq, next_at_us, &self.bytes), Relaxed);
-        if lane.is_finished() {
-            lane.remove_directory();
-            locked(&self.lanes).retain(|kept| !Arc::ptr_eq(kept, lane));
-        }
+        let (frames, bytes) = lane.acknowledge(seq, next_at_us);
+        self.counters.acked.fetch_add(frames, Relaxed);
+        self.keep(bytes);
+        self.forget_kept();
         self.acked.notify_waiters();
         if self.percent_full() < ALERT_PERCENT && self.alerted.swap(false, Relaxed) {
             tracing::info!(spool.bytes = self.bytes.load(Relaxed), "the audit spool has room again");
+        }
+    }
+
+    /// Lets go of a lane of which nothing is left on disk.
+    fn drop_finished(&self, lane: &Arc<Lane>) {
+        if lane.is_finished() {
+            lane.remove_directory();
+            locked(&self.lanes).retain(|kept| !Arc::ptr_eq(kept, lane));
         }
     }
 

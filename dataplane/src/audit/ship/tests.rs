@@ -144,13 +144,18 @@ impl Rig {
 
     /// Ships until everything in the spool is acknowledged.
     async fn ship(&self, spool: &Arc<Spool>) {
+        self.ship_until(spool, spool.drained()).await;
+    }
+
+    async fn ship_until(&self, spool: &Arc<Spool>, end: impl Future<Output = ()>) {
         let (uplink, _identity) = self.control.uplink(self.ca.identity());
         let waits = (Duration::from_millis(1), Duration::from_millis(5));
-        let shipper = Shipper { waits, ..Shipper::new(Arc::clone(spool), uplink) };
+        let asks = Duration::from_millis(100);
+        let shipper = Shipper { waits, asks, ..Shipper::new(Arc::clone(spool), uplink) };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(shipper.run(stop.clone()));
-        timeout(Duration::from_secs(60), spool.drained()).await.expect("everything is acknowledged in the end");
+        timeout(Duration::from_secs(60), end).await.expect("everything is acknowledged in the end");
         stop.cancel();
         tasks.join_all().await;
     }
@@ -226,7 +231,9 @@ async fn frames_of_a_killed_run_are_shipped_by_the_next_one() {
     append(&second, 601..=700);
     rig.ship(&second).await;
     assert_eq!(rig.committed(), (1..=700).collect::<Vec<_>>());
-    assert!(second.lanes().iter().all(|lane| lane.is_live()), "the run before is done and gone");
+    assert!(second.lanes().iter().any(|lane| !lane.is_live()), "the run before is done, and kept for a while");
+    second.forget_all_kept();
+    assert!(second.lanes().iter().all(|lane| lane.is_live()), "the run before is gone");
 }
 
 #[tokio::test]
@@ -247,6 +254,7 @@ async fn a_control_plane_that_lost_its_cursor_gets_what_is_still_here() {
     let spool = rig.spool();
     append(&spool, 1..=2000);
     rig.ship(&spool).await;
+    spool.forget_all_kept();
     let deleted = spool.lanes().iter().all(|lane| lane.segment_of(1).is_none());
     assert!(deleted, "acknowledged segments are gone");
     append(&spool, 2001..=2010);
@@ -257,6 +265,40 @@ async fn a_control_plane_that_lost_its_cursor_gets_what_is_still_here() {
     let mut unique = ids.clone();
     unique.dedup();
     assert_eq!(ids, unique);
+}
+
+/// Nothing new happens at the node meanwhile: it asks by itself.
+#[tokio::test]
+async fn a_control_plane_that_lost_its_last_seconds_gets_them_again() {
+    let rig = Rig::new(&[]).await;
+    let spool = rig.spool();
+    append(&spool, 1..=2000);
+    rig.ship(&spool).await;
+    rig.ingest.ledger.lock().unwrap().script.push_back(Next::Forget);
+    let mut committed = rig.ingest.committed.subscribe();
+    let again = async {
+        committed.changed().await.unwrap();
+        committed.wait_for(|count| *count == 2000).await.unwrap();
+    };
+    rig.ship_until(&spool, again).await;
+    assert_eq!(rig.committed(), (1..=2000).collect::<Vec<_>>());
+}
+
+/// Also while a stream goes on, which a database that fails over does not end.
+#[tokio::test]
+async fn an_open_stream_asks_now_and_then() {
+    let rig = Rig::new(&[]).await;
+    let spool = rig.spool();
+    append(&spool, 1..=500);
+    let mut committed = rig.ingest.committed.subscribe();
+    let forgets = async {
+        committed.wait_for(|count| *count == 500).await.unwrap();
+        rig.ingest.ledger.lock().unwrap().script.push_back(Next::Forget);
+        committed.changed().await.unwrap();
+        committed.wait_for(|count| *count == 500).await.unwrap();
+    };
+    rig.ship_until(&spool, forgets).await;
+    assert_eq!(rig.committed(), (1..=500).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -88,6 +88,11 @@ impl Spool {
     fn make_room(&self, writer: &mut Writer, waiting: &Waiting) -> io::Result<()> {
         writer.make_room(waiting, self.limits.segment_bytes).or_else(|error| {
             // What is acknowledged only takes up room.
+            if self.forget_all_kept()
+                && let Ok(()) = writer.make_room(waiting, self.limits.segment_bytes)
+            {
+                return Ok(());
+            }
             if !writer.give_up_acknowledged() {
                 return Err(error);
             }

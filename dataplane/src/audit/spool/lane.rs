@@ -9,10 +9,11 @@ use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
+use super::keep::{self, Kept};
 use super::locked;
 
 /// Names a lane for the control plane.
@@ -31,6 +32,10 @@ pub(crate) struct Lane {
     /// Everything up to here is wholly on disk.
     written: AtomicU64,
     acked: AtomicU64,
+    /// When something became acknowledged last, microseconds since the Unix epoch; 0: never in this run.
+    acked_us: AtomicI64,
+    /// Segments, of those above, that are only kept for a control plane that forgets; oldest first.
+    kept: Mutex<Vec<Kept>>,
     /// When the oldest unacknowledged frame was written, microseconds since the Unix epoch; 0: there is none or nobody knows.
     oldest_us: AtomicI64,
     /// Whether a writer may still extend it.
@@ -46,6 +51,8 @@ impl Lane {
             segments: Mutex::default(),
             written: AtomicU64::new(0),
             acked: AtomicU64::new(0),
+            acked_us: AtomicI64::new(0),
+            kept: Mutex::default(),
             oldest_us: AtomicI64::new(0),
             live: AtomicBool::new(true),
         }
@@ -60,6 +67,8 @@ impl Lane {
             segments: Mutex::new(segments),
             written: AtomicU64::new(written),
             acked: AtomicU64::new(acked),
+            acked_us: AtomicI64::new(0),
+            kept: Mutex::default(),
             oldest_us: AtomicI64::new(0),
             live: AtomicBool::new(false),
         }
@@ -120,25 +129,64 @@ impl Lane {
         !self.is_live() && locked(&self.segments).is_empty()
     }
 
-    /// Returns how many frames became acknowledged; deletes segments that hold nothing else.
-    pub(super) fn acknowledge(&self, seq: u64, next_at_us: Option<i64>, bytes: &AtomicU64) -> u64 {
-        let seq = seq.min(self.written());
+    /// Returns how many frames became acknowledged, and how many bytes of segments hold nothing else: those are kept for a while.
+    pub(super) fn acknowledge(&self, seq: u64, next_at_us: Option<i64>) -> (u64, u64) {
+        let (seq, written) = (seq.min(self.written()), self.written());
         let before = self.acked.fetch_max(seq, Release);
-        self.oldest_us.store(next_at_us.unwrap_or(0), Relaxed);
-        let done = {
-            let mut segments = locked(&self.segments);
-            let firsts: Vec<u64> = segments.keys().copied().collect();
-            // A segment is done when the next one begins at or before the first number still needed.
-            let mut done: Vec<u64> = firsts.windows(2).filter(|pair| pair[1] <= seq + 1).map(|pair| pair[0]).collect();
-            if !self.is_live() && seq >= self.written() {
-                done = firsts;
-            }
-            done.into_iter().filter_map(|first| segments.remove(&first)).collect::<Vec<_>>()
-        };
-        for path in done {
-            delete(&path, bytes);
+        if seq > before {
+            self.oldest_us.store(next_at_us.unwrap_or(0), Relaxed);
+            self.acked_us.store(wall_clock_us(), Relaxed);
         }
-        seq.saturating_sub(before)
+        let segments = locked(&self.segments);
+        let mut kept = locked(&self.kept);
+        let known = kept.last().map_or(0, |kept| kept.last);
+        let mut bytes = 0;
+        let mut firsts = segments.iter().filter(|(first, _)| **first > known).peekable();
+        while let Some((first, path)) = firsts.next() {
+            // A segment is done when the next one begins at or before the first number still needed.
+            let last = match firsts.peek() {
+                Some((next, _)) => *next - 1,
+                None if self.is_live() => break,
+                None => written,
+            };
+            if last > seq {
+                break;
+            }
+            let size = keep::size(path);
+            bytes += size;
+            kept.push(Kept { first: *first, last, since: Instant::now(), bytes: size, path: path.clone() });
+        }
+        (seq.saturating_sub(before), bytes)
+    }
+
+    /// Goes back to `seq`: what is behind it counts as never acknowledged. The segments that are needed again.
+    pub(super) fn rewind(&self, seq: u64) -> Vec<Kept> {
+        let mut kept = locked(&self.kept);
+        self.acked.fetch_min(seq, Release);
+        let needed = kept.partition_point(|kept| kept.last <= seq);
+        kept.split_off(needed)
+    }
+
+    /// Keeps nothing any more.
+    pub(super) fn unkeep(&self) -> Vec<Kept> {
+        std::mem::take(&mut *locked(&self.kept))
+    }
+
+    /// Forgets the oldest kept segment if `is_due`; its file is the caller's to delete.
+    pub(super) fn forget(&self, is_due: impl Fn(&Kept) -> bool) -> Option<Kept> {
+        let mut segments = locked(&self.segments);
+        let mut kept = locked(&self.kept);
+        if !kept.first().is_some_and(is_due) {
+            return None;
+        }
+        let oldest = kept.remove(0);
+        segments.remove(&oldest.first);
+        Some(oldest)
+    }
+
+    /// Whether something was acknowledged so recently that a control plane could have lost it since.
+    pub fn may_be_forgotten(&self) -> bool {
+        keep::is_recent(self.acked_us.load(Relaxed))
     }
 
     /// Deletes all segments: everything in them is acknowledged, and nobody extends them any more.

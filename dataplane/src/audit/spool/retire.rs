@@ -19,6 +19,7 @@ impl Spool {
             {
                 let before = lane.acked();
                 self.acknowledge(&lane, end, None);
+                self.forget_all_kept(); // nobody will ask for it
                 frames += lane.acked().saturating_sub(before);
             }
             if frames > 0 {

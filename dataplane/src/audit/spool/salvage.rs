@@ -47,6 +47,7 @@ impl Spool {
             audit.boot = %lane.id.boot, audit.lane = lane.id.number, audit.moved = moved, audit.lost = lost,
             "gave up an audit lane: {reason}; its readable frames were moved to a new lane"
         );
+        self.unkeep(lane); // it is deleted with the rest, or set aside
         for path in lane.give_up().into_values() {
             if damaged.contains(&path) { self.quarantine(lane, &path) } else { delete(&path, &self.bytes) }
         }

@@ -222,10 +222,13 @@ fn acknowledged_segments_are_deleted_and_nothing_else() {
     let segments = lane.segments();
     let third = lane::first_seq(&segments[2]).unwrap();
     spool.acknowledge(&lane, third, None);
+    assert_eq!(lane.segments(), segments, "kept for a control plane that loses what it acknowledged");
+    assert!(spool.forget_all_kept());
     assert_eq!(lane.segments(), segments[2..], "the third still holds frames");
     let frames = read(&lane).unwrap();
     assert_eq!(ids(&frames), (third + 1..=200).collect::<Vec<_>>());
     spool.acknowledge(&lane, 200, None);
+    spool.forget_all_kept();
     assert_eq!(lane.segments().len(), 1, "the one that is written to stays");
     assert_eq!((spool.backlog().frames, spool.backlog().oldest_ms), (0, 0));
     append(&spool, 201..=201);
@@ -234,10 +237,31 @@ fn acknowledged_segments_are_deleted_and_nothing_else() {
     let spool = open(dir.path());
     let lane = only_lane(&spool);
     spool.acknowledge(&lane, 201, None);
-    assert!(spool.lanes().is_empty());
-    assert_eq!(spool.backlog().bytes, 0);
+    assert_eq!(spool.backlog(), Backlog::default(), "what is kept does not wait");
+    assert!(spool.forget_all_kept() && spool.lanes().is_empty());
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["lock"], "an earlier run that is wholly acknowledged leaves nothing behind");
+}
+
+#[test]
+fn what_is_kept_is_shipped_again_if_the_control_plane_forgets_it_and_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    append(&spool, 1..=200);
+    let (lane, bytes) = (only_lane(&spool), spool.backlog().bytes);
+    spool.acknowledge(&lane, 200, None);
+    assert!(lane.may_be_forgotten() && spool.backlog().bytes < bytes);
+    spool.rewind(&lane, 50);
+    assert_eq!((lane.acked(), lane.pending(), lane.oldest_us()), (50, 150, None));
+    assert_eq!(ids(&read(&lane).unwrap()), (51..=200).collect::<Vec<_>>());
+    spool.acknowledge(&lane, 200, None);
+    // The oldest go first when it is too much.
+    let segments = lane.segments();
+    assert!(spool.forget_kept_beyond(LIMITS.segment_bytes * 2, keep::KEPT_FOR));
+    let left = lane.segments();
+    assert!(left.len() < segments.len() && left.len() > 1 && segments.ends_with(&left), "{left:?}");
+    spool.forget_kept();
+    assert_eq!(lane.segments(), left, "neither too old nor too much");
 }
 
 #[test]

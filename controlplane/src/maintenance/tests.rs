@@ -117,7 +117,7 @@ async fn payloads_are_kept_as_long_as_their_organisation_says_and_no_longer_than
         (1, '00000000-0000-0000-0000-000000000003')) AS r (age, org)",
     )
     .await;
-    clean(store.clone()).await.unwrap();
+    clean(store.clone(), Metrics::default()).await.unwrap();
     let left = "SELECT string_agg((extract(epoch FROM now() - captured_at)::int / 3600)::text, ' ' ORDER BY captured_at DESC) FROM captured_payloads";
     assert_eq!(text(&store, left).await, "23 167");
 }

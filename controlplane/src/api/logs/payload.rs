@@ -35,7 +35,7 @@ pub async fn read(api: &Api, caller: &Caller, id: Uuid) -> Result<RequestPayload
         config_version: 0,
         detail: &json!({ "payloads": kinds }),
     };
-    audit::insert(&mut tx, &entry).await?;
+    audit::insert(&mut tx, &entry, api.core.store.signer()).await?;
     tx.commit().await.map_err(crate::store::Error::from)?;
     let payload = |kind| found.iter().find(|row| is(row, kind)).map(wire);
     Ok(RequestPayload {

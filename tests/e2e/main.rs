@@ -19,6 +19,7 @@ mod documents;
 mod follow;
 mod history;
 mod last_good;
+mod limit_status;
 mod outlives;
 mod peers;
 mod proof;

@@ -32,17 +32,16 @@ use crate::{
 const CREATE: &str = "/mcpgw.admin.v1.OrganizationService/CreateOrganization";
 const UPDATE: &str = "/mcpgw.admin.v1.OrganizationService/UpdateOrganization";
 const DELETE: &str = "/mcpgw.admin.v1.OrganizationService/DeleteOrganization";
-pub(super) const FIELDS: &[&str] =
-    &[
-        "display_name",
-        "allowed_origins",
-        "audit_full",
-        "pool",
-        "request_log_retention_days",
-        "audit_log_retention_days",
-        "audit_sync",
-        "capture",
-    ];
+pub(super) const FIELDS: &[&str] = &[
+    "display_name",
+    "allowed_origins",
+    "audit_full",
+    "pool",
+    "request_log_retention_days",
+    "audit_log_retention_days",
+    "audit_sync",
+    "capture",
+];
 const RETENTION_DAYS: i32 = 90;
 /// How long administrative records are kept unless an organisation says otherwise.
 const AUDIT_RETENTION_DAYS: i32 = 400;

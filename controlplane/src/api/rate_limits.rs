@@ -1,10 +1,11 @@
 //! RateLimitService: how much may be used in which time. Reads a request, holds the organisation, changes one row, seals, commits.
 //!
-//! What a request may say of a limit is in `fields`; who may call is in `roles`; what a node would refuse, the change refuses.
+//! What a request may say of a limit is in `fields`, what is used of it in `usage`; who may call is in `roles`; what a node would refuse, the change refuses.
 
 use mcp_gateway::proto::admin::v1::{
-    CreateRateLimitRequest, DeleteRateLimitRequest, DeleteRateLimitResponse, GetRateLimitRequest, ListRateLimitsRequest,
-    ListRateLimitsResponse, RateLimit, UpdateRateLimitRequest, rate_limit_service_server::RateLimitService,
+    CreateRateLimitRequest, DeleteRateLimitRequest, DeleteRateLimitResponse, GetRateLimitRequest, ListLimitUsageRequest,
+    ListLimitUsageResponse, ListRateLimitsRequest, ListRateLimitsResponse, RateLimit, UpdateRateLimitRequest,
+    rate_limit_service_server::RateLimitService,
 };
 use serde_json::json;
 use tonic::{Request, Response, Status};
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub(super) mod fields;
+mod usage;
 
 const CREATE: &str = "/mcpgw.admin.v1.RateLimitService/CreateRateLimit";
 const LIST: &str = "/mcpgw.admin.v1.RateLimitService/ListRateLimits";
@@ -61,6 +63,14 @@ impl RateLimitService for Api {
     ) -> Result<Response<DeleteRateLimitResponse>, Status> {
         let (caller, request) = admitted(request)?;
         Ok(Response::new(delete(self, &caller, request).await?))
+    }
+
+    async fn list_limit_usage(
+        &self,
+        request: Request<ListLimitUsageRequest>,
+    ) -> Result<Response<ListLimitUsageResponse>, Status> {
+        let (caller, request) = admitted(request)?;
+        Ok(Response::new(usage::list(self, &caller, &request).await?))
     }
 }
 

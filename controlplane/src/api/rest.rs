@@ -51,6 +51,7 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint { path: "/admin/logs/errors", once: "/mcpgw.admin.v1.LogService/ListErrorGroups", stream: None },
     Endpoint { path: "/admin/logs/{request_id}/payload", once: "/mcpgw.admin.v1.LogService/GetRequestPayload", stream: None },
     Endpoint { path: "/admin/logs/{request_id}", once: "/mcpgw.admin.v1.LogService/GetRequestLog", stream: None },
+    Endpoint { path: "/admin/limits/usage", once: "/mcpgw.admin.v1.RateLimitService/ListLimitUsage", stream: None },
     Endpoint {
         path: "/admin/stats",
         once: "/mcpgw.admin.v1.StatsService/GetStats",

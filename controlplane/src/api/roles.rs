@@ -77,6 +77,7 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.RateLimitService/ListRateLimits", READ),
     ("/mcpgw.admin.v1.RateLimitService/UpdateRateLimit", WRITE),
     ("/mcpgw.admin.v1.RateLimitService/DeleteRateLimit", WRITE),
+    ("/mcpgw.admin.v1.RateLimitService/ListLimitUsage", READ),
     ("/mcpgw.admin.v1.DocumentService/ExportOrganization", WRITE),
     ("/mcpgw.admin.v1.DocumentService/ApplyOrganization", WRITE),
     ("/mcpgw.admin.v1.LogService/ListAuditLogs", AUDIT),

@@ -15,6 +15,7 @@ pub mod latency;
 pub mod limit;
 pub mod rollout;
 pub mod rules;
+pub mod usage;
 
 pub use labels::Labels;
 pub use limit::RateLimit;

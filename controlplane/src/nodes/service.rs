@@ -18,7 +18,7 @@ use tracing::info;
 use super::{enrol, peer};
 use crate::{
     app::Core,
-    domain::rules::is_host_port,
+    domain::{rules::is_host_port, usage},
     ingest::Ingest,
     store::{
         node_status::{Report, Vitals},
@@ -72,6 +72,7 @@ impl NodeService for Service {
         if !status.advertise.is_empty() && !is_host_port(&status.advertise) {
             return Err(Status::invalid_argument("advertise: expected host:port, or nothing"));
         }
+        let usage = usage::read(&status.limit_usage);
         let report = Report {
             node_id: identity.node_id,
             applied: Version { epoch: status.epoch, version: status.version },
@@ -85,6 +86,7 @@ impl NodeService for Service {
                 spool_oldest_ms: status.spool_oldest_ms,
                 open_streams: status.open_streams,
             },
+            usage: &usage,
         };
         if !self.core.store.note_report(&report).await.map_err(|error| peer::status(&error))? {
             return Err(peer::removed_status(&identity));

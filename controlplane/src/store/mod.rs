@@ -25,6 +25,7 @@ pub mod holds;
 pub mod ingest;
 pub mod join_tokens;
 pub mod keys;
+pub mod limit_usage;
 pub mod logs;
 pub mod maintenance;
 pub mod memberships;

@@ -7,8 +7,8 @@ use mcp_gateway::{proto::config::v1::Peer, snapshot::Version};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Error, Store, nodes::Seen};
-use crate::ingest::record::number;
+use super::{Error, Store, limit_usage, nodes::Seen};
+use crate::{domain::usage::Count, ingest::record::number};
 
 /// What a node says of itself beside what it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Report<'a> {
     /// `host:port`; empty: none.
     pub advertise: &'a str,
     pub vitals: Vitals,
+    /// How full counts of rate limits are, by organisation.
+    pub usage: &'a BTreeMap<Uuid, Vec<Count>>,
 }
 
 /// The nodes of each pool that others can reach, sorted by id. Nodes count while they were heard of in the last five minutes: a control
@@ -68,6 +70,7 @@ impl Store {
     /// Notes what a node says of itself. Whether a stream is open is not for it to say, and what its stream told in the last half
     /// minute stands: the report may have been overtaken. False: there is no such node, or it was removed.
     pub async fn note_report(&self, report: &Report<'_>) -> Result<bool, Error> {
+        let mut connection = self.connection().await?;
         let Vitals { stale_seconds, quarantined, spool_frames, spool_oldest_ms, open_streams } = report.vitals;
         let noted = sqlx::query(
             "INSERT INTO node_status AS s (node_id, epoch, version, digest, build, \
@@ -92,9 +95,13 @@ impl Store {
         .bind(number(spool_oldest_ms))
         .bind(open_streams.min(i32::MAX.unsigned_abs()).cast_signed())
         .bind(report.advertise)
-        .execute(&mut *self.connection().await?)
+        .execute(&mut *connection)
         .await?;
-        Ok(noted.rows_affected() == 1)
+        if noted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        limit_usage::note(&mut connection, report.node_id, report.usage).await?;
+        Ok(true)
     }
 
     /// How many nodes of a pool were heard of in the last 45 s: that is four reports, and what a closed stream takes to be noticed.

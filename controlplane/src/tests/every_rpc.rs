@@ -197,6 +197,7 @@ async fn limits(client: &Client) {
     let limit = limits.create_rate_limit(create).await.unwrap().into_inner();
     limits.get_rate_limit(GetRateLimitRequest { name: limit.name.clone() }).await.unwrap();
     limits.list_rate_limits(ListRateLimitsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
+    limits.list_limit_usage(ListLimitUsageRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     let rate_limit = Some(RateLimit { max_concurrent: 3, ..limit.clone() });
     limits.update_rate_limit(UpdateRateLimitRequest { rate_limit, ..Default::default() }).await.unwrap();
     limits.delete_rate_limit(DeleteRateLimitRequest { name: limit.name, ..Default::default() }).await.unwrap();

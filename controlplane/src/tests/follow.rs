@@ -379,7 +379,7 @@ async fn statistics_are_the_calls_that_were_made() {
 }
 
 /// What the HTTP listener answers: status, and JSON.
-async fn http(running: &Running, path: &str, token: Option<&str>) -> (u16, serde_json::Value) {
+pub async fn http(running: &Running, path: &str, token: Option<&str>) -> (u16, serde_json::Value) {
     let (status, text) = raw(running, path, token, |_| false).await;
     (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
 }

@@ -14,6 +14,7 @@ mod every_rpc;
 mod fleet;
 mod follow;
 mod history;
+mod limit_usage;
 mod logs;
 mod memberships;
 mod organizations;

@@ -36,8 +36,8 @@ pub(super) struct Control {
     pub live: Arc<Live>,
     pub restored: Restored,
     pub spool: Arc<Spool>,
-    pub metrics: Arc<Metrics>,
     pub limits: Arc<Limits>,
+    pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
 }
 
@@ -66,7 +66,8 @@ impl Control {
         };
         let shipper = Shipper::new(spool.clone(), uplink.clone());
         let (discovery, open_streams) = (metrics.discovery.clone(), metrics.open_streams.clone());
-        let report = Report { live, spool, discovery, open_streams, limits, advertise };
+        let every = settings.report_interval;
+        let report = Report { live, spool, discovery, open_streams, limits, advertise, every };
         tasks.spawn("renewal", OnExit::Report, renewal.run(uplink.clone(), stop.clone()));
         tasks.spawn("status-report", OnExit::Report, report.run(uplink, stop.clone()));
         tasks.spawn("audit-shipping", OnExit::Stop, shipper.run(stop.clone()));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized};
@@ -191,6 +192,11 @@ impl Config {
         }
         if self.control_plane.join_token.is_some() && self.control_plane.join_token_file.is_some() {
             problems.push("control_plane: set join_token or join_token_file, not both".into());
+        }
+        let interval = self.control_plane.report_interval;
+        if !(Duration::from_millis(100)..=Duration::from_secs(30)).contains(&interval) {
+            // A node that has not been heard of for 45 s counts as away.
+            problems.push(format!("control_plane.report_interval: {interval:?} is not between 100ms and 30s"));
         }
         if let Some(address) = self.peer.advertise.as_deref().filter(|address| !is_reachable(address)) {
             problems.push(format!("peer.advertise: `{address}` is not host:port that other nodes could reach"));

@@ -13,6 +13,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -94,6 +95,9 @@ pub struct ControlPlane {
     pub join_token_file: Option<PathBuf>,
     /// The node's name for people; default: the host's.
     pub node_name: Option<String>,
+    /// Between two reports of how the node is, give or take 20 %.
+    #[serde(with = "units::duration")]
+    pub report_interval: Duration,
 }
 
 /// How other nodes of the pool reach this one.
@@ -164,6 +168,7 @@ impl Default for ControlPlane {
             join_token: None,
             join_token_file: None,
             node_name: None,
+            report_interval: Duration::from_secs(10),
         }
     }
 }

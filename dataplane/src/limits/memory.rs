@@ -2,11 +2,11 @@
 //!
 //! Where nodes share their counts, these are what this node itself admitted, and beside them what it knows of the shared ones.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use mcp_gateway::snapshot::Window;
 use smallvec::SmallVec;
 
@@ -14,7 +14,6 @@ use super::shared::Held;
 use super::window::{Counter, Micros};
 use super::{Admission, Caller, Demand, InFlight, Refusal, Room, Why};
 use key::Key;
-pub use usage::{Mode, Usage};
 
 mod key;
 #[cfg(test)]
@@ -26,7 +25,7 @@ const SHARDS: usize = 64;
 /// See the module.
 pub(super) struct Memory {
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     most_per_shard: usize,
     serial: AtomicU64,
 }
@@ -50,7 +49,10 @@ pub(super) struct Count {
     key: Key,
     windows: SmallVec<[Kept; 1]>,
     in_flight: Option<Arc<AtomicU32>>,
+    /// As the last decision had it.
+    most_in_flight: u32,
     last_used: Micros,
+    /// Since it was last unused.
     pub refused: u64,
 }
 
@@ -59,6 +61,8 @@ pub(super) struct Count {
 pub(super) struct Kept {
     /// The window's length.
     pub seconds: u64,
+    /// How much is admitted, as of the last decision.
+    admits: u64,
     /// What this node admitted.
     pub counter: Counter,
     /// What is known of the count that nodes share, if they do.
@@ -76,7 +80,7 @@ impl Memory {
     pub fn new(most_counts: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let most_per_shard = most_counts.div_ceil(SHARDS).max(1);
-        Self { shards, hasher: RandomState::new(), most_per_shard, serial: AtomicU64::new(0) }
+        Self { shards, hasher: DefaultHashBuilder::default(), most_per_shard, serial: AtomicU64::new(0) }
     }
 
     /// Decides by what this node admitted, and nothing else.
@@ -177,8 +181,8 @@ impl Locked<'_> {
                 return None;
             }
             let spot = Spot { hash, serial: serial.fetch_add(1, Relaxed) };
-            let count =
-                Count { spot, key: Key::of(demand), windows: SmallVec::new(), in_flight: None, last_used: now, refused: 0 };
+            let (key, windows) = (Key::of(demand), SmallVec::new());
+            let count = Count { spot, key, windows, in_flight: None, most_in_flight: 0, last_used: now, refused: 0 };
             shard.counts.insert_unique(hash, count, |count| count.spot.hash);
         }
         let count = self.find(demand, hash)?;
@@ -217,7 +221,8 @@ impl Count {
     }
 
     /// Whether as much as allowed is in flight.
-    pub fn is_full(&self, demand: &Demand<'_>) -> Option<Why> {
+    pub fn is_full(&mut self, demand: &Demand<'_>) -> Option<Why> {
+        self.most_in_flight = demand.limit.max_concurrent.unwrap_or_default();
         let (most, in_flight) = (demand.limit.max_concurrent?, self.in_flight.as_ref()?);
         (in_flight.load(Relaxed) >= most).then_some(Why::InFlight { most })
     }
@@ -269,7 +274,9 @@ impl Count {
             self.windows.push(Kept { seconds, ..Kept::default() });
             self.windows.len() - 1
         });
-        &mut self.windows[place]
+        let kept = &mut self.windows[place];
+        kept.admits = window.limit;
+        kept
     }
 
     pub fn windows(&mut self) -> &mut [Kept] {

@@ -7,6 +7,7 @@
 mod memory;
 mod shared;
 mod stats;
+mod usage;
 mod window;
 
 use std::net::IpAddr;
@@ -20,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use memory::Memory;
-pub use memory::{Mode, Usage};
 use shared::Shared;
 pub use shared::{LinkError, Question};
 pub use stats::{How, Stats};
+pub use usage::{Mode, Usage};
 pub use window::{Counter, Micros, Standing, bucket_length};
 
 /// What a call asks of one limit: room in one of its counts.

@@ -1,24 +1,28 @@
-//! Tells the control plane how the node is, about every ten seconds. Losing it changes nothing here.
+//! Tells the control plane how the node is, again and again. Losing it changes nothing here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use mcp_gateway::proto::node::v1::ReportStatusRequest;
 use mcp_gateway::proto::node::v1::node_service_client::NodeServiceClient;
+use mcp_gateway::proto::node::v1::{LimitUsage, ReportStatusRequest};
+use mcp_gateway::snapshot::Snapshot;
 use tokio_util::sync::CancellationToken;
 
 use super::BUILD;
 use super::uplink::{Uplink, whole};
 use crate::audit::Spool;
-use crate::limits::Limits as RateLimits;
+use crate::limits::{Limits, Usage};
 use crate::live::Live;
 use crate::xds::Stats;
 
-/// Between two reports, give or take 20 %.
-const EVERY: Duration = Duration::from_secs(10);
 /// Until the control plane must have answered.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Counts of rate limits in a report.
+const MOST_USAGE: usize = 200;
+/// Of a subject, in a report.
+const MOST_CHARACTERS: usize = 256;
 
 /// Where a report's content comes from.
 pub struct Report {
@@ -27,10 +31,12 @@ pub struct Report {
     pub discovery: Arc<Stats>,
     /// Open client streams; whoever opens and closes them counts.
     pub open_streams: Arc<AtomicU32>,
-    /// Told how many nodes there are.
-    pub limits: Arc<RateLimits>,
+    /// Told how many nodes there are, and asked how full their counts are.
+    pub limits: Arc<Limits>,
     /// Where other nodes reach this one; empty: nowhere.
     pub advertise: String,
+    /// Between two reports, give or take 20 %.
+    pub every: Duration,
 }
 
 impl Report {
@@ -42,7 +48,7 @@ impl Report {
                 () = stop.cancelled() => return,
                 () = self.send(&uplink) => {}
             }
-            let wait = EVERY.mul_f64(rand::random_range(0.8..1.2));
+            let wait = self.every.mul_f64(rand::random_range(0.8..1.2));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
@@ -80,9 +86,40 @@ impl Report {
             stale_seconds: self.discovery.stale_seconds(),
             quarantined: u32::try_from(quarantined).unwrap_or(u32::MAX),
             advertise: self.advertise.clone(),
-            limit_usage: Vec::new(),
+            limit_usage: snapshot.map(|snapshot| usage(&self.limits, snapshot)).unwrap_or_default(),
         }
     }
+}
+
+/// How full the fullest counts are. Of what the configuration does not have any more nobody asks.
+fn usage(limits: &Limits, config: &Snapshot) -> Vec<LimitUsage> {
+    let told = |usage: Usage| {
+        let org = config.org(&usage.org)?;
+        org.all_limits().find(|limit| *limit.id == *usage.limit)?;
+        let server = match usage.server.as_str() {
+            "" => String::new(),
+            id => config.server(id).filter(|(owner, _)| owner.id == org.id)?.1.slug.to_string(),
+        };
+        Some(LimitUsage {
+            org_id: usage.org,
+            limit_id: usage.limit,
+            subject: readable(&usage.caller),
+            server,
+            pattern: readable(&usage.pattern),
+            seconds: u32::try_from(usage.seconds).unwrap_or(u32::MAX),
+            limit: usage.admits,
+            used: usage.used,
+            reset_ms: usage.reset.div_ceil(1000),
+            mode: usage.mode.as_str().to_owned(),
+            refused: usage.refused,
+        })
+    };
+    limits.usage(MOST_USAGE).into_iter().filter_map(told).collect()
+}
+
+/// What an issuer or an administrator named, as much of it as a line can hold and without what would break the line.
+fn readable(text: &str) -> String {
+    text.chars().take(MOST_CHARACTERS).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -91,7 +128,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::audit::{Class, Limits};
+    use crate::audit::{self, Class};
     use crate::node::testing::{Ca, Desk};
 
     #[tokio::test]
@@ -101,15 +138,15 @@ mod tests {
         let control = desk.open().await;
         let (uplink, _identity) = control.uplink(ca.identity());
         let dir = tempfile::tempdir().unwrap();
-        let spool = Arc::new(Spool::open(dir.path(), Uuid::now_v7(), 1, Limits::default()).unwrap());
+        let spool = Arc::new(Spool::open(dir.path(), Uuid::now_v7(), 1, audit::Limits::default()).unwrap());
         let recorded = spool.append_decided(Class::Audit, &mut Decided::default()).unwrap();
         spool.write_now(&recorded.ticket).unwrap();
         let live = Arc::new(Live::new().unwrap());
         let discovery = Arc::new(Stats::default());
         discovery.restored(Duration::from_secs(500));
         let (open_streams, advertise) = (Arc::new(AtomicU32::new(3)), "10.0.0.1:9000".to_owned());
-        let limits = Arc::new(RateLimits::new(1));
-        Report { live, spool, discovery, open_streams, limits, advertise }.send(&uplink).await;
+        let limits = Arc::new(Limits::new(10));
+        Report { live, spool, discovery, open_streams, limits, advertise, every: Duration::from_secs(10) }.send(&uplink).await;
         let report = desk.report.borrow().clone().expect("a report");
         assert_eq!(report.advertise, "10.0.0.1:9000");
         assert_eq!((report.epoch, report.version, report.digest.len()), (0, 0, 0), "nothing applied yet");

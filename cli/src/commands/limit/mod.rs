@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod get;
 mod list;
+mod status;
 mod update;
 
 use clap::{Args, Subcommand};
@@ -27,6 +28,8 @@ pub enum Command {
     Update(update::Args),
     /// Deletes a limit
     Delete(delete::Args),
+    /// Shows how much of the limits is used, and by whom
+    Status(status::Args),
 }
 
 pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
@@ -36,6 +39,7 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
         Command::Create(args) => create::run(cx, args).await,
         Command::Update(args) => update::run(cx, args).await,
         Command::Delete(args) => delete::run(cx, args).await,
+        Command::Status(args) => status::run(cx, args).await,
     }
 }
 

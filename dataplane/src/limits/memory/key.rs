@@ -1,5 +1,6 @@
 //! What a count is found by: whose and of what it is. Also what it is called where nodes share it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use aws_lc_rs::digest;
@@ -18,6 +19,15 @@ pub(super) struct Key {
 pub(super) enum Owner {
     Subject(Box<str>),
     Address(IpAddr),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subject(subject) => to.write_str(subject),
+            Self::Address(address) => address.fmt(to),
+        }
+    }
 }
 
 impl Key {

@@ -100,3 +100,18 @@ fn many_threads_admit_exactly_the_limit() {
     let usage = memory.usage(10, NOW);
     assert_eq!(usage.iter().find(|it| it.limit == "org").map(|it| it.used), Some(1000));
 }
+
+#[test]
+fn a_count_says_how_full_it_is_and_forgets_refusals_once_it_is_unused() {
+    let user = limit("user", &[(2, 60)], 3);
+    let memory = Memory::new(1000);
+    let held: Vec<_> = (0..2).map(|_| memory.admit(&[alice(&user)], NOW).unwrap()).collect();
+    (0..5).for_each(|_| drop(memory.admit(&[alice(&user)], NOW).unwrap_err()));
+    let told = |now| memory.usage(10, now).into_iter().map(|it| (it.seconds, it.used, it.admits, it.refused)).collect::<Vec<_>>();
+    assert_eq!(told(NOW), [(60, 2, 2, 5), (0, 2, 3, 5)], "the fullest first");
+    assert_eq!(told(NOW), told(NOW), "asking changes nothing");
+    drop(held);
+    assert_eq!(told(NOW + 200 * SECOND), [], "nothing is used any more");
+    let _one = memory.admit(&[alice(&user)], NOW + 200 * SECOND).unwrap();
+    assert!(told(NOW + 200 * SECOND).iter().all(|(_, used, _, refused)| (*used, *refused) == (1, 0)));
+}

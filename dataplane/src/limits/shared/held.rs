@@ -6,7 +6,7 @@ use mcp_gateway::snapshot::Window;
 
 use super::lease::Lease;
 use super::script::Answer;
-use crate::limits::memory::Mode;
+use crate::limits::Mode;
 use crate::limits::window::{BUCKETS, Micros, Standing, bucket_length};
 
 #[cfg(test)]

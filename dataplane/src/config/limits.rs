@@ -55,6 +55,10 @@ pub struct Limits {
     /// Calls that one organisation has in flight on all its servers, and apart from them as many streams that it has open:
     /// one organisation cannot take the room of the others.
     pub in_flight_per_organization: usize,
+    /// Credentials that do not hold or are missing, and refusals by policy of callers without one, that an address may cause in a minute
+    /// (of IPv6 a network of 64 bits); and refusals by policy that a principal may cause. After that they get 429, and credentials that have
+    /// not held here before are not looked at; what is allowed goes on. Many users may share an address.
+    pub failures_per_address: u32,
     /// Verified tokens that are remembered.
     pub verified_tokens: u64,
     /// Counts of rate limits that are kept, about 250 bytes each, or 500 where nodes share them: one for each limit and each user, server or endpoint that it tells apart.
@@ -120,6 +124,7 @@ impl Default for Limits {
             h2_streams: 100,
             in_flight_per_server: 256,
             in_flight_per_organization: 1000,
+            failures_per_address: 60,
             verified_tokens: 100_000,
             rate_counts: 100_000,
         }
@@ -155,6 +160,7 @@ impl Limits {
             ("sse_event_bytes", self.sse_event_bytes, 1 << 10),
             ("list_bytes", self.list_bytes, 1 << 10),
             ("rate_counts", self.rate_counts as u64, 1),
+            ("failures_per_address", self.failures_per_address.into(), 1),
             ("connections", self.connections as u64, 1),
             ("connections_per_ip", self.connections_per_ip as u64, 1),
             ("in_flight_per_server", self.in_flight_per_server as u64, 1),

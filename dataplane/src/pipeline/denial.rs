@@ -132,6 +132,8 @@ pub enum LimitDenial {
     Crowded,
     #[error("the counts of the limit {name} are out of reach, and it says that nothing is admitted then")]
     Away { name: Arc<str> },
+    #[error("too much from this address or of this principal was refused lately")]
+    Failures { wait: Micros },
 }
 
 /// When the call cannot be carried to the server.

@@ -7,6 +7,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod decode;
 pub mod denial;
+mod failures;
 pub mod limit;
 mod reply;
 pub mod route;
@@ -21,7 +22,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use uuid::Uuid;
 
@@ -34,7 +35,8 @@ use crate::relay::{self, Body};
 use crate::upstream::Upstreams;
 
 use authenticate::{Tokens, Verifier};
-use denial::{Denial, TargetDenial};
+use denial::{Denial, LimitDenial, TargetDenial};
+use failures::Failures;
 use limit::Limiter;
 use target::Doors;
 use trail::{Recorder, Stage, Trail};
@@ -46,6 +48,7 @@ pub struct Pipeline {
     live: Arc<Live>,
     doors: Doors,
     verifier: Verifier,
+    failures: Failures,
     limiter: Limiter,
     upstreams: Upstreams,
     relay: relay::Settings,
@@ -66,6 +69,7 @@ impl Pipeline {
         Self {
             doors: Doors::new(&config),
             verifier: Verifier::new(tokens, recorder.metrics.clone()),
+            failures: Failures::new(config.limits.failures_per_address),
             limiter: Limiter::new(&config.limits, limits, recorder.metrics.clone()),
             relay: relay::Settings::new(&config, live.clone(), recorder.metrics.clone(), upstreams.clone(), around),
             recorder,
@@ -80,6 +84,7 @@ impl Pipeline {
         let config = self.live.snapshot().ok_or(TargetDenial::NotReady)?;
         let revocations = self.live.revocations();
         let call = target::resolve(request, &config, &self.doors, trail)?;
+        self.admit_credential(call.headers(), trail)?;
         trail.mark(Stage::Target);
         let call = decode::read(call, &self.config.limits, &self.config.timeouts, trail).await?;
         trail.mark(Stage::Decode);
@@ -98,6 +103,16 @@ impl Pipeline {
         trail.decided(&call).await?;
         let reply = self.upstreams.send(&call, trail).await?;
         relay::answer(call, reply, &config, &self.relay, trail).await
+    }
+
+    /// Whether a request may offer what it offers: after too many failures of its address nothing new is looked at.
+    fn admit_credential(&self, headers: &HeaderMap, trail: &Trail) -> Result<(), LimitDenial> {
+        self.failures.admit(trail.address(), || self.verifier.has_proved(headers))
+    }
+
+    /// Refusals, as they count against whoever caused them.
+    pub(crate) fn counted(&self, denial: Denial, trail: &Trail) -> Denial {
+        self.failures.count(denial, trail)
     }
 
     /// The page of `/metrics`.
@@ -149,6 +164,7 @@ impl Handler for Pipeline {
             self.run(request, &mut trail).await
         };
         let outcome = caught(work, &self.recorder.metrics, request_id).await;
+        let outcome = outcome.map_err(|denial| self.counted(denial, &trail));
         reply::finish(outcome, trail, request_id, origin).await
     }
 }

@@ -69,6 +69,7 @@ async fn status<B: Sync>(pipeline: &Pipeline, request: &Request<B>, trail: &mut 
     if request.method() != Method::GET {
         return Err(TargetDenial::Method { allow: "GET" }.into());
     }
+    pipeline.admit_credential(request.headers(), trail)?;
     let own = match &target {
         Target::Server { org, server, .. } => Some((org, server)),
         Target::Unknown { .. } | Target::Federated { .. } => None,

@@ -18,6 +18,9 @@ use crate::origin::Hosts;
 use crate::relay::Body;
 use crate::target::{self, Endpoint, Target};
 
+/// Proxies between a client and this node that are believed, at most.
+const MOST_HOPS: usize = 32;
+
 /// Where a request goes.
 #[derive(Clone)]
 pub enum Place {
@@ -63,6 +66,10 @@ pub fn resolve(
 }
 
 impl Targeted {
+    pub fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
     pub fn into_parts(self) -> (Parts, Incoming, Place) {
         (self.parts, self.body, self.place)
     }
@@ -123,9 +130,12 @@ impl Doors {
     pub fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         let trusted = |address: IpAddr| self.trusted_proxies.iter().any(|network| network.contains(&address));
         let mut client = peer.to_canonical();
+        if !trusted(client) {
+            return client;
+        }
         let fields = headers.get_all("x-forwarded-for").iter().rev();
         // From the right: everything left of the first stranger is hearsay, and so is everything left of what is no address.
-        for hop in fields.flat_map(|field| field.to_str().unwrap_or("?").rsplit(',')) {
+        for hop in fields.flat_map(|field| field.to_str().unwrap_or("?").rsplit(',')).take(MOST_HOPS) {
             if !trusted(client) {
                 break;
             }
@@ -170,5 +180,49 @@ impl Doors {
         answer.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
         answer.insert(header::VARY, HeaderValue::from_static("origin, access-control-request-headers"));
         Some(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_address_is_what_the_last_trusted_proxy_saw() {
+        let trusted_proxies =
+            ["10.0.0.0/8", "127.0.0.1/32", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap()).to_vec();
+        let doors = Doors::new(&Config { trusted_proxies, ..Config::default() });
+        let cases: [(&str, &[&str], &str); 16] = [
+            ("192.0.2.1", &["198.51.100.1"], "192.0.2.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["203.0.113.9, 198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["203.0.113.9", "198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["203.0.113.9, 198.51.100.1, 10.0.0.2 , 10.0.0.3"], "198.51.100.1"),
+            ("10.0.0.1", &["198.51.100.1", "10.0.0.2"], "198.51.100.1"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", &["198.51.100.1, nonsense"], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1,"], "10.0.0.1"),
+            ("10.0.0.1", &[""], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1:443"], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1", "\u{e9}"], "10.0.0.1"),
+            ("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
+            ("2001:db8:ffff::1", &["2001:db8::7"], "2001:db8::7"),
+            ("2001:db8::7", &["198.51.100.1"], "2001:db8::7"),
+        ];
+        for (peer, fields, client) in cases {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append("x-forwarded-for", HeaderValue::from_bytes(field.as_bytes()).unwrap());
+            }
+            let found = doors.client_address(&headers, peer.parse().unwrap());
+            assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {fields:?}");
+        }
+        let mut endless = HeaderMap::new();
+        endless.append(
+            "x-forwarded-for",
+            HeaderValue::try_from(["198.51.100.1"].into_iter().chain([", 10.0.0.9"; 500]).collect::<String>()).unwrap(),
+        );
+        assert_eq!(doors.client_address(&endless, [10, 0, 0, 1].into()), IpAddr::from([10, 0, 0, 9]));
     }
 }

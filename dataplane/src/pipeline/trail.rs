@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mcp_gateway::proto::config::v1::AuditFullAction;
-use mcp_gateway::proto::node::v1::{AuditClass, Decided, Decision, Outcome};
+use mcp_gateway::proto::node::v1::{AuditClass, Decided, Decision, Outcome, Via};
 use mcp_gateway::snapshot::{Limit, Org, Server, Snapshot, Verdict};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -145,6 +145,15 @@ impl Trail {
     /// Whom the call comes from, as far as the network tells.
     pub fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Who asks, by organisation and subject, if it has proved who it is.
+    pub fn sender(&self) -> Option<(&str, &str)> {
+        let somebody = match self.record.decided.via() {
+            Via::Jwt | Via::ApiKey | Via::Certificate => true,
+            Via::Unspecified | Via::Anonymous => false,
+        };
+        somebody.then_some((&self.record.decided.org_id, &self.record.decided.subject))
     }
 
     /// How the tightest limit of the call stands.

@@ -37,6 +37,7 @@ pub async fn run(pipeline: &Pipeline, batch: Authenticated, config: &Snapshot, t
         match one(pipeline, call, config, &mut trail).await {
             Ok(response) => responses.extend(response),
             Err(denial) => {
+                let denial = pipeline.counted(denial, &trail);
                 let wire = denial.wire();
                 let body = wire.body(trail.echoed());
                 trail.refused(&denial, &wire, body.len() as u64);

@@ -59,6 +59,8 @@ impl Node {
             state_dir: state.path().to_owned(),
             ..Config::default()
         };
+        // Tests get more wrong than anybody who shares an address.
+        config.limits.failures_per_address = 10_000;
         config.control_plane.endpoints = vec![format!("https://{}", control.addresses().node)];
         config.control_plane.server_name = "localhost".to_owned();
         change(&mut config);

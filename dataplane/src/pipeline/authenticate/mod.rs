@@ -17,10 +17,12 @@ use subtle::ConstantTimeEq;
 
 use super::decode::Decoded;
 use super::denial::AuthenticateDenial;
+use super::failures::Proved;
 use super::target::Place;
 use crate::live::Revocations;
 use crate::metrics::Metrics;
 
+use credential::Ambiguous;
 pub use credential::{Credential, X_API_KEY};
 pub use principal::{ANONYMOUS, Principal};
 pub use token::{LEEWAY_SECONDS, TokenError, Tokens};
@@ -36,17 +38,28 @@ pub struct Authenticated {
 /// Recognises callers. Shared by all requests.
 pub struct Verifier {
     tokens: Tokens,
+    keys: Proved,
     metrics: Arc<Metrics>,
 }
 
 impl Verifier {
     pub fn new(tokens: Tokens, metrics: Arc<Metrics>) -> Self {
-        Self { tokens, metrics }
+        Self { tokens, keys: Proved::default(), metrics }
     }
 
     /// Verified tokens that are remembered now.
     pub fn remembered(&self) -> u64 {
         self.tokens.remembered()
+    }
+
+    /// Whether a request offers nothing to be looked at, or what has held before. It may not hold any more: [`Verifier::recognise`] sees.
+    pub fn has_proved(&self, headers: &HeaderMap) -> bool {
+        match credential::read(headers) {
+            Ok(Credential::None) => true,
+            Ok(Credential::ApiKey { secret, .. }) => self.keys.knows(&Sha256::digest(secret).into()),
+            Ok(Credential::Token(token)) => self.tokens.knows(token),
+            Ok(Credential::Unusable) | Err(Ambiguous) => false,
+        }
     }
 
     /// The sender of a request with these headers; `None` if it carries no credential at all.
@@ -62,7 +75,12 @@ impl Verifier {
         let principal = match credential::read(headers).map_err(|_ambiguous| AuthenticateDenial::Ambiguous)? {
             Credential::None => return Ok(None),
             Credential::Unusable => return Err(AuthenticateDenial::Unusable),
-            Credential::ApiKey { key_id, secret } => Arc::new(api_key(key_id, secret, config, now)?),
+            Credential::ApiKey { key_id, secret } => {
+                let offered = Sha256::digest(secret).into();
+                let principal = api_key(key_id, &offered, config, now)?;
+                self.keys.note(&offered);
+                Arc::new(principal)
+            }
             Credential::Token(token) => {
                 let recognised = self.tokens.verify(token, org, config, now).map_err(AuthenticateDenial::Token)?;
                 self.metrics.token(recognised.remembered);
@@ -127,12 +145,11 @@ impl Authenticated {
     }
 }
 
-fn api_key(key_id: &str, secret: &str, config: &Snapshot, now: i64) -> Result<Principal, AuthenticateDenial> {
-    let offered: [u8; 32] = Sha256::digest(secret).into();
+fn api_key(key_id: &str, offered: &[u8; 32], config: &Snapshot, now: i64) -> Result<Principal, AuthenticateDenial> {
     let key = config.api_key(key_id);
     // Compared for unknown ids too, so that the time taken does not tell them apart.
     let held = key.map_or([0; 32], |key| key.secret_sha256);
-    let matches: bool = held.ct_eq(&offered).into();
+    let matches: bool = held.ct_eq(offered).into();
     let Some(key) = key.filter(|_| matches) else { return Err(AuthenticateDenial::WrongKey) };
     if key.expires_at.is_some_and(|moment| now >= moment) {
         return Err(AuthenticateDenial::ExpiredKey);

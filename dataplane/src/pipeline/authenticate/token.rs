@@ -134,6 +134,12 @@ impl Tokens {
         self.cache.entry_count()
     }
 
+    /// Whether the token is remembered.
+    pub fn knows(&self, token: &str) -> bool {
+        let place: [u8; 32] = Sha256::digest(token).into();
+        self.cache.contains_key(&place)
+    }
+
     /// Recognises the bearer of `token` among the gateway's issuers and those of `org`.
     pub fn verify(&self, token: &str, org: Option<&Org>, config: &Snapshot, now: i64) -> Result<Recognised, TokenError> {
         let place: [u8; 32] = Sha256::digest(token).into();

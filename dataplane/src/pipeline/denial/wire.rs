@@ -250,6 +250,12 @@ impl LimitDenial {
                 let message = "Too many callers at once; try again, or show a credential";
                 Wire::own(StatusCode::TOO_MANY_REQUESTS, "limit.crowded", message).retry_after(5)
             }
+            Self::Failures { wait } => {
+                let data = format!(r#"{{"retryAfterMs":{}}}"#, wait.div_ceil(1000));
+                let message = "Too many requests were refused lately; try again later";
+                let wire = Wire::own(StatusCode::TOO_MANY_REQUESTS, "limit.failures", message).data(data);
+                wire.retry_after(u32::try_from(wait.div_ceil(1_000_000)).unwrap_or(u32::MAX))
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Limits over real sockets: what is refused and how, what each kind of limit tells apart, and that no trick gains a call.
 
 mod bypass;
+mod failures;
 
 use mcp_gateway::proto::config::v1::{LimitAway, LimitCost, LimitPer, LimitWindow, Match, RateLimit, Subjects};
 use mcp_gateway::proto::node::v1::{AuditClass, Decision};

@@ -84,6 +84,9 @@ pub struct Config {
     /// How long a session lives without a refresh, in seconds.
     pub refresh_token_seconds: u64,
 
+    /// How many sign-ins from one address (of IPv6 a network of 64 bits) may fail in a minute. Behind a proxy, all callers share one address.
+    pub sign_in_failures_per_minute: u32,
+
     /// First start only: the owner's email address.
     pub owner_email: String,
     /// First start only: the owner's password; empty: one is made up and shown once.
@@ -131,6 +134,7 @@ impl Default for Config {
             allowed_origins: Vec::new(),
             access_token_seconds: 15 * 60,
             refresh_token_seconds: 7 * 24 * 3600,
+            sign_in_failures_per_minute: 20,
             owner_email: "owner@localhost".into(),
             owner_password: SecretString::default(),
             owner_password_file: None,
@@ -227,6 +231,7 @@ impl Config {
             ("database_statement_seconds", self.database_statement_seconds, 1, 600),
             ("access_token_seconds", self.access_token_seconds, 30, 24 * 3600),
             ("refresh_token_seconds", self.refresh_token_seconds, 60, 90 * 24 * 3600),
+            ("sign_in_failures_per_minute", self.sign_in_failures_per_minute.into(), 1, 100_000),
             ("drain_seconds", self.drain_seconds, 0, 600),
         ];
         for (key, value, least, most) in limits {

@@ -2,6 +2,8 @@
 //!
 //! Every outcome is on record. What it hands out is void once the session, the user or the membership is.
 
+use std::time::Instant;
+
 use chrono::Utc;
 use mcp_gateway::proto::admin::v1::{
     Audience, LoginRequest, LogoutRequest, LogoutResponse, RefreshRequest, TokenResponse, auth_service_server::AuthService,
@@ -74,12 +76,14 @@ impl Api {
     async fn sign_in(&self, request: LoginRequest, address: String) -> Result<TokenResponse, Error> {
         let audience = audience(request.audience)?;
         let password = SecretString::from(request.password);
+        let attempt = self.attempts.begin(&address, Instant::now()).map_err(|wait| Error::TooManyFailed { wait })?;
         let found = users::by_email(&mut *self.core.store.connection().await?, &request.email).await?;
         let fits = self.passwords.check(&password, found.as_ref().map(|found| found.password_hash.clone())).await?;
         let Some(found) = found.filter(|found| fits && !found.user.disabled) else {
             self.record_refusal(&request.email, address).await?;
             return Err(WRONG);
         };
+        attempt.succeeded();
         let mut change = self.anonymous_change(LOGIN, address.clone()).await?;
         // Held: a user that is disabled or given another password meanwhile must not get away with a session.
         let held = users::hold(change.connection(), found.user.id).await?;

@@ -2,6 +2,8 @@
 //!
 //! Messages name the thing and the remedy; causes go to the log under an id, never to the caller.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 use tracing::error;
@@ -34,6 +36,8 @@ pub enum Error {
     Invalid(Vec<Violation>),
     #[error("too many sign-ins at once: try again in a moment")]
     Busy,
+    #[error("too many sign-ins from your address failed: try again in {} s", .wait.as_secs() + 1)]
+    TooManyFailed { wait: Duration },
     #[error("{0}")]
     Exhausted(&'static str),
     #[error("{0}")]
@@ -66,7 +70,7 @@ impl Error {
             Self::Stale(_) | Self::Contended => Code::Aborted,
             Self::Precondition(_) | Self::InUse { .. } => Code::FailedPrecondition,
             Self::Invalid(_) => Code::InvalidArgument,
-            Self::Busy | Self::Exhausted(_) => Code::ResourceExhausted,
+            Self::Busy | Self::TooManyFailed { .. } | Self::Exhausted(_) => Code::ResourceExhausted,
             Self::Away | Self::Unavailable(_) => Code::Unavailable,
             Self::Internal { .. } => Code::Internal,
         }
@@ -80,6 +84,9 @@ impl From<Error> for Status {
             let named = |name: &String| PreconditionViolation::new("IN_USE", name, "names what was to be deleted");
             let details = ErrorDetails::with_precondition_failure(by.iter().map(named).collect::<Vec<_>>());
             return Self::with_error_details(code, error.to_string(), details);
+        }
+        if let Error::TooManyFailed { wait } = error {
+            return Self::with_error_details(code, error.to_string(), ErrorDetails::with_retry_info(Some(wait)));
         }
         let Error::Invalid(violations) = error else { return Self::new(code, error.to_string()) };
         let text = violations.iter().map(|v| format!("{}: {}", v.field, v.expected)).collect::<Vec<_>>().join("; ");

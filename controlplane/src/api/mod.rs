@@ -3,6 +3,7 @@
 pub mod access;
 pub mod aip;
 mod api_keys;
+mod attempts;
 mod auth;
 pub mod caller;
 mod config_status;
@@ -32,7 +33,7 @@ mod stats;
 pub mod users;
 mod wait;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mcp_gateway::proto::admin::v1 as admin;
 use prost::Message;
@@ -46,7 +47,7 @@ use tower::Layer as _;
 use tracing::error;
 use uuid::Uuid;
 
-use self::{aip::Mutation, caller::Caller, error::Error, passwords::Passwords};
+use self::{aip::Mutation, attempts::Attempts, caller::Caller, error::Error, passwords::Passwords};
 use crate::{
     app::{self, Core},
     domain::ids,
@@ -66,6 +67,7 @@ const LARGEST_DOCUMENT: usize = 32 << 20;
 pub struct Api {
     pub core: Core,
     pub passwords: Passwords,
+    pub attempts: Arc<Attempts>,
 }
 
 /// What a change began as.
@@ -77,6 +79,12 @@ pub enum Begun<A> {
 }
 
 impl Api {
+    /// The services of a running control plane.
+    pub fn new(core: &Core) -> Self {
+        let attempts = Arc::new(Attempts::new(core.config.sign_in_failures_per_minute));
+        Self { core: core.clone(), passwords: Passwords::default(), attempts }
+    }
+
     /// Begins the change that a request asks for. `method` is the RPC's path.
     pub async fn begin<A: Message + Default>(
         &self,
@@ -139,9 +147,7 @@ pub fn spawn(core: &Core, listener: TcpListener) -> Result<(), app::Error> {
         .register_encoded_file_descriptor_set(mcp_gateway::proto::DESCRIPTORS)
         .build_v1()
         .map_err(described)?;
-    let routes = services(&Api { core: core.clone(), passwords: Passwords::default() })
-        .add_service(health_service)
-        .add_service(reflection);
+    let routes = services(&Api::new(core)).add_service(health_service).add_service(reflection);
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .max_concurrent_streams(CALLS_PER_CONNECTION)
@@ -172,7 +178,7 @@ fn certificate(core: &Core) -> Option<tls::Files> {
 
 /// The services behind their door, for callers within this process.
 fn in_process(core: &Core) -> access::Access<Routes> {
-    access::AccessLayer(core.clone()).layer(services(&Api { core: core.clone(), passwords: Passwords::default() }).prepare())
+    access::AccessLayer(core.clone()).layer(services(&Api::new(core)).prepare())
 }
 
 /// Every noun's service.

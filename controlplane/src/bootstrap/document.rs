@@ -11,7 +11,6 @@ use crate::{
         Api,
         documents::{self, Authority, How},
         error,
-        passwords::Passwords,
     },
     app::{Core, Error},
     config,
@@ -54,7 +53,7 @@ pub async fn wanted(change: &mut Change, path: &Path) -> Result<Option<Wanted>, 
 /// Writes it. The owner who is created beside it stays a member, whoever the document names.
 pub async fn apply(core: &Core, change: &mut Change, wanted: &Wanted) -> Result<(), Error> {
     let Wanted { path, document } = wanted;
-    let api = Api { core: core.clone(), passwords: Passwords::default() };
+    let api = Api::new(core);
     let how = How { keep_unlisted: true, authority: Authority::system() };
     let notes = documents::write(&api, change, document, &how).await.map_err(|error| failed(path, error))?;
     documents::record(change, &document.organization);

@@ -5,6 +5,7 @@ use mcp_gateway::proto::admin::v1::{
     user_service_client::UserServiceClient,
 };
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::testing::{Client, OWNER_PASSWORD, Running};
 
@@ -38,6 +39,28 @@ async fn a_wrong_password_and_an_unknown_user_get_the_same_answer_and_both_are_o
     assert!(!format!("{denied:?}").contains("canary"));
     let sessions: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions").fetch_one(&mut sql).await.unwrap();
     assert_eq!(sessions, 0);
+}
+
+#[tokio::test]
+async fn after_too_many_failures_of_an_address_no_password_of_it_is_looked_at_and_whoever_is_signed_in_stays() {
+    let mut config = crate::testing::config(&crate::testing::database().await);
+    config.sign_in_failures_per_minute = 3;
+    let running = Running::with(config).await;
+    let (client, signed_in) = (running.anonymous().await, running.owner().await);
+    for email in ["owner@localhost", "nobody@example.com", "somebody@example.com"] {
+        assert_eq!(login(&client, email, "wrong", "").await.unwrap_err().code(), Code::Unauthenticated);
+    }
+    let refused = login(&client, "owner@localhost", OWNER_PASSWORD, "").await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "the right one, too: it is not looked at");
+    let wait = refused.get_details_retry_info().and_then(|info| info.retry_delay).unwrap();
+    assert!((30..=60).contains(&wait.as_secs()), "{wait:?}");
+    let again = refresh(&client, &signed_in.tokens.refresh_token).await.unwrap();
+    let rows = "SELECT count(*) FROM audit_logs WHERE action = 'auth.login' AND outcome = 'denied'";
+    let rows: i64 = sqlx::query_scalar(rows).fetch_one(&mut running.sql().await).await.unwrap();
+    assert_eq!(rows, 3, "strangers cannot fill the log");
+    let page = running.core.metrics.text();
+    assert!(page.contains(r#"AuthService/Login",code="8"} 1"#), "{page}");
+    assert!(refresh(&client, &again.refresh_token).await.is_ok());
 }
 
 #[tokio::test]

@@ -262,6 +262,14 @@ mod nouns {
         let denied = gateway.json(&["audit", "list", "--decision", "deny"]);
         assert_eq!(denied, json!([]));
         gateway.ends(2, &["audit", "list", "--admin", "--server", "x"]);
+        assert_eq!(gateway.json(&["audit", "gaps", "--since", "1h"]), json!([]));
+        gateway.ends(0, &["limit", "create", "few", "--window", "5/1m", "--per", "user"]);
+        let status = gateway.json(&["limit", "status", "few"]);
+        assert_eq!(status.get("usage"), None, "nobody has used it: {status:#}");
+        let page = gateway.mcpgw(&["limit", "status"]).stdout;
+        assert!(page.contains("nothing is used") || page.contains("no report yet"), "{page}");
+        gateway.ends(3, &["limit", "status", "gone"]);
+        gateway.ends(0, &["limit", "delete", "few"]);
         gateway.ends(3, &["why", "01a20517-b7cd-75c5-a623-5ffe82c4e2d7", "--wait", "0s"]);
     }
 

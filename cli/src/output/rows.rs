@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
     ApiKey, AuditLog, Checkpoint, ConfigVersion, CustodyKey, CustodyKeyState, ErrorGroup, JoinToken, Membership, Node,
-    Organization, Policy, RateLimit, RequestLog, Rollout, Server, User,
+    Organization, Policy, RateLimit, RecordGap, RequestLog, Rollout, Server, User,
 };
 use mcp_gateway::proto::config::v1::{Match, Subjects};
 use prost_types::Timestamp;
@@ -366,6 +366,20 @@ impl Tabular for Checkpoint {
             self.audit_number.to_string(),
             key.to_owned(),
             self.hash.clone(),
+        ]
+    }
+}
+
+impl Tabular for RecordGap {
+    const HEADER: &'static [&'static str] = &["FROM", "UNTIL", "ORGANIZATION", "ACCESS", "AUDIT", "NODE"];
+    fn cells(&self) -> Vec<String> {
+        vec![
+            time(self.from_time.as_ref()),
+            time(self.until_time.as_ref()),
+            last(&self.organization),
+            self.access.to_string(),
+            self.audit.to_string(),
+            last(&self.node),
         ]
     }
 }

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use mcp_gateway::proto::admin::v1::{
     FollowAuditLogsRequest, FollowAuditLogsResponse, FollowRequestLogsRequest, FollowRequestLogsResponse, GetRequestLogRequest,
     GetRequestPayloadRequest, ListAuditLogsRequest, ListAuditLogsResponse, ListErrorGroupsRequest, ListErrorGroupsResponse,
-    ListRequestLogsRequest, ListRequestLogsResponse, RequestLog, RequestPayload, log_service_server::LogService,
+    ListRecordGapsRequest, ListRecordGapsResponse, ListRequestLogsRequest, ListRequestLogsResponse, RequestLog, RequestPayload,
+    log_service_server::LogService,
 };
 use prost_types::Timestamp;
 use sqlx::PgConnection;
@@ -29,6 +30,7 @@ use crate::{
 };
 
 mod follow;
+mod gaps;
 mod payload;
 pub mod wire;
 
@@ -86,6 +88,14 @@ impl LogService for Api {
     ) -> Result<Response<ListErrorGroupsResponse>, Status> {
         let (caller, request) = admitted(request)?;
         Ok(Response::new(error_groups(self, &caller, &request).await?))
+    }
+
+    async fn list_record_gaps(
+        &self,
+        request: Request<ListRecordGapsRequest>,
+    ) -> Result<Response<ListRecordGapsResponse>, Status> {
+        let (caller, request) = admitted(request)?;
+        Ok(Response::new(gaps::list(self, &caller, &request).await?))
     }
 }
 

@@ -49,6 +49,7 @@ const ENDPOINTS: &[Endpoint] = &[
         stream: Some(("follow", "/mcpgw.admin.v1.LogService/FollowAuditLogs")),
     },
     Endpoint { path: "/admin/logs/errors", once: "/mcpgw.admin.v1.LogService/ListErrorGroups", stream: None },
+    Endpoint { path: "/admin/logs/gaps", once: "/mcpgw.admin.v1.LogService/ListRecordGaps", stream: None },
     Endpoint { path: "/admin/logs/{request_id}/payload", once: "/mcpgw.admin.v1.LogService/GetRequestPayload", stream: None },
     Endpoint { path: "/admin/logs/{request_id}", once: "/mcpgw.admin.v1.LogService/GetRequestLog", stream: None },
     Endpoint { path: "/admin/limits/usage", once: "/mcpgw.admin.v1.RateLimitService/ListLimitUsage", stream: None },

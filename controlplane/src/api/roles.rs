@@ -89,6 +89,7 @@ pub const TABLE: &[(&str, Who)] = &[
     ("/mcpgw.admin.v1.LogService/ListErrorGroups", READ),
     ("/mcpgw.admin.v1.EvidenceService/VerifyLogs", AUDIT),
     ("/mcpgw.admin.v1.EvidenceService/ListCheckpoints", AUDIT),
+    ("/mcpgw.admin.v1.LogService/ListRecordGaps", READ),
     ("/mcpgw.admin.v1.StatsService/GetStats", READ),
     ("/mcpgw.admin.v1.StatsService/WatchStats", READ),
     ("/mcpgw.admin.v1.ConfigStatusService/GetConfigStatus", READ),

@@ -2,7 +2,7 @@
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 
-use super::account::Account;
+use super::{account::Account, record::Missing};
 
 /// Bounds in seconds of how old the newest decision of a batch is when it is committed.
 const LAG: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3600.0];
@@ -15,6 +15,7 @@ pub struct Metrics {
     pub gaps: Counter,
     pub unreadable: Counter,
     pub refused: Counter,
+    missing: Counter,
     batches: Counter,
     calls: Counter,
     errors: Counter,
@@ -30,6 +31,7 @@ impl Metrics {
             gaps: Counter::default(),
             unreadable: Counter::default(),
             refused: Counter::default(),
+            missing: Counter::default(),
             batches: Counter::default(),
             calls: Counter::default(),
             errors: Counter::default(),
@@ -46,6 +48,7 @@ impl Metrics {
                 this.unreadable.clone(),
             );
             registry.register("ingest_batches_refused", "Batches not taken", this.refused.clone());
+            registry.register("ingest_records_missing", "Records that nodes say they left out", this.missing.clone());
             registry.register("ingest_batches", "Batches committed", this.batches.clone());
             registry.register("ingest_calls", "Calls whose record became complete", this.calls.clone());
             registry.register("ingest_errors", "Complete calls that failed or were denied", this.errors.clone());
@@ -61,6 +64,11 @@ impl Metrics {
             );
         });
         this
+    }
+
+    /// Records are missing, as a committed batch says.
+    pub fn missing(&self, missing: &[Missing]) {
+        self.missing.inc_by(missing.iter().map(|it| it.access.unsigned_abs() + it.audit.unsigned_abs()).sum());
     }
 
     /// A batch is committed.

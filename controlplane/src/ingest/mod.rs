@@ -28,7 +28,7 @@ use crate::{
     evidence::seal,
     nodes::{identity::Identity, peer},
     store::{
-        self, accounts, captures,
+        self, accounts, captures, gaps,
         ingest::{LaneId, write},
     },
 };
@@ -138,6 +138,7 @@ impl Ingest {
             error!(node.id = %id.node_id, lane = id.lane, "{} audit frames of node {} cannot be read", batch.unreadable, id.node_id);
         }
         captures::insert(&mut tx, &batch.captures).await?;
+        gaps::insert(&mut tx, id.node_id, &batch.missing).await?;
         let first_seq = number(fresh.first().map_or(end.last_seq, |frame| frame.seq));
         let run = seal::Run { lane: id, first_seq, last_seq: number(end.last_seq), chain_hash: &end.last_hash };
         let touched = write(&mut tx, &head, &run, &batch, self.core.store.signer()).await?;
@@ -145,6 +146,7 @@ impl Ingest {
         accounts::add(&mut tx, &account).await?;
         tx.commit().await.map_err(store::Error::from)?;
         self.metrics.committed(fresh.len(), &account);
+        self.metrics.missing(&batch.missing);
         Ok(end.last_seq)
     }
 }

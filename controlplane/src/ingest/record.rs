@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use mcp_gateway::{
-    proto::node::v1::{AuditEvent, AuditFrame, Captured, Decided, Decision, Ended, PayloadKind, audit_event::Event},
+    proto::node::v1::{AuditEvent, AuditFrame, Captured, Decided, Decision, Ended, Gap, PayloadKind, audit_event::Event},
     snapshot::capture::MOST_BYTES,
 };
 use prost::Message;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Names and addresses; longer ones are cut.
@@ -58,15 +59,28 @@ pub struct Batch {
     pub captures: Vec<Capture>,
     /// Ends of calls whose decided frame is not in this batch.
     pub ends: Vec<(Key, End)>,
+    /// Records that nodes left out.
+    pub missing: Vec<Missing>,
     /// Frames that could not be read.
     pub unreadable: u64,
+}
+
+/// Records that a node left out, of one organisation or of those that it does not tell apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Missing {
+    pub id: Uuid,
+    pub org: Option<Uuid>,
+    pub from: DateTime<Utc>,
+    pub until: DateTime<Utc>,
+    pub access: i64,
+    pub audit: i64,
 }
 
 /// Folds frames in order.
 pub fn fold(frames: &[AuditFrame]) -> Batch {
     let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
     let mut ends: BTreeMap<Key, End> = BTreeMap::new();
-    let (mut captures, mut unreadable) = (Vec::new(), 0);
+    let (mut captures, mut missing, mut unreadable) = (Vec::new(), Vec::new(), 0);
     for frame in frames {
         match AuditEvent::decode(frame.payload.clone()).ok().and_then(|event| event.event) {
             Some(Event::Decided(decided)) => match row(frame.seq, decided) {
@@ -85,10 +99,14 @@ pub fn fold(frames: &[AuditFrame]) -> Batch {
                 Some(capture) => captures.push(capture),
                 None => unreadable += 1,
             },
+            Some(Event::Gap(said)) => match gap(&said) {
+                Some(parts) => missing.extend(parts),
+                None => unreadable += 1,
+            },
             None => unreadable += 1,
         }
     }
-    Batch { rows: rows.into_values().collect(), captures, ends: ends.into_iter().collect(), unreadable }
+    Batch { rows: rows.into_values().collect(), captures, ends: ends.into_iter().collect(), missing, unreadable }
 }
 
 fn row(seq: u64, mut decided: Decided) -> Option<Row> {
@@ -152,6 +170,28 @@ fn capture(mut captured: Captured) -> Option<Capture> {
     Some(Capture { key, org_id, captured })
 }
 
+/// A gap by organisation; what it does not tell apart is nobody's.
+fn gap(said: &Gap) -> Option<Vec<Missing>> {
+    let gap_id = id(&said.gap_id)?;
+    let from = DateTime::from_timestamp_micros(said.from_us).filter(is_storable)?;
+    let until = DateTime::from_timestamp_micros(said.until_us).filter(is_storable)?;
+    let (mut access, mut audit) = (said.access, said.audit);
+    let mut parts = Vec::new();
+    for of in said.orgs.iter().take(ELEMENTS) {
+        let Some(org) = id(&of.org_id) else { continue };
+        access = access.saturating_sub(of.access);
+        audit = audit.saturating_sub(of.audit);
+        parts.push((Some(org), of.access, of.audit));
+    }
+    parts.push((None, access, audit));
+    let part = |(org, access, audit): (Option<Uuid>, u64, u64)| {
+        let hash = Sha256::new().chain_update(gap_id).chain_update(org.unwrap_or_default()).finalize();
+        let row = Uuid::from_slice(&hash[..16]).ok()?;
+        Some(Missing { id: row, org, from, until, access: number(access), audit: number(audit) })
+    };
+    Some(parts.into_iter().filter(|(_, access, audit)| (*access, *audit) != (0, 0)).filter_map(part).collect())
+}
+
 fn key(request_id: &str, decided_at_us: i64) -> Option<Key> {
     Some((DateTime::from_timestamp_micros(decided_at_us).filter(is_storable)?, id(request_id)?))
 }
@@ -192,6 +232,8 @@ pub fn octets(bytes: &Bytes) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use mcp_gateway::proto::node::v1::OrgGap;
+
     use super::*;
 
     const ID: &str = "019a8f00-0000-7000-8000-000000000001";
@@ -274,6 +316,20 @@ mod tests {
         assert_eq!((batch.captures.len(), batch.unreadable), (1, 4));
         let kept = &batch.captures[0].captured;
         assert!(kept.cut && !kept.text.contains('\0') && kept.text.len() <= 2 * MOST_BYTES as usize, "{}", kept.text.len());
+    }
+
+    #[test]
+    fn a_gap_is_one_row_for_each_organisation_and_one_for_the_rest() {
+        let of = |org_id: &str, access| OrgGap { org_id: org_id.into(), access, audit: 0 };
+        let (from_us, until_us) = (1_700_000_000_000_000, 1_700_000_001_000_000);
+        let said = Gap { from_us, until_us, access: 10, audit: 2, orgs: vec![of(ID, 7), of("no id", 1)], gap_id: ID.into() };
+        let batch = fold(&[frame(1, Event::Gap(said.clone())), frame(2, Event::Gap(said.clone()))]);
+        let found: Vec<_> = batch.missing[..2].iter().map(|it| (it.org, it.access, it.audit)).collect();
+        assert_eq!(found, [(id(ID), 7, 0), (None, 3, 2)]);
+        assert_eq!(batch.missing[..2], batch.missing[2..], "the same gap is the same rows");
+        let bad = [Gap { gap_id: String::new(), ..said.clone() }, Gap { from_us: i64::MIN, ..said }];
+        let batch = fold(&bad.map(|gap| frame(1, Event::Gap(gap))));
+        assert_eq!((batch.missing.len(), batch.unreadable), (0, 2));
     }
 
     #[test]

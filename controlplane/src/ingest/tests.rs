@@ -1,6 +1,7 @@
 //! Shipping over real streams on a real Postgres: every frame exactly once, whatever happens.
 
 mod accounts;
+mod gaps;
 
 use mcp_gateway::proto::node::v1::{AuditEvent, AuditFrame, Decided, Ended, ShipRequest, ShipResponse, audit_event::Event};
 use prost::Message;
@@ -191,7 +192,7 @@ async fn a_node_cannot_touch_the_rows_of_another() {
         method: "forged".into(),
         ..match decided(1) {
             Event::Decided(decided) => decided,
-            Event::Ended(_) | Event::Captured(_) => unreachable!(),
+            Event::Ended(_) | Event::Captured(_) | Event::Gap(_) => unreachable!(),
         }
     }));
     assert_eq!(Shipping::of(&one).await.ship(honest.batch(0..1)).await, Ok(1));

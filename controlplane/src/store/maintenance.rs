@@ -77,10 +77,11 @@ impl Leader {
     /// Deletes what expired: answers to repeated requests, sessions, join tokens, the order of arrival, rollups, groups of errors beyond
     /// the newest of an organisation, captured payloads, the log of changes.
     pub async fn expire_rest(&mut self) -> Result<u64, Error> {
-        const EXPIRED: [&str; 6] = [
+        const EXPIRED: [&str; 7] = [
             "DELETE FROM idempotent_answers WHERE created_at < now() - interval '1 day'",
             "DELETE FROM sessions WHERE expires_at < now() - interval '1 day'",
             "DELETE FROM join_tokens WHERE expires_at < now() - interval '30 days'",
+            "DELETE FROM record_gaps WHERE until_at < now() - interval '400 days'",
             "DELETE FROM rollup_minutes WHERE minute < now() - interval '30 days'",
             "DELETE FROM error_groups WHERE last_seen_at < now() - interval '30 days'",
             "DELETE FROM error_groups WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER \

@@ -186,6 +186,8 @@ async fn traffic(running: &Running, client: &Client) {
 }
 
 async fn limits(client: &Client) {
+    let mut logs = log_service_client::LogServiceClient::new(client.clone());
+    logs.list_record_gaps(ListRecordGapsRequest { parent: ACME.into(), ..Default::default() }).await.unwrap();
     let mut limits = rate_limit_service_client::RateLimitServiceClient::new(client.clone());
     let limit = RateLimit { windows: vec![LimitWindow { limit: 5, seconds: 60 }], ..Default::default() };
     let create = CreateRateLimitRequest {

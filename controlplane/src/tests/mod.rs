@@ -1,7 +1,7 @@
 //! The whole control plane, in this process, on a real Postgres.
 #![allow(clippy::disallowed_methods)] // tests may spawn
 
-mod admin;
+pub mod admin;
 mod api_keys;
 mod auth;
 mod away;

@@ -11,6 +11,7 @@ mod read;
 mod recover;
 mod retire;
 mod salvage;
+mod scarce;
 mod sync;
 mod writer;
 
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use mcp_gateway::proto::node::v1::{Captured, Decided, Ended};
+use mcp_gateway::proto::node::v1::{AuditClass, Captured, Decided, Ended};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -31,6 +32,7 @@ pub(crate) use read::{ReadError, Reader};
 use super::frame;
 use flush::Slot;
 use queue::{Batch, Queue};
+use scarce::ALERT_PERCENT;
 use sync::Syncer;
 use writer::Writer;
 
@@ -75,7 +77,7 @@ pub struct Limits {
 pub enum SpoolError {
     /// Only class access: room is kept for class audit.
     #[error(
-        "the audit spool is more than {ACCESS_PERCENT} % full; access records are dropped until the control plane takes records again"
+        "the audit spool is more than {ALERT_PERCENT} % full; not every access record is kept until the control plane takes some"
     )]
     Shed,
     #[error("the audit spool is full ({max_bytes} bytes); it empties when the control plane takes records again")]
@@ -115,7 +117,7 @@ pub struct Counters {
     pub batches: AtomicU64,
     /// Frames acknowledged.
     pub acked: AtomicU64,
-    /// Access frames refused because room was scarce.
+    /// Access records left out because room was scarce.
     pub shed: AtomicU64,
     /// Frames refused because the spool was full.
     pub full: AtomicU64,
@@ -137,12 +139,9 @@ enum Place {
     /// Between them, and not needed by them: given up where room is scarce.
     Between,
     Ends,
+    /// Of none: it says that records are missing.
+    Gap,
 }
-
-/// From here on access records are refused.
-const ACCESS_PERCENT: u64 = 90;
-/// From here on operators are told.
-const ALERT_PERCENT: u64 = 80;
 
 /// The spool of one node. Shared by all request threads; dropping it releases the directory.
 pub struct Spool {
@@ -158,11 +157,39 @@ pub struct Spool {
     /// Bytes of segments that hold only what is acknowledged; in addition.
     kept: AtomicU64,
     alerted: AtomicBool,
+    /// Access records since room became scarce: of so many one is kept.
+    sampled: AtomicU64,
     counters: Counters,
     syncer: Syncer,
     appended: Notify,
     acked: Notify,
     _lock: File,
+}
+
+impl Class {
+    /// As a record says of itself.
+    fn of(decided: &Decided) -> Self {
+        match decided.class() {
+            AuditClass::Audit => Self::Audit,
+            AuditClass::Unspecified | AuditClass::Access => Self::Access,
+        }
+    }
+}
+
+impl From<Class> for AuditClass {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Audit => Self::Audit,
+            Class::Access => Self::Access,
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // What was left out is on record before the process ends.
+        self.say_gaps(false);
+    }
 }
 
 impl Default for Limits {
@@ -191,7 +218,7 @@ impl Spool {
         let limits = Limits { segment_bytes: limits.segment_bytes.min(share), ..limits };
         let bytes = AtomicU64::new(0);
         let earlier = recover::earlier_runs(dir, &bytes).map_err(|(path, source)| OpenError::Io { path, source })?;
-        let spool = Self {
+        let mut spool = Self {
             dir: dir.to_owned(),
             boot,
             limits,
@@ -201,14 +228,15 @@ impl Spool {
             bytes,
             kept: AtomicU64::new(0),
             alerted: AtomicBool::new(false),
+            sampled: AtomicU64::new(0),
             counters: Counters::default(),
             syncer: Syncer::default(),
             appended: Notify::new(),
             acked: Notify::new(),
             _lock: lock,
         };
-        let slots = (0..lanes.max(1)).map(|_| Slot::new(spool.new_writer())).collect();
-        Ok(Self { slots, ..spool })
+        spool.slots = (0..lanes.max(1)).map(|_| Slot::new(spool.new_writer())).collect();
+        Ok(spool)
     }
 
     /// Stamps `decided_at_us` (it never goes back within a lane) and queues the frame. Refuses at once what there is no room for; whether
@@ -217,9 +245,29 @@ impl Spool {
         let lane = lane_of_this_thread(self.slots.len());
         let mut queue = locked(&self.slots[lane].queue);
         decided.decided_at_us = queue.stamp();
+        match self.begin(&mut queue, class, decided) {
+            Ok(()) => Ok(Recorded { decided_at_us: decided.decided_at_us, ticket: self.ticket(lane, Place::Begins, &queue) }),
+            Err(error) => {
+                let said = self.omit(&mut queue, class, decided);
+                drop(queue);
+                if said {
+                    // Nobody waits for it.
+                    self.flush(lane);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&self, queue: &mut Queue, class: Class, decided: &Decided) -> Result<(), SpoolError> {
+        if !self.keeps(class) {
+            self.counters.shed.fetch_add(1, Relaxed);
+            return Err(SpoolError::Shed);
+        }
+        // In the order of what happened.
+        self.say_due(queue);
         let size = queue.push(Place::Begins, None, |payload| event::decided(decided, payload));
-        self.admit(&mut queue, class, size)?;
-        Ok(Recorded { decided_at_us: decided.decided_at_us, ticket: self.ticket(lane, Place::Begins, &queue) })
+        self.admit(queue, class, size)
     }
 
     /// Queues the second frame of a call in the lane of the first, whichever thread ends it: the end never overtakes the beginning.
@@ -301,6 +349,7 @@ impl Spool {
         self.keep(bytes);
         self.forget_kept();
         self.acked.notify_waiters();
+        self.say_gaps(true);
         if self.percent_full() < ALERT_PERCENT && self.alerted.swap(false, Relaxed) {
             tracing::info!(spool.bytes = self.bytes.load(Relaxed), "the audit spool has room again");
         }
@@ -327,7 +376,7 @@ impl Spool {
         let max_bytes = self.limits.max_bytes;
         let room = match class {
             Class::Audit => max_bytes,
-            Class::Access => max_bytes / 100 * ACCESS_PERCENT,
+            Class::Access => max_bytes / 100 * scarce::ACCESS_PERCENT,
         };
         // Reserved before it is compared: lanes append at the same time and must not exceed the bound together.
         let after = self.bytes.fetch_add(size, Relaxed) + size;

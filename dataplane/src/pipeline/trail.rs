@@ -384,11 +384,7 @@ impl Trail {
     }
 
     fn queue_decided(&mut self) -> Result<Ticket, SpoolError> {
-        self.record.decided.class = match self.class {
-            Class::Audit => AuditClass::Audit,
-            Class::Access => AuditClass::Access,
-        }
-        .into();
+        self.record.decided.class = AuditClass::from(self.class).into();
         self.record.ended.decide_us = micros(self.started.elapsed());
         // Whatever comes of it, the decision has fallen.
         self.state = State::Decided(None);

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use mcpgw_controlplane::config::Config;
 use mcpgw_controlplane::testing;
+use secrecy::ExposeSecret as _;
+use sqlx::{Connection as _, PgConnection};
 
 use super::traffic::Traffic;
 use super::{Scene, records};
@@ -26,6 +29,13 @@ impl Drop for Small {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status(); // a mount that stays harms nothing but tidiness
     }
+}
+
+/// How many records are missing, as the node says.
+async fn missing(config: &Config) -> i64 {
+    let mut sql = PgConnection::connect(config.database_url.expose_secret()).await.unwrap();
+    let sum = "SELECT coalesce(sum(access + audit), 0)::bigint FROM record_gaps";
+    sqlx::query_scalar(sum).fetch_one(&mut sql).await.unwrap()
 }
 
 /// Every segment of the spool, oldest first within its lane.
@@ -60,6 +70,8 @@ async fn a_full_disk_refuses_calls_until_there_is_room_and_keeps_every_record_of
     let records = records(&scene.config()).await;
     let lost: Vec<_> = traffic.whole.iter().filter(|id| !records.get(*id).is_some_and(|ended| *ended)).collect();
     assert_eq!(lost, Vec::<&String>::new(), "no answer left without its record");
+    let missing = missing(&scene.config()).await;
+    assert_eq!(missing, traffic.refused as i64, "each call that was refused for want of a record is told to be missing");
     println!("{} answers, {} refusals, {} records", traffic.whole.len(), traffic.refused, records.len());
 }
 

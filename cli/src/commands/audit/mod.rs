@@ -3,6 +3,7 @@
 mod checkpoints;
 mod errors;
 mod follow;
+mod gaps;
 mod list;
 mod verify;
 
@@ -22,6 +23,8 @@ pub enum Command {
     Verify(verify::Args),
     /// Lists signed checkpoints of the logs, newest first
     Checkpoints(checkpoints::Args),
+    /// Lists times in which nodes left out records, newest first
+    Gaps(gaps::Args),
 }
 
 pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
@@ -30,5 +33,6 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
         Command::Errors(args) => errors::run(cx, args).await,
         Command::Verify(args) => verify::run(cx, args).await,
         Command::Checkpoints(args) => checkpoints::run(cx, args).await,
+        Command::Gaps(args) => gaps::run(cx, args).await,
     }
 }

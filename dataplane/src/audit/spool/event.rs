@@ -1,6 +1,6 @@
 //! Encodes the payload of a frame, an `AuditEvent`, from what its record only lends: the message itself would have to own it.
 
-use mcp_gateway::proto::node::v1::{Captured, Decided, Ended};
+use mcp_gateway::proto::node::v1::{Captured, Decided, Ended, Gap};
 use prost::Message;
 use prost::encoding::{WireType, encode_key};
 
@@ -8,6 +8,7 @@ use prost::encoding::{WireType, encode_key};
 const DECIDED: u32 = 1;
 const ENDED: u32 = 2;
 const CAPTURED: u32 = 3;
+const GAP: u32 = 4;
 
 /// Appends the event that a call was decided.
 pub(super) fn decided(decided: &Decided, payload: &mut Vec<u8>) {
@@ -22,6 +23,11 @@ pub(super) fn ended(ended: &Ended, payload: &mut Vec<u8>) {
 /// Appends what is kept of a call.
 pub(super) fn captured(captured: &Captured, payload: &mut Vec<u8>) {
     append(CAPTURED, captured, payload);
+}
+
+/// Appends the event that records are missing.
+pub(super) fn gap(gap: &Gap, payload: &mut Vec<u8>) {
+    append(GAP, gap, payload);
 }
 
 fn append(field: u32, message: &impl Message, payload: &mut Vec<u8>) {

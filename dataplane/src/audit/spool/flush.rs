@@ -45,7 +45,7 @@ impl Spool {
             self.flush(ticket.lane);
         }
         match (ticket.batch.outcome(), ticket.place) {
-            (Some(Outcome { begins: result, .. }), Place::Begins | Place::Between)
+            (Some(Outcome { begins: result, .. }), Place::Begins | Place::Between | Place::Gap)
             | (Some(Outcome { ends: result, .. }), Place::Ends) => {
                 result.clone().map_err(|source| SpoolError::Io { dir: self.dir.clone(), source })
             }
@@ -66,7 +66,7 @@ impl Spool {
     }
 
     /// Writes what waits in a lane.
-    fn flush(&self, lane: usize) {
+    pub(super) fn flush(&self, lane: usize) {
         let slot = &self.slots[lane];
         let mut writer = locked(&slot.writer);
         self.replace_broken(&mut writer);
@@ -79,6 +79,9 @@ impl Spool {
             let written = writer.write(&waiting, &batch, room);
             slot.open_calls.store(writer.open_calls(), Relaxed);
             self.account(&mut writer, fresh, &waiting, &written);
+            if written.outcome.begins.is_err() {
+                self.unwritten(lane, waiting.iter(&batch));
+            }
             batch.settle(written.outcome);
         }
         waiting.clear();

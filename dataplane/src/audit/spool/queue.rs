@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::Place;
 use super::lane::wall_clock_us;
+use super::scarce::Omitted;
 use super::sync::SegmentFile;
 use crate::audit::frame;
 
@@ -17,6 +18,8 @@ pub(super) struct Queue {
     waiting: Waiting,
     batch: Arc<Batch>,
     last_stamp_us: i64,
+    /// What was left out of the lane.
+    pub omitted: Omitted,
 }
 
 /// Payloads, one behind the other.
@@ -27,6 +30,7 @@ pub(super) struct Waiting {
     begins: u64,
     /// What lies between begin and end of calls.
     between: u64,
+    gaps: u64,
 }
 
 /// Where one of the payloads ends, and what it is.
@@ -86,17 +90,14 @@ impl Queue {
         encode(&mut self.waiting.payloads);
         let until = self.waiting.payloads.len();
         self.waiting.entries.push(Entry { until, place, begun: begun.cloned() });
-        self.waiting.begins += u64::from(place == Place::Begins);
-        self.waiting.between += u64::from(place == Place::Between);
+        self.waiting.count(place, 1);
         until - from
     }
 
     /// Takes back what was pushed last.
     pub fn pop(&mut self) {
         let popped = self.waiting.entries.pop();
-        let was = |place| popped.as_ref().is_some_and(|entry| entry.place == place);
-        self.waiting.begins -= u64::from(was(Place::Begins));
-        self.waiting.between -= u64::from(was(Place::Between));
+        popped.iter().for_each(|entry| self.waiting.count(entry.place, -1));
         let until = self.waiting.entries.last().map_or(0, |entry| entry.until);
         self.waiting.payloads.truncate(until);
     }
@@ -149,9 +150,18 @@ impl Waiting {
         self.between
     }
 
-    /// Whether there is nothing among them but ends, which room is kept for.
-    pub fn only_ends(&self) -> bool {
-        self.begins + self.between == 0
+    /// Whether there has to be room for some of them: it is kept for the ends of calls, and for nothing else.
+    pub fn needs_room(&self) -> bool {
+        self.begins + self.between + self.gaps > 0
+    }
+
+    fn count(&mut self, place: Place, by: i64) {
+        match place {
+            Place::Begins => self.begins = self.begins.saturating_add_signed(by),
+            Place::Between => self.between = self.between.saturating_add_signed(by),
+            Place::Gap => self.gaps = self.gaps.saturating_add_signed(by),
+            Place::Ends => {}
+        }
     }
 
     /// What they take on disk.
@@ -162,7 +172,7 @@ impl Waiting {
     /// Makes it empty; what a crowd needed once is not kept for ever.
     pub fn clear(&mut self) {
         const KEPT: usize = 256 << 10;
-        (self.begins, self.between) = (0, 0);
+        (self.begins, self.between, self.gaps) = (0, 0, 0);
         self.payloads.clear();
         self.payloads.shrink_to(KEPT);
         self.entries.clear();

@@ -199,5 +199,6 @@ fn happened_at(frame: &AuditFrame) -> Option<i64> {
         Event::Decided(decided) => Some(decided.decided_at_us),
         Event::Ended(ended) => Some(ended.ended_at_us),
         Event::Captured(captured) => Some(captured.decided_at_us),
+        Event::Gap(gap) => Some(gap.until_us),
     }
 }

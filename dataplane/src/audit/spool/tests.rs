@@ -49,13 +49,15 @@ fn read(lane: &Arc<Lane>) -> Result<Vec<AuditFrame>, ReadError> {
     Ok(frames)
 }
 
+/// Of calls, in order; that others are missing is another test's subject.
 fn ids(frames: &[AuditFrame]) -> Vec<u64> {
     let id = |frame: &AuditFrame| match AuditEvent::decode(&frame.payload[..]).unwrap().event.unwrap() {
-        Event::Ended(ended) => ended.request_id.parse().unwrap(),
-        Event::Decided(decided) => decided.request_id.parse().unwrap(),
-        Event::Captured(captured) => captured.request_id.parse().unwrap(),
+        Event::Ended(ended) => Some(ended.request_id.parse().unwrap()),
+        Event::Decided(decided) => Some(decided.request_id.parse().unwrap()),
+        Event::Captured(captured) => Some(captured.request_id.parse().unwrap()),
+        Event::Gap(_) => None,
     };
-    frames.iter().map(id).collect()
+    frames.iter().filter_map(id).collect()
 }
 
 fn assert_chained(frames: &[AuditFrame]) {
@@ -271,7 +273,10 @@ fn a_full_spool_refuses_access_first_then_everything_and_recovers() {
     let access = || begin(&spool, Class::Access, decided("1"));
     let audit = || begin(&spool, Class::Audit, decided("1"));
     let call = access().unwrap();
-    while access().is_ok() {}
+    let mut refused = 0;
+    while refused < 8 {
+        refused = if access().is_ok() { 0 } else { refused + 1 };
+    }
     assert!(matches!(access(), Err(SpoolError::Shed)));
     end(&spool, &call, Ended::default()).expect("the end of a call that was recorded");
     audit().expect("room is kept for class audit");
@@ -286,13 +291,31 @@ fn a_full_spool_refuses_access_first_then_everything_and_recovers() {
     assert_chained(&read(&lane).unwrap());
 }
 
+/// What is on record of a lane: calls, and records that are missing, of class access and audit.
+fn told(frames: &[AuditFrame]) -> (u64, u64, u64) {
+    frames.iter().fold((0, 0, 0), |(calls, access, audit), frame| {
+        match AuditEvent::decode(&frame.payload[..]).unwrap().event.unwrap() {
+            Event::Decided(_) => (calls + 1, access, audit),
+            Event::Ended(_) => (calls, access, audit),
+            Event::Captured(_) => unreachable!("nothing is captured"),
+            Event::Gap(gap) => {
+                assert!(gap.from_us <= gap.until_us && gap.from_us > 0 && !gap.gap_id.is_empty(), "{gap:?}");
+                let told_apart: u64 = gap.orgs.iter().map(|org| org.access + org.audit).sum();
+                assert!([0, gap.access + gap.audit].contains(&told_apart), "{gap:?}");
+                (calls, access + gap.access, audit + gap.audit)
+            }
+        }
+    })
+}
+
 #[test]
 fn what_does_not_fit_a_frame_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
     let huge = decided(&"x".repeat(frame::MAX_PAYLOAD));
     assert!(matches!(begin(&spool, Class::Audit, huge), Err(SpoolError::TooLarge { .. })));
-    assert_eq!(spool.backlog().frames, 0);
+    let frames = read(&only_lane(&spool)).unwrap();
+    assert_eq!((frames.len(), told(&frames)), (1, (0, 0, 1)), "only that it is missing");
 }
 
 #[test]
@@ -320,7 +343,7 @@ fn stamps_never_go_back() {
         .iter()
         .map(|frame| match AuditEvent::decode(&frame.payload[..]).unwrap().event.unwrap() {
             Event::Decided(decided) => decided.decided_at_us,
-            Event::Ended(_) | Event::Captured(_) => unreachable!(),
+            Event::Ended(_) | Event::Captured(_) | Event::Gap(_) => unreachable!(),
         })
         .collect();
     assert_eq!(on_disk, stamps);
@@ -386,3 +409,4 @@ async fn where_nobody_ships_the_oldest_records_make_room_and_no_call_is_refused(
 }
 
 mod batches;
+mod scarce;

@@ -91,7 +91,7 @@ impl Writer {
 
     /// Whether there is room for a batch in a segment shorter than `segment_bytes`: asked before it is written, if calls begin in it.
     pub fn make_room(&mut self, waiting: &Waiting, segment_bytes: u64) -> io::Result<()> {
-        if waiting.only_ends() {
+        if !waiting.needs_room() {
             return Ok(()); // room is kept for ends
         }
         let size = waiting.bytes() + (self.open_calls + waiting.begins()) * END_BYTES;
@@ -127,7 +127,7 @@ impl Writer {
                 self.open_calls = (self.open_calls + waiting.begins()).saturating_sub(ends(None).count() as u64);
                 (Ok(()), Ok(()))
             }
-            Err(error) if !waiting.only_ends() && !self.broken => {
+            Err(error) if waiting.needs_room() && !self.broken => {
                 given_up = waiting.between();
                 let kept = ends(Some(Begun::Kept));
                 let result = self.append(ends(Some(Begun::Kept)));

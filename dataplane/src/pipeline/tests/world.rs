@@ -239,6 +239,7 @@ impl Gateway {
                 Event::Decided(event) => decided.push(event),
                 Event::Ended(event) => ended.push(event),
                 Event::Captured(_) => {}
+                Event::Gap(gap) => panic!("records are missing: {gap:?}"),
             }
         }
         let end = |id: &str| ended.iter().find(|event| event.request_id == id).cloned();

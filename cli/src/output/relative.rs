@@ -19,7 +19,7 @@ pub fn short(duration: Duration) -> String {
 /// Exactly so long, in the largest unit that does it without a fraction: `90s`, `1m`, `1h`.
 pub fn exact(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
-    let (length, unit) = units.into_iter().find(|(length, _)| seconds > 0 && seconds % length == 0).unwrap_or((1, "s"));
+    let (length, unit) = units.into_iter().find(|(length, _)| seconds > 0 && seconds.is_multiple_of(*length)).unwrap_or((1, "s"));
     format!("{}{unit}", seconds / length)
 }
 

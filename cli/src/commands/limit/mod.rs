@@ -108,11 +108,12 @@ fn window(text: &str) -> Result<Given<LimitWindow>, String> {
         return Ok(None);
     }
     let (limit, time) = text.split_once('/').ok_or("expected N/TIME, such as 100/1m")?;
-    let limit = limit.trim().parse().map_err(|_| format!("{limit:?} is not a number; expected N/TIME, such as 100/1m"))?;
+    let limit =
+        limit.trim().parse().map_err(|_no_number| format!("{limit:?} is not a number; expected N/TIME, such as 100/1m"))?;
     let time = time.trim();
     let one = time.chars().all(|c| c.is_ascii_alphabetic()) && !time.is_empty();
     let length = args::duration(&if one { format!("1{time}") } else { time.to_owned() })?;
-    let seconds = u32::try_from(length.as_secs()).map_err(|_| "expected at most 30d")?;
+    let seconds = u32::try_from(length.as_secs()).map_err(|_too_long| "expected at most 30d")?;
     Ok(Some(LimitWindow { limit, seconds }))
 }
 
@@ -122,7 +123,8 @@ fn cost(text: &str) -> Result<Given<LimitCost>, String> {
         return Ok(None);
     }
     let (tools, cost) = text.rsplit_once('=').ok_or("expected PATTERN=N, such as 'export_*=10'")?;
-    let cost = cost.parse().map_err(|_| format!("{cost:?} is not a number; expected PATTERN=N, such as 'export_*=10'"))?;
+    let cost =
+        cost.parse().map_err(|_no_number| format!("{cost:?} is not a number; expected PATTERN=N, such as 'export_*=10'"))?;
     Ok(Some(LimitCost { tools: tools.to_owned(), cost }))
 }
 

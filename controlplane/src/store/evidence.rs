@@ -65,7 +65,8 @@ async fn moved(connection: &mut PgConnection) -> Result<(i64, Vec<Stand>), Error
     let query = "UPDATE ship_cursor c SET checkpointed = c.sealed FROM ship_cursor before \
                  WHERE c.sealed > c.checkpointed AND (before.node_id, before.boot_id, before.lane) = (c.node_id, c.boot_id, c.lane) \
                  RETURNING c.node_id, c.boot_id, c.lane, c.sealed, c.last_seq, c.seal_hash, c.sealed - before.checkpointed";
-    let rows: Vec<(Uuid, Uuid, i32, i64, i64, Vec<u8>, i64)> = sqlx::query_as(query).fetch_all(connection).await?;
+    type Moved = (Uuid, Uuid, i32, i64, i64, Vec<u8>, i64);
+    let rows: Vec<Moved> = sqlx::query_as(query).fetch_all(connection).await?;
     let (mut seals, mut stands) = (0, Vec::with_capacity(rows.len()));
     for (node_id, boot_id, lane, ordinal, last_seq, seal_hash, fresh) in rows {
         let wrong = || Error::Corrupt("ship_cursor.seal_hash: expected 32 bytes".into());
@@ -254,7 +255,8 @@ pub async fn sealed_lanes(connection: &mut PgConnection) -> Result<Vec<(LaneId, 
 pub async fn floor(connection: &mut PgConnection, lane: LaneId) -> Result<Option<(Floor, Signature)>, Error> {
     let query = "SELECT ordinal, seal_hash, before, key_id, signature FROM log_seal_floors WHERE node_id = $1 AND boot_id = $2 AND lane = $3";
     let query = sqlx::query_as(query).bind(lane.node_id).bind(lane.boot_id).bind(lane.lane);
-    let row: Option<(i64, Vec<u8>, DateTime<Utc>, String, Vec<u8>)> = query.fetch_optional(connection).await?;
+    type Kept = (i64, Vec<u8>, DateTime<Utc>, String, Vec<u8>);
+    let row: Option<Kept> = query.fetch_optional(connection).await?;
     Ok(row.map(|(ordinal, seal_hash, before, key_id, bytes)| {
         (Floor { lane, ordinal, seal_hash, before }, Signature { key_id, bytes })
     }))

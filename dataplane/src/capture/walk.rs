@@ -274,9 +274,9 @@ struct Unreadable;
 fn unescaped(raw: &[u8]) -> Result<Cow<'_, str>, Unreadable> {
     let inner = &raw[1..raw.len() - 1];
     if !inner.contains(&b'\\') {
-        return std::str::from_utf8(inner).map(Cow::Borrowed).map_err(|_| Unreadable);
+        return std::str::from_utf8(inner).map(Cow::Borrowed).map_err(|_invalid| Unreadable);
     }
-    serde_json::from_slice(raw).map(Cow::Owned).map_err(|_| Unreadable)
+    serde_json::from_slice(raw).map(Cow::Owned).map_err(|_invalid| Unreadable)
 }
 
 /// A text whose last word may be half of one.

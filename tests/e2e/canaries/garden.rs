@@ -110,7 +110,7 @@ fn forms(text: &str) -> Vec<String> {
         for engine in [&STANDARD, &URL_SAFE] {
             let encoded = engine.encode([vec![0; before].as_slice(), text.as_bytes()].concat());
             let bare = encoded.trim_end_matches('=');
-            let (first, last) = ([0, 2, 3][before], usize::from((before + text.len()) % 3 != 0));
+            let (first, last) = ([0, 2, 3][before], usize::from(!(before + text.len()).is_multiple_of(3)));
             forms.push(bare[first..bare.len() - last].to_owned());
         }
     }

@@ -102,8 +102,8 @@ impl Syncer {
         let waiters = self.waiters.get_or_init(|| start(self.syncs.clone()).map_err(Arc::new)).clone()?;
         let (done, outcome) = oneshot::channel();
         let waited = async {
-            waiters.send(Waiter { segment, done }).await.map_err(|_| gone())?;
-            outcome.await.map_err(|_| gone())?
+            waiters.send(Waiter { segment, done }).await.map_err(|_closed| gone())?;
+            outcome.await.map_err(|_closed| gone())?
         };
         let late =
             |_| Arc::new(io::Error::new(io::ErrorKind::TimedOut, format!("the disk took more than {} s", DEADLINE.as_secs())));

@@ -36,7 +36,7 @@ impl Step {
             (Self::Synced, synced),
             (Self::Sent, line.contains("\"POST /mcp")),
             (Self::Answered, line.contains("\"HTTP/1.1 ")),
-            (Self::Ended, line.contains("\"0\\r\\n\\r\\n\"")),
+            (Self::Ended, line.contains("0\\r\\n\\r\\n\"")),
         ];
         signs.into_iter().filter(|(_, seen)| *seen).map(|(step, _)| step).collect()
     }
@@ -88,7 +88,7 @@ async fn answers_wait_for_the_disk_where_their_organisation_says_so_and_nowhere_
     for org in [ORG, HASTY] {
         assert_eq!(scene.call(org, traffic::PLAIN).await, 200, "connections are open");
     }
-    let strace = scene.traced(&["-e", "trace=fdatasync,write,writev,sendto,sendmsg"]).await;
+    let strace = scene.traced(&["-s", "4096", "-e", "trace=fdatasync,write,writev,sendto,sendmsg"]).await;
     for _ in 0..CALLS {
         assert_eq!(scene.call(HASTY, traffic::PLAIN).await, 200);
         assert_eq!(scene.call(ORG, traffic::PLAIN).await, 200);

@@ -22,7 +22,8 @@ fn captured(id: Uuid, org_id: Uuid, kind: PayloadKind, text: &str) -> Capture {
 
 #[tokio::test]
 async fn owners_and_auditors_read_payloads_of_their_own_organisation_and_leave_a_record() {
-    let (mut admin, acme, owner) = Admin::with_acme().await;
+    let (mut admin, acme, _) = Admin::with_acme().await;
+    let owner = admin.member(acme, Role::Owner).await;
     let rival = admin.organization("rival").await;
     let keep =
         "UPDATE organizations SET capture_arguments = true, capture_results = slug = 'acme' WHERE slug IN ('acme', 'rival')";

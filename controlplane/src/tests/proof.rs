@@ -6,6 +6,8 @@ mod damage;
 mod expiry;
 mod lost;
 
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
 use std::collections::BTreeSet;
 
 use mcp_gateway::proto::{
@@ -31,7 +33,11 @@ use crate::{
 
 /// When the calls of these tests were decided, in microseconds: a while after evidence began, as far as the database knows.
 fn at() -> i64 {
-    chrono::Utc::now().timestamp_micros()
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let now = chrono::Utc::now().timestamp_micros();
+    // Never the same moment twice: calls are told apart by it.
+    let last = LAST.fetch_update(Relaxed, Relaxed, |last| Some(now.max(last + 1))).expect("it is always some");
+    now.max(last + 1)
 }
 
 /// A control plane with two organisations and what a node recorded of both.

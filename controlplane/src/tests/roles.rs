@@ -87,7 +87,8 @@ fn the_table_says_what_the_contract_says_of_the_roles() {
     for role in [Role::Member, Role::ServiceAccount] {
         assert_eq!(calls(role), ["GetServer", "ListServers"]);
     }
-    let reads = |name: &&str| ["Get", "List", "Wait", "Watch", "Follow", "Diff"].iter().any(|verb| name.starts_with(verb));
+    let reads =
+        |name: &&str| ["Get", "List", "Wait", "Watch", "Follow", "Diff", "Verify"].iter().any(|verb| name.starts_with(verb));
     let operates = |name: &str| name == "SetEndpointState";
     assert!(calls(Role::Operator).iter().all(|name| (reads(name) || operates(name)) && !name.ends_with("AuditLogs")));
     assert!(calls(Role::Operator).contains(&"SetEndpointState"));

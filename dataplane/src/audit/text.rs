@@ -43,16 +43,20 @@ pub fn uri(uri: &str) -> Cow<'_, str> {
         return format!("data:{LEFT_OUT}").into();
     }
     let mut kept = String::with_capacity(points.len());
+    let mut has_user_info = false;
     match rest.strip_prefix("//") {
         Some(hierarchy) => {
             let (authority, path) = hierarchy.split_at(hierarchy.find('/').unwrap_or(hierarchy.len()));
             let host = authority.rsplit_once('@').map(|(_, host)| host);
-            let user_info = if host.is_some() { "…@" } else { "" };
-            let _ = write!(kept, "{scheme}://{user_info}{}{path}", host.unwrap_or(authority));
+            has_user_info = host.is_some();
+            let _ = write!(kept, "{scheme}://{}{path}", host.unwrap_or(authority));
         }
         None => kept.push_str(points),
     }
     let mut kept = plain(&patterns::redact(&kept)).into_owned();
+    if let (true, Some(slashes)) = (has_user_info, kept.find("://")) {
+        kept.insert_str(slashes + 3, "…@");
+    }
     if points.len() < uri.len() {
         kept.push(uri.as_bytes()[points.len()].into());
         kept.push(LEFT_OUT);

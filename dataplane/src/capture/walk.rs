@@ -333,7 +333,7 @@ mod tests {
         }
         assert_eq!(kept(r#"{"a":"one two thr"#), (r#"{"a":"one two""#.to_owned(), true, 0));
         let long = format!(r#"{{"a":"{} sk-0123456789abcdefghij"}}"#, "x".repeat(90));
-        for most in 1..110 {
+        for most in 1..109 {
             let kept = keep(long.as_bytes(), &capture(most, &[]));
             assert!(kept.text.len() <= most as usize && !kept.text.contains("sk-"), "{most}: {kept:?}");
             assert!(kept.cut, "{most}: {kept:?}");

@@ -7,6 +7,7 @@ use mcp_gateway::snapshot::{Ask, Org, Server, Verdict};
 use super::authenticate::{Authenticated, Principal};
 use super::denial::{AuthorizeDenial, Thing};
 use super::trail::Trail;
+use crate::audit::text;
 use crate::transport::scan::{Message, Reference};
 use crate::transport::{Era, Operation};
 
@@ -77,7 +78,9 @@ impl Court<'_> {
         if !self.awaited {
             return Err(AuthorizeDenial::Notification);
         }
-        Err(AuthorizeDenial::NotGranted { thing, name: name.to_owned(), era: self.era })
+        // Answers get logged: of a URI only where it points is repeated.
+        let name = if thing == Thing::Resource { text::uri(name) } else { name.into() };
+        Err(AuthorizeDenial::NotGranted { thing, name: name.into_owned(), era: self.era })
     }
 
     fn something(&self, trail: &mut Trail) -> Result<(), AuthorizeDenial> {

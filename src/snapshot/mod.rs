@@ -32,7 +32,7 @@ pub use policy::{Ask, Rule, Subject, Verdict};
 pub use problem::Problem;
 pub use quarantine::Quarantine;
 pub use staged::Staged;
-pub use validate::{MAX_PATTERN_BYTES, check_org, is_slug, is_uuid, shard_of};
+pub use validate::{MAX_PATTERN_BYTES, check_org, is_slug, is_uuid, parse_url, shard_of};
 
 #[cfg(test)]
 pub(crate) mod fixtures;

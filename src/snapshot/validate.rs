@@ -105,8 +105,8 @@ fn check_server(server: &Server, problems: &mut Vec<Problem>) {
     }
 }
 
-/// An absolute http or https URL without user info or fragment.
-pub(super) fn parse_url(url: &str) -> Result<http::Uri, String> {
+/// An absolute http or https URL without user info or fragment; or why it is none, without repeating it.
+pub fn parse_url(url: &str) -> Result<http::Uri, String> {
     if url.contains('#') {
         return Err("it has a fragment".to_owned());
     }

@@ -202,7 +202,11 @@ impl World {
             refused("a media type", with("content-type", &format!("text/{}", secret("Content-Type")))),
             refused("Accept", with("accept", &format!("text/{}", secret("Accept")))),
             refused("an encoding", with("content-encoding", &secret("Content-Encoding"))),
-            refused("a session that is none", with("mcp-session-id", &secret("an Mcp-Session-Id that is none"))),
+            refused("a session that is none", {
+                let call = with("mcp-session-id", &secret("an Mcp-Session-Id that is none"));
+                let call = call.without("mcp-method").without("mcp-name").without("mcp-protocol-version");
+                Call { method: Method::GET, body: Bytes::new(), ..call.header("mcp-protocol-version", "2025-11-25") }
+            }),
             refused("a path", at(format!("/o/{ORG}/servers/{SERVER}/mcp/{}", secret("the end of a path")))),
             refused("an organisation", at(format!("/o/{}/servers/{SERVER}/mcp", secret("an organisation in a path")))),
             refused(

@@ -6,6 +6,7 @@ use mcp_gateway::proto::{
     config::v1::{self as config, Era, Transport},
 };
 use mcp_gateway::secret::secret_parameter;
+use mcp_gateway::snapshot::parse_url;
 use uuid::Uuid;
 
 use super::super::{aip, error::Error};
@@ -136,7 +137,8 @@ fn transport(given: i32, rules: &mut Rules) -> i32 {
     if given == i32::from(Transport::Unspecified) { Transport::StreamableHttp.into() } else { given }
 }
 
-/// Whether each URL is one is judged where nodes judge it; here only that it is text, how much, and none that should be sealed.
+/// Each URL is one, and none that should be sealed: looked at before it is written anywhere, because what is rolled back stays on disks for a
+/// while.
 fn endpoints(given: &[config::Endpoint], rules: &mut Rules) -> Vec<Endpoint> {
     let expected = format!("expected at most {MOST_ENDPOINTS}, found {}", given.len());
     rules.expect(given.len() <= MOST_ENDPOINTS, "server.endpoints", expected);
@@ -150,6 +152,10 @@ fn endpoints(given: &[config::Endpoint], rules: &mut Rules) -> Vec<Endpoint> {
             secret.unwrap_or_default()
         );
         rules.expect(secret.is_none(), &format!("server.endpoints[{index}].url"), expected);
+        if let (true, true, Err(reason)) = (fits, secret.is_none(), parse_url(&endpoint.url)) {
+            let expected = format!("{reason}; expected an absolute http or https URL without user info or fragment");
+            rules.expect(false, &format!("server.endpoints[{index}].url"), expected);
+        }
     }
     given.iter().map(|endpoint| Endpoint { url: endpoint.url.clone(), weight: endpoint.weight }).collect()
 }

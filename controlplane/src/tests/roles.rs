@@ -95,7 +95,7 @@ fn the_table_says_what_the_contract_says_of_the_roles() {
     assert!(calls(Role::Auditor).iter().all(reads) && calls(Role::Auditor).contains(&"ListAuditLogs"));
     let (owner, administrator) = (calls(Role::Owner), calls(Role::Admin));
     let more: Vec<&&str> = owner.iter().filter(|name| !administrator.contains(name)).collect();
-    assert_eq!(more, [&"UpdateOrganization", &"DeleteOrganization"]);
+    assert_eq!(more, [&"UpdateOrganization", &"DeleteOrganization", &"GetRequestPayload"]);
 }
 
 /// What a caller is told of another organisation's thing and of one that never was.

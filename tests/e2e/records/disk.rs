@@ -11,6 +11,9 @@ use sqlx::{Connection as _, PgConnection};
 use super::traffic::Traffic;
 use super::{Scene, records};
 
+/// Of each kind. As many refusals may be on their way when they stop.
+const CLIENTS: usize = 4;
+
 /// A file system in memory, mounted over a directory until it is dropped.
 struct Small(PathBuf);
 
@@ -32,10 +35,11 @@ impl Drop for Small {
 }
 
 /// How many records are missing, as the node says.
-async fn missing(config: &Config) -> i64 {
+async fn missing(config: &Config) -> usize {
     let mut sql = PgConnection::connect(config.database_url.expose_secret()).await.unwrap();
     let sum = "SELECT coalesce(sum(access + audit), 0)::bigint FROM record_gaps";
-    sqlx::query_scalar(sum).fetch_one(&mut sql).await.unwrap()
+    let sum: i64 = sqlx::query_scalar(sum).fetch_one(&mut sql).await.unwrap();
+    sum.try_into().unwrap()
 }
 
 /// Every segment of the spool, oldest first within its lane.
@@ -58,10 +62,10 @@ async fn a_full_disk_refuses_calls_until_there_is_room_and_keeps_every_record_of
     scene.node.again().await.unwrap();
     let config = scene.deprive().await;
 
-    let mut traffic = Traffic::start(&scene.client(), 4, 4);
-    traffic.until(|traffic| traffic.refused >= 50).await;
+    let mut traffic = Traffic::start(&scene.client(), CLIENTS, CLIENTS);
+    // A lane may find no room while another one has some.
+    traffic.until(|traffic| traffic.refused >= 50 && traffic.whole.len() > 50).await;
     let answered = traffic.whole.len();
-    assert!(answered > 50, "{answered} calls were answered before the disk was full");
     scene.restore(config).await;
     // The same process goes on as soon as its records are taken.
     traffic.until(|traffic| traffic.whole.len() >= answered + 200).await;
@@ -71,7 +75,9 @@ async fn a_full_disk_refuses_calls_until_there_is_room_and_keeps_every_record_of
     let lost: Vec<_> = traffic.whole.iter().filter(|id| !records.get(*id).is_some_and(|ended| *ended)).collect();
     assert_eq!(lost, Vec::<&String>::new(), "no answer left without its record");
     let missing = missing(&scene.config()).await;
-    assert_eq!(missing, traffic.refused as i64, "each call that was refused for want of a record is told to be missing");
+    let unseen =
+        missing.checked_sub(traffic.refused).expect("each call that was refused for want of a record is told to be missing");
+    assert!(unseen <= 2 * CLIENTS, "{missing} are told to be missing, {} were refused", traffic.refused);
     println!("{} answers, {} refusals, {} records", traffic.whole.len(), traffic.refused, records.len());
 }
 

@@ -127,7 +127,8 @@ impl Spool {
 
     /// Puts on record what was left out of every lane, as far as there is room; `due`: only what is due.
     pub(super) fn say_gaps(&self, due: bool) {
-        for (lane, slot) in self.slots.iter().enumerate() {
+        // Twice: what finds no room in one lane goes to the next one.
+        for (lane, slot) in self.slots.iter().enumerate().chain(self.slots.iter().enumerate()) {
             // Bound to a name, or the lock would be held while writing.
             let said = {
                 let mut queue = locked(&slot.queue);
@@ -140,15 +141,18 @@ impl Spool {
     }
 
     /// A disk had no room for these, or for none but the ends among them: calls without a record are a gap, and a gap that is not written
-    /// is one still.
+    /// is one still. It goes to the next lane: that one may have room of its own while this one has none.
     pub(super) fn unwritten<'a>(&self, lane: usize, payloads: impl Iterator<Item = Payload<'a>>) {
-        let mut queue = locked(&self.slots[lane].queue);
         for Payload { place, bytes, .. } in payloads {
             match (place, AuditEvent::decode(bytes).ok().and_then(|event| event.event)) {
                 (Place::Begins, Some(Event::Decided(decided))) => {
-                    queue.omitted.add(Class::of(&decided), &decided.org_id, decided.decided_at_us);
+                    let omitted = &mut locked(&self.slots[lane].queue).omitted;
+                    omitted.add(Class::of(&decided), &decided.org_id, decided.decided_at_us);
                 }
-                (Place::Gap, Some(Event::Gap(gap))) => queue.omitted.add_back(gap),
+                (Place::Gap, Some(Event::Gap(gap))) => {
+                    let next = (lane + 1) % self.slots.len();
+                    locked(&self.slots[next].queue).omitted.add_back(gap);
+                }
                 (Place::Begins | Place::Between | Place::Ends | Place::Gap, _) => {}
             }
         }

@@ -58,6 +58,7 @@ pub fn member<'a>(json: &'a [u8], names: &[&str], capture: &Capture) -> Option<&
         walk.blank();
         let from = walk.at;
         if names.contains(&key.as_ref()) {
+            // A message that was cut off keeps what there is of the member.
             let _ends_early = walk.skip();
             return Some(&json[from..walk.at]);
         }

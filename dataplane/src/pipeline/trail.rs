@@ -4,6 +4,7 @@
 //! the ones nobody returns from: a client that goes away drops the call, and dropping an open trail says `cancelled`.
 //! Frames are queued first and written together with those of other calls; what may only happen afterwards waits for that.
 
+mod facts;
 mod keeping;
 mod record;
 mod unsettled;
@@ -26,44 +27,11 @@ use super::route::Routed;
 use crate::audit::{Class, Recorded, Spool, SpoolError, Ticket, text};
 use crate::limits::Room;
 use crate::metrics::{Metrics, OfOneServer};
-use crate::relay::outcome::Answered;
 use crate::upstream;
 
+pub use facts::{Asked, Ending, Stage};
 use record::{Record, set};
 use unsettled::{Unsettled, lost};
-
-/// The stages whose time is recorded, in the pipeline's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    Target,
-    Decode,
-    Authenticate,
-    Authorize,
-    Limit,
-    Route,
-}
-
-/// How a call ended, as far as its answer shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ending {
-    pub outcome: Outcome,
-    /// JSON-RPC error code sent to the client; 0: none.
-    pub error_code: i32,
-    /// Bytes of the answer's body.
-    pub bytes: u64,
-    /// SSE events relayed.
-    pub events: u32,
-    /// What the error's message looks like; 0: none was seen.
-    pub shape: u64,
-}
-
-impl Ending {
-    /// Of an answer; what was sent of it is not counted yet.
-    pub const fn of(answered: Answered) -> Self {
-        let Answered { outcome, code, shape } = answered;
-        Self { outcome, error_code: code, bytes: 0, events: 0, shape }
-    }
-}
 
 /// How far the record is.
 #[derive(Debug)]
@@ -393,17 +361,6 @@ impl Trail {
         self.state = State::Decided(Some(recorded));
         Ok(ticket)
     }
-}
-
-/// What [`Trail::asked`] records of a message.
-#[derive(Debug, Default)]
-pub struct Asked<'a> {
-    pub method: &'a str,
-    pub name: &'a str,
-    /// Whether the name is the URI of a resource: those hold secrets.
-    pub is_uri: bool,
-    pub request_bytes: u64,
-    pub arguments_digest: Bytes,
 }
 
 impl Drop for Trail {

@@ -65,6 +65,7 @@ impl Pool {
         let kept = Arc::downgrade(&hosts);
         TokioExecutor::new().execute(async move {
             loop {
+                // Age is what is waited for here, not an event.
                 tokio::time::sleep(super::IDLE_FOR).await;
                 let Some(hosts) = kept.upgrade() else { return };
                 hosts

@@ -89,6 +89,7 @@ impl Shared {
                 tracing::warn!("Redis is still away: {why}; it is tried once a second");
                 told = why;
             }
+            // What listens again on a socket tells nobody: it is tried, and not by all nodes at the same moment.
             tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
         }
         if !first {

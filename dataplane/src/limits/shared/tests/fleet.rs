@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use super::*;
 
@@ -17,14 +18,14 @@ struct Fleet {
     nodes: Vec<Node>,
     limit: Limit,
     asked: AtomicUsize,
-    admitted: AtomicUsize,
+    admitted: watch::Sender<usize>,
     over: AtomicBool,
 }
 
 impl Fleet {
     async fn start(server: &RedisServer, limit: Limit) -> Self {
         let nodes = join_all((0..NODES).map(|_| Node::start(server, NODES))).await;
-        Self { nodes, limit, asked: AtomicUsize::new(0), admitted: AtomicUsize::new(0), over: AtomicBool::new(false) }
+        Self { nodes, limit, asked: AtomicUsize::new(0), admitted: watch::Sender::new(0), over: AtomicBool::new(false) }
     }
 
     /// Every node at five times its part, until `script` is over.
@@ -50,7 +51,7 @@ impl Fleet {
             match node.ask(&[demand(&self.limit)]).await {
                 Ok(_) => {
                     admitted.push((asked, Instant::now()));
-                    self.admitted.fetch_add(1, Relaxed);
+                    self.admitted.send_modify(|admitted| *admitted += 1);
                 }
                 Err(refusal) => assert!(matches!(refusal.why, Why::Window { .. }), "{refusal:?}"),
             }
@@ -60,10 +61,9 @@ impl Fleet {
 
     /// Returns when as much as `limits` times the limit was admitted from now on.
     async fn admits(&self, limits: f64) {
-        let goal = self.admitted.load(Relaxed) + (limits * self.limit.windows[0].limit as f64) as usize;
-        while self.admitted.load(Relaxed) < goal {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let mut admitted = self.admitted.subscribe();
+        let goal = *admitted.borrow_and_update() + (limits * self.limit.windows[0].limit as f64) as usize;
+        admitted.wait_for(|admitted| *admitted >= goal).await.unwrap();
     }
 
     fn decisions(&self, how: How) -> u64 {

@@ -53,7 +53,7 @@ impl Node {
         admitted
     }
 
-    /// Returns when Redis is away, or there again.
+    /// Returns when Redis is away, or there again. It is a state of the metrics page, which nobody announces: it is looked at until it is so.
     async fn until_away(&self, away: bool) {
         while self.stats.is_away() != away {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

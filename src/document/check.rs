@@ -6,6 +6,8 @@ use http::HeaderName;
 
 use super::Fault;
 use crate::proto::admin::v1::{DocumentKey, OrganizationDocument, Role, Server};
+use crate::proto::config::v1::Transport;
+use crate::snapshot::{is_websocket_url, variable_name, variable_value};
 
 const LONGEST_CALL_MS: i64 = 3_600_000;
 const LONGEST_HEADER: usize = 200;
@@ -41,6 +43,33 @@ pub fn credential_header(given: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// The name under which a server is given its credential: a header's, or a variable's where it is a process; or what is expected instead.
+pub fn credential_name(server: &Server, given: &str) -> Result<String, String> {
+    if transport_of(server) == Transport::Stdio {
+        return variable_name(given).map(|()| given.to_owned()).map_err(str::to_owned);
+    }
+    credential_header(given)
+}
+
+/// Whether a server can be given this value as its credential; or what is expected instead, without saying what was found.
+pub fn credential_value(server: &Server, name: &str, value: &str) -> Result<(), &'static str> {
+    if transport_of(server) == Transport::Stdio {
+        return variable_value(name, value);
+    }
+    http::HeaderValue::try_from(value).map(drop).or(Err("expected a header's value: printable characters on one line"))
+}
+
+/// The transport that a server has: the one it names, or the one that follows from what else it says. A value that is none stays what it is
+/// for [`crate::snapshot::check_org`] to refuse, and counts as left out here.
+#[must_use]
+pub fn transport_of(server: &Server) -> Transport {
+    match server.transport() {
+        Transport::Unspecified if server.stdio.is_some() => Transport::Stdio,
+        Transport::Unspecified if server.endpoints.iter().any(|endpoint| is_websocket_url(&endpoint.url)) => Transport::Websocket,
+        named => named,
+    }
+}
+
 /// The 32 bytes in `DocumentKey.secret_sha256`; none: it is not their hex.
 #[must_use]
 pub fn secret_sha256(text: &str) -> Option<[u8; 32]> {
@@ -70,7 +99,7 @@ pub fn check(document: &OrganizationDocument) -> Vec<Fault> {
         let expected = "expected 1 ms to 1 h in whole milliseconds, such as 1.5s, or nothing for 60s";
         expect(call_timeout_ms(server).is_some(), format!("servers.{slug}.call_timeout"), expected);
         if let Some(credential) = &server.upstream_credential
-            && let Err(expected) = credential_header(&credential.header)
+            && let Err(expected) = credential_name(server, &credential.header)
         {
             expect(false, format!("servers.{slug}.upstream_credential.header"), &expected);
         }

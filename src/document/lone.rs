@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
-use super::check::call_timeout_ms;
-use super::{Fault, Faults, check, credential_header, fault, principal_roles, secret_sha256};
+use super::check::{call_timeout_ms, credential_value};
+use super::{Fault, Faults, check, credential_name, fault, principal_roles, secret_sha256, transport_of};
 use crate::proto::admin::v1::{self as admin, OrganizationDocument, Role};
 use crate::proto::config::v1::{
-    self as config, ApiKey, CredentialShard, Global, Manifest, OrgBundle, Secrets, SessionKey, Transport, UpstreamCredential,
+    self as config, ApiKey, CredentialShard, Global, Manifest, OrgBundle, Secrets, SessionKey, UpstreamCredential,
 };
 use crate::seal::{PoolKey, seal_secrets};
 use crate::snapshot::{self, Problem, Snapshot, Staged, Version, check_org, sha256, shard_of};
@@ -117,7 +117,7 @@ impl Parts {
         self.orgs.push(bundle);
         for (name, given) in &document.servers {
             if let Some(credential) = &given.upstream_credential {
-                faults.extend(self.credential(&id(&["server", slug, name]), name, credential));
+                faults.extend(self.credential(&id(&["server", slug, name]), (name, given), credential));
             }
         }
         for (key_id, given) in &document.api_keys {
@@ -134,15 +134,20 @@ impl Parts {
         faults
     }
 
-    fn credential(&mut self, server_id: &str, server: &str, given: &admin::UpstreamCredential) -> Option<Fault> {
-        let at = format!("servers.{server}.upstream_credential.value");
+    fn credential(
+        &mut self,
+        server_id: &str,
+        (name, server): (&str, &admin::Server),
+        given: &admin::UpstreamCredential,
+    ) -> Option<Fault> {
+        let at = format!("servers.{name}.upstream_credential.value");
         if given.value.is_empty() {
             return Some(Fault::new(at, "expected a value, or valueEnv or valueFile: nothing is stored on a lone node"));
         }
-        if http::HeaderValue::try_from(&given.value).is_err() {
-            return Some(Fault::new(at, "expected a header's value: printable characters on one line"));
+        if let Err(expected) = credential_value(server, &given.header, &given.value) {
+            return Some(Fault::new(at, expected));
         }
-        let header = credential_header(&given.header).ok()?; // told by `check`
+        let header = credential_name(server, &given.header).ok()?; // told by `check`
         self.credentials.push(UpstreamCredential { id: server_id.to_owned(), header, value: given.value.clone() });
         None
     }
@@ -177,10 +182,7 @@ fn server(org: &str, slug: &str, given: &admin::Server) -> config::Server {
     config::Server {
         slug: slug.to_owned(),
         display_name: given.display_name.clone(),
-        transport: match given.transport {
-            0 => Transport::StreamableHttp.into(),
-            other => other,
-        },
+        transport: if given.transport == 0 { transport_of(given).into() } else { given.transport },
         era: given.era,
         endpoints: given.endpoints.clone(),
         allow_anonymous: given.allow_anonymous,
@@ -188,8 +190,22 @@ fn server(org: &str, slug: &str, given: &admin::Server) -> config::Server {
         credential_id: given.upstream_credential.as_ref().map(|_| id.clone()).unwrap_or_default(),
         call_timeout_ms: call_timeout_ms(given).unwrap_or_default(), // told by `check`
         max_body_bytes: given.max_body_bytes,
+        stdio: given.stdio.clone().map(sorted_variables),
+        client_transports: sorted_transports(&given.client_transports),
         id,
     }
+}
+
+/// In the order of a bundle; whoever writes a document may choose another.
+fn sorted_variables(mut given: config::Stdio) -> config::Stdio {
+    given.environment.sort_by(|a, b| a.name.cmp(&b.name));
+    given
+}
+
+fn sorted_transports(given: &[config::ClientTransportSettings]) -> Vec<config::ClientTransportSettings> {
+    let mut sorted = given.to_vec();
+    sorted.sort_by_key(|settings| settings.transport);
+    sorted
 }
 
 fn policy(org: &str, name: &str, given: &admin::Policy) -> config::Policy {

@@ -14,7 +14,7 @@ mod write;
 
 use std::fmt;
 
-pub use check::{check, credential_header, secret_sha256};
+pub use check::{check, credential_header, credential_name, secret_sha256, transport_of};
 pub use lone::{Lone, compile};
 pub use place::fault;
 pub use principal::{principal_roles, role_name};

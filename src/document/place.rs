@@ -7,7 +7,7 @@ use crate::snapshot::Problem;
 #[must_use]
 pub fn fault(problem: &Problem) -> Fault {
     let path = match problem {
-        Problem::UnsupportedTransport { server, .. } => format!("servers.{server}.transport"),
+        Problem::InvalidServer { server, field, .. } => format!("servers.{server}.{field}"),
         Problem::NoEndpoint { server } => format!("servers.{server}.endpoints"),
         Problem::InvalidUrl { server, index, .. } => format!("servers.{server}.endpoints[{index}].url"),
         Problem::BodyLimit { server, .. } => format!("servers.{server}.max_body_bytes"),

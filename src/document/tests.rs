@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use crate::proto::admin::v1::{OrganizationDocument, Policy, Server};
-use crate::proto::config::v1::{AuditFullAction, SessionKey};
+use crate::proto::config::v1::{AuditFullAction, ClientTransport, SessionKey, Transport};
 use crate::snapshot::{Away, Snapshot, Version};
 
 use super::{Document, Faults, Lone, Source, Written, compile, written};
@@ -242,4 +242,66 @@ fn what_is_kept_and_when_it_counts_are_part_of_a_document() {
     let right = text.replace("99999", "9").replace(", '$.a['", "");
     let kept = snapshot(&right).unwrap().orgs().next().unwrap().capture.clone().unwrap();
     assert_eq!((kept.arguments, kept.results, kept.max_bytes), (true, false, 9));
+}
+
+const PROCESS: &str = "\
+organization: acme
+servers:
+  time:
+    stdio:
+      command: [uvx, mcp-server-time]
+      environment: [{ name: TZ, value: UTC }, { name: LANG, value: C }]
+      scope: shared
+    upstreamCredential: { header: API_TOKEN, value_env: TOKEN }
+    clientTransports: [{ transport: websocket, maxConnections: 9 }, { transport: http-sse, disabled: true }]
+  chat:
+    endpoints: [{ url: 'wss://mcp.example.com/ws' }]
+  other:
+    endpoints: [{ url: 'https://mcp.example.com/mcp' }]
+";
+
+#[test]
+fn a_transport_that_is_left_out_follows_from_what_is_given() {
+    let snapshot = snapshot(PROCESS).unwrap();
+    let server = |slug: &str| snapshot.server_by_slug("acme", slug).unwrap().1;
+    let transports = ["time", "chat", "other"].map(|slug| server(slug).transport);
+    assert_eq!(transports, [Transport::Stdio, Transport::Websocket, Transport::Unspecified]);
+    let stdio = server("time").stdio.as_ref().unwrap();
+    assert_eq!((&*stdio.command, stdio.shared), (&["uvx".to_owned(), "mcp-server-time".to_owned()][..], true));
+    assert_eq!(stdio.environment, [("LANG".to_owned(), "C".to_owned()), ("TZ".to_owned(), "UTC".to_owned())]);
+    let clients = &server("time").client_transports;
+    assert!(!clients.settings(ClientTransport::HttpSse).enabled);
+    assert_eq!(clients.settings(ClientTransport::Websocket).max_connections, Some(9));
+    let credential = snapshot.upstream_credential(server("time").credential_id.as_deref().unwrap()).unwrap();
+    assert_eq!(credential.header, "API_TOKEN");
+}
+
+#[test]
+fn processes_and_settings_are_written_and_read_again() {
+    let document = read(PROCESS).unwrap();
+    let text = serde_saphyr::to_string(&written(&document).unwrap()).unwrap();
+    assert_eq!(read(&text).unwrap(), document);
+    assert!(text.contains("scope: shared") && text.contains("transport: http-sse"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_a_process_is_told_by_path_and_never_its_values() {
+    let text = PROCESS
+        .replace("[uvx, mcp-server-time]", "[./server]")
+        .replace("name: LANG, value: C", "name: TZ, value: s3cret")
+        .replace("header: API_TOKEN", "header: x-api-token")
+        .replace("transport: websocket", "transport: http-sse")
+        .replace("wss://mcp.example.com/ws", "wss://user:s3cret@mcp.example.com/ws");
+    let found = faults(snapshot(&text).map(drop));
+    let mut paths: Vec<&str> = found.iter().map(|fault| fault.split(": ").nth(1).unwrap()).collect();
+    paths.sort_unstable();
+    let expected = [
+        "servers.chat.endpoints[0].url",
+        "servers.time.client_transports[1].transport",
+        "servers.time.stdio.command[0]",
+        "servers.time.stdio.environment[1].name",
+        "servers.time.upstream_credential.header",
+    ];
+    assert_eq!(paths, expected, "{found:#?}");
+    assert!(!found.join("").contains("s3cret"), "{found:#?}");
 }

@@ -14,7 +14,7 @@ use super::org::read_orgs;
 use super::quarantine::{Credentials, Wallet, judge};
 use super::shard::{key_problems, read_shards};
 use super::validate::{check_issuers, check_origins};
-use super::{Problem, Staged, Version};
+use super::{Problem, Staged, Version, stdio};
 use crate::proto::config::v1::{self as wire, Global, Manifest, SecretEnvelope, Secrets};
 use crate::seal::{PoolKey, open_secrets};
 use crate::type_url;
@@ -119,7 +119,7 @@ pub(super) fn issuer(wire: &wire::TokenIssuer) -> Issuer {
 struct Opened {
     session_keys: SessionKeys,
     credentials: Credentials,
-    /// Credentials that are no header, and how so: whoever names one misses it.
+    /// Credentials that are neither header nor variable, and how so: whoever names one misses it.
     unusable: HashMap<String, Problem>,
 }
 
@@ -155,10 +155,19 @@ fn index_secrets(opened: Vec<(String, Secrets)>, problems: &mut Vec<Problem>) ->
     found
 }
 
+/// Whether it can be a header, or a variable of a process; which of them a server needs is for [`super::quarantine`] to ask.
 fn usable(credential: &wire::UpstreamCredential) -> Result<(), &'static str> {
+    match unfit_header(credential) {
+        Some(expected) if stdio::unfit_variable(credential).is_some() => Err(expected),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What is wrong with a credential that becomes a header.
+pub(super) fn unfit_header(credential: &wire::UpstreamCredential) -> Option<&'static str> {
     match (http::HeaderName::try_from(&credential.header), http::HeaderValue::try_from(&credential.value)) {
-        (Err(_), _) => Err("header: a header name is expected"),
-        (_, Err(_)) => Err("value: a header value is expected"),
-        (Ok(_), Ok(_)) => Ok(()),
+        (Err(_), _) => Some("header: a header name is expected"),
+        (_, Err(_)) => Some("value: a header value is expected"),
+        (Ok(_), Ok(_)) => None,
     }
 }

@@ -4,6 +4,7 @@
 //! Never does I/O, never reads a clock, never spawns.
 
 pub mod capture;
+mod client;
 mod compile;
 mod fallback;
 mod hash;
@@ -16,11 +17,14 @@ pub mod pattern;
 pub mod policy;
 mod problem;
 mod quarantine;
+mod server;
 mod shard;
 mod staged;
+mod stdio;
 mod validate;
 
 pub use capture::Capture;
+pub use client::{ClientSettings, ClientTransports};
 pub use compile::{compile, restore};
 pub use fallback::{Fallback, Fallbacks};
 pub(crate) use hash::sha256;
@@ -31,8 +35,10 @@ pub use model::{ApiKey, Endpoint, Issuer, Org, Server, SessionKey, SessionKeys, 
 pub use policy::{Ask, Rule, Subject, Verdict};
 pub use problem::Problem;
 pub use quarantine::Quarantine;
+pub use server::{is_websocket_url, parse_endpoint, parse_url};
 pub use staged::Staged;
-pub use validate::{MAX_PATTERN_BYTES, check_org, is_slug, is_uuid, parse_url, shard_of};
+pub use stdio::{Stdio, variable_name, variable_value};
+pub use validate::{MAX_PATTERN_BYTES, check_org, is_slug, is_uuid, shard_of};
 
 #[cfg(test)]
 pub(crate) mod fixtures;

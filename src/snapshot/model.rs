@@ -8,10 +8,12 @@ use hashbrown::HashMap;
 use zeroize::Zeroizing;
 
 use super::capture::Capture;
+use super::client::ClientTransports;
 use super::limit;
 use super::policy::Index;
 use super::quarantine::{Judged, Quarantine, report};
 use super::staged::Held;
+use super::stdio::Stdio;
 use super::{ContentHash, Digest, Problem, Version, shard_of};
 use crate::proto::config::v1::{AuditFullAction, Era, SignatureAlgorithm, Transport, UpstreamCredential};
 
@@ -62,12 +64,18 @@ pub struct Server {
     pub id: Arc<str>,
     pub slug: Arc<str>,
     pub org_id: Arc<str>,
+    /// `Unspecified`: to be found out.
     pub transport: Transport,
     /// `Unspecified`: whichever era the client speaks.
     pub era: Era,
+    /// At least one, and none of a process.
     pub endpoints: Vec<Endpoint>,
+    /// Of `Transport::Stdio`, and only then.
+    pub stdio: Option<Stdio>,
+    /// What clients may use to reach it.
+    pub client_transports: ClientTransports,
     pub allow_anonymous: bool,
-    /// Names an [`UpstreamCredential`] of the snapshot.
+    /// Names an [`UpstreamCredential`] of the snapshot: a header, or a variable of a process' environment.
     pub credential_id: Option<Arc<str>>,
     /// Until an answer begins.
     pub call_timeout: Duration,
@@ -235,7 +243,8 @@ impl Snapshot {
 
     #[must_use]
     pub fn upstream_credential(&self, id: &str) -> Option<&UpstreamCredential> {
-        self.credentials.get(id).or_else(|| self.kept_credentials.get(id))
+        // What is kept comes first: it is there only because what the version holds cannot be used.
+        self.kept_credentials.get(id).or_else(|| self.credentials.get(id))
     }
 }
 

@@ -8,12 +8,15 @@ use std::time::Duration;
 use hashbrown::{HashMap, HashSet};
 
 use super::capture::Capture;
+use super::client::ClientTransports;
 use super::compile::{decode, issuer};
 use super::limit;
 use super::model::{Endpoint, Org, Server};
 use super::policy::Index;
+use super::server::parse_endpoint;
 use super::staged::Held;
-use super::validate::{check_org, parse_url};
+use super::stdio::Stdio;
+use super::validate::check_org;
 use super::{Digest, Problem, Snapshot, Staged, digest};
 use crate::proto::config::v1::{self as wire, OrgBundle};
 use crate::type_url;
@@ -140,7 +143,7 @@ fn build_org(id: Arc<str>, effective: Digest, kept: Vec<(String, Held)>, bundles
 
 fn build_server(org_id: &Arc<str>, server: &wire::Server, ordinal: u32) -> Server {
     let endpoint = |endpoint: &wire::Endpoint| {
-        let url = parse_url(&endpoint.url).expect("check_org parsed this URL");
+        let url = parse_endpoint(&endpoint.url, server.transport()).expect("check_org parsed this URL");
         Endpoint { url, weight: endpoint.weight.max(1) }
     };
     Server {
@@ -150,6 +153,8 @@ fn build_server(org_id: &Arc<str>, server: &wire::Server, ordinal: u32) -> Serve
         transport: server.transport(),
         era: server.era(),
         endpoints: server.endpoints.iter().map(endpoint).collect(),
+        stdio: server.stdio.as_ref().map(Stdio::of),
+        client_transports: ClientTransports::of(&server.client_transports),
         allow_anonymous: server.allow_anonymous,
         credential_id: (!server.credential_id.is_empty()).then(|| server.credential_id.as_str().into()),
         call_timeout: match server.call_timeout_ms {

@@ -32,14 +32,12 @@ pub enum Problem {
     UnknownEnum { resource: String, field: &'static str, value: i32 },
     #[error("{resource}: {field}: {value:?} is used twice")]
     Duplicate { resource: String, field: &'static str, value: String },
-    #[error("server {server}: transport: {transport} is not served by this version; expected TRANSPORT_STREAMABLE_HTTP")]
-    UnsupportedTransport { server: String, transport: String },
     #[error("server {server}: endpoints: at least one is expected")]
     NoEndpoint { server: String },
-    #[error(
-        "server {server}: endpoints[{index}].url: {reason}; expected an absolute http or https URL without user info or fragment"
-    )]
+    #[error("server {server}: endpoints[{index}].url: {reason}")]
     InvalidUrl { server: String, index: usize, reason: String },
+    #[error("server {server}: {field}: {expected}")]
+    InvalidServer { server: String, field: String, expected: String },
     #[error("server {server}: max_body_bytes: {found} is more than the most allowed, 67108864")]
     BodyLimit { server: String, found: u32 },
     #[error("server {server}: credential_id: {credential:?} is not in this snapshot's secrets")]

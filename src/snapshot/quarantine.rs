@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::compile::unfit_header;
 use super::model::{Org, Server};
 use super::org::{Fault, Read, Stated};
+use super::stdio::unfit_variable;
 use super::{Digest, Problem, Snapshot};
 use crate::proto::config::v1::UpstreamCredential;
 
@@ -36,7 +38,7 @@ pub(super) struct Judged {
     /// By server id.
     pub servers: HashMap<Arc<str>, (Arc<Org>, Arc<Server>)>,
     pub quarantined: BTreeMap<Arc<str>, Quarantine>,
-    /// What the version's secrets do not hold any more, and a last good configuration still names.
+    /// What the version's secrets do not hold any more, or not so that it could be used, and a last good configuration still names.
     pub kept_credentials: Credentials,
 }
 
@@ -87,12 +89,21 @@ fn check_credentials(read: &mut [Read], wallet: &Wallet<'_>) {
 impl Wallet<'_> {
     /// What is wrong with the credential that a server names.
     fn missing(&self, server: &Server) -> Option<Problem> {
-        let credential = server.credential_id.as_deref().filter(|id| !self.usable.contains_key(*id))?;
+        let credential = server.credential_id.as_deref()?;
+        if let Some(found) = self.usable.get(credential) {
+            let (resource, credential) = (format!("server {}", server.slug), credential.to_owned());
+            return unfit(server, found).map(|expected| Problem::InvalidCredential { resource, credential, expected });
+        }
         Some(self.unusable.get(credential).cloned().unwrap_or_else(|| Problem::DanglingCredential {
             server: server.slug.to_string(),
             credential: credential.to_owned(),
         }))
     }
+}
+
+/// Why a server cannot use a credential: to a process it is a variable, to every other server a header.
+fn unfit(server: &Server, credential: &UpstreamCredential) -> Option<&'static str> {
+    if server.stdio.is_some() { unfit_variable(credential) } else { unfit_header(credential) }
 }
 
 /// Refuses everybody who claims what is another's.
@@ -205,7 +216,8 @@ impl Judged {
         }
         let named = org.servers.values().filter_map(|server| Some((server, server.credential_id.as_deref()?)));
         let mut kept = Credentials::new();
-        for (server, id) in named.filter(|(_, id)| !usable.contains_key(*id)) {
+        let misses = |server: &Server, id: &str| usable.get(id).is_none_or(|found| unfit(server, found).is_some());
+        for (server, id) in named.filter(|(server, id)| misses(server, id)) {
             let Some(credential) = previous.upstream_credential(id) else {
                 return Err(Problem::DanglingCredential { server: server.slug.to_string(), credential: id.to_owned() });
             };

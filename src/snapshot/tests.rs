@@ -134,7 +134,7 @@ fn each_way_of_being_wrong_has_its_name() {
         ("server github: id: \"x\"", |s| s.org.servers[0].id = "x".into()),
         ("server slug: \"github\" is used twice", |s| s.org.servers.push(server(OTHER_ID, "github"))),
         ("server id: ", |s| s.org.servers.push(server(GITHUB, "gitlab"))),
-        ("transport: TRANSPORT_STDIO is not served", |s| s.org.servers[0].transport = 4),
+        ("server github: stdio: expected what to start", |s| s.org.servers[0].transport = 4),
         ("server github: transport: 99 is not a value", |s| s.org.servers[0].transport = 99),
         ("server github: era: 9 is not a value", |s| s.org.servers[0].era = 9),
         ("endpoints: at least one", |s| s.org.servers[0].endpoints.clear()),

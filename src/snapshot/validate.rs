@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use super::Problem;
 use super::capture;
 use super::hash::sha256;
-use super::limit;
+use super::server::parse_url;
+use super::{limit, server};
 use crate::proto::config::v1::{
-    AuditFullAction, AuditSync, Effect, Era, Match, Mode, OrgBundle, Policy, Server, SignatureAlgorithm, TokenIssuer, Transport,
+    AuditFullAction, AuditSync, Effect, Match, Mode, OrgBundle, Policy, SignatureAlgorithm, TokenIssuer,
 };
 
 /// The longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 1024;
 /// The most stars in one pattern: more would only serve to slow a match down.
 const MAX_STARS: usize = 8;
-const MAX_BODY_BYTES: u32 = 64 << 20;
 
 /// Checks all chunks of one organisation together, as a node would before serving them. Empty means that it compiles.
 /// Credentials are not looked up here: the control plane knows its own rows, a node checks them against the secrets.
@@ -42,7 +42,7 @@ pub fn check_org(bundles: &[OrgBundle]) -> Vec<Problem> {
     let mut ids = BTreeSet::new();
     let mut slugs = BTreeSet::new();
     for server in bundles.iter().flat_map(|bundle| &bundle.servers) {
-        check_server(server, &mut problems);
+        server::check(server, &mut problems);
         unique(&org, "server id", &server.id, &mut ids, &mut problems);
         unique(&org, "server slug", &server.slug, &mut slugs, &mut problems);
     }
@@ -74,50 +74,6 @@ fn check_chunks(org: &str, bundles: &[OrgBundle], problems: &mut Vec<Problem>) {
     }
     if bundles.iter().any(|bundle| bundle.organization.is_some() != (bundle.chunk == 0)) {
         problems.push(Problem::OrganizationMisplaced { org: org.to_owned() });
-    }
-}
-
-fn check_server(server: &Server, problems: &mut Vec<Problem>) {
-    let resource = format!("server {}", server.slug);
-    if !is_uuid(&server.id) {
-        problems.push(Problem::InvalidId { resource: resource.clone(), field: "id", value: server.id.clone() });
-    }
-    if !is_slug(&server.slug) {
-        problems.push(Problem::InvalidSlug { resource: resource.clone(), field: "slug", value: server.slug.clone() });
-    }
-    known::<Era>(&resource, "era", server.era, problems);
-    match Transport::try_from(server.transport) {
-        Ok(Transport::StreamableHttp) => {}
-        Ok(other) => problems
-            .push(Problem::UnsupportedTransport { server: server.slug.clone(), transport: other.as_str_name().to_owned() }),
-        Err(_) => problems.push(Problem::UnknownEnum { resource, field: "transport", value: server.transport }),
-    }
-    if server.endpoints.is_empty() {
-        problems.push(Problem::NoEndpoint { server: server.slug.clone() });
-    }
-    for (index, endpoint) in server.endpoints.iter().enumerate() {
-        if let Err(reason) = parse_url(&endpoint.url) {
-            problems.push(Problem::InvalidUrl { server: server.slug.clone(), index, reason });
-        }
-    }
-    if server.max_body_bytes > MAX_BODY_BYTES {
-        problems.push(Problem::BodyLimit { server: server.slug.clone(), found: server.max_body_bytes });
-    }
-}
-
-/// An absolute http or https URL without user info or fragment; or why it is none, without repeating it.
-pub fn parse_url(url: &str) -> Result<http::Uri, String> {
-    if url.contains('#') {
-        return Err("it has a fragment".to_owned());
-    }
-    let uri: http::Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err("its scheme is not http or https".to_owned());
-    }
-    match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => Err("it has user info".to_owned()),
-        Some(authority) if !authority.host().is_empty() => Ok(uri),
-        Some(_) | None => Err("it has no host".to_owned()),
     }
 }
 

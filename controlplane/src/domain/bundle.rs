@@ -83,6 +83,8 @@ pub fn server(row: &Server) -> config::Server {
         credential_id: row.credential.as_ref().map(|_| row.id.to_string()).unwrap_or_default(),
         call_timeout_ms: row.call_timeout_ms.unsigned_abs(),
         max_body_bytes: row.max_body_bytes.unsigned_abs(),
+        stdio: None,
+        client_transports: Vec::new(),
     }
 }
 
@@ -139,7 +141,7 @@ fn violation(problem: Problem) -> Violation {
         Problem::MethodsOnAllow { .. } => "policy.match.methods".into(),
         Problem::ConditionUnsupported { .. } => "policy.when".into(),
         Problem::InvalidPattern { field, index, .. } => format!("policy.{field}[{index}]"),
-        Problem::UnsupportedTransport { .. } => "server.transport".into(),
+        Problem::InvalidServer { field, .. } => format!("server.{field}"),
         Problem::NoEndpoint { .. } => "server.endpoints".into(),
         Problem::InvalidUrl { index, .. } => format!("server.endpoints[{index}].url"),
         Problem::BodyLimit { .. } => "server.max_body_bytes".into(),

@@ -54,8 +54,9 @@ pub fn resolve(call: Admitted, config: &Snapshot, drained: &Drained) -> Result<R
 /// Until eras are bridged, client and server have to speak the same one.
 fn check_pair(call: &Decoded, server: &Server) -> Result<(), RouteDenial> {
     match server.transport {
-        Transport::StreamableHttp => {}
-        Transport::Unspecified | Transport::HttpSse | Transport::Websocket | Transport::Stdio | Transport::JsonRpc => {
+        // What is to be found out is taken for the one that is served over http.
+        Transport::StreamableHttp | Transport::Unspecified => {}
+        Transport::HttpSse | Transport::Websocket | Transport::Stdio | Transport::JsonRpc => {
             return Err(RouteDenial::Transport);
         }
     }

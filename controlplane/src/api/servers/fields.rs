@@ -84,6 +84,8 @@ pub fn message(org: &str, server: &Server) -> admin::Server {
         create_time: Some(aip::timestamp(server.meta.created_at)),
         update_time: Some(aip::timestamp(server.meta.updated_at)),
         config_version: server.meta.config_version.unsigned_abs(),
+        stdio: None,
+        client_transports: Vec::new(),
         endpoint_states: Vec::new(), // no part of the configuration: `endpoints` adds them
         uid,
     }

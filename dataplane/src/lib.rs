@@ -6,7 +6,8 @@
 pub mod admin;
 pub mod app;
 pub mod audit;
-pub mod capture;
+pub mod bridge;
+mod capture;
 pub mod config;
 pub mod files;
 pub mod limits;
@@ -16,6 +17,7 @@ pub mod live;
 pub mod metrics;
 pub mod node;
 pub mod origin;
+pub mod owned;
 pub mod pipeline;
 pub mod relay;
 pub mod session;

@@ -13,6 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use mcp_gateway::proto::config::v1::{Endpoints, Peer, Peers, Revocation};
 use mcp_gateway::snapshot::{Org, Snapshot};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 pub use drained::Drained;
 
@@ -27,6 +28,8 @@ pub struct Live {
     revocations: ArcSwap<Revocations>,
     drained: ArcSwap<Drained>,
     peers: ArcSwap<Vec<Peer>>,
+    /// The node's own id.
+    node: ArcSwap<String>,
     changes: watch::Sender<u64>,
     retired: Mutex<SyncSender<Retired>>,
 }
@@ -57,6 +60,7 @@ impl Live {
             revocations: ArcSwap::default(),
             drained: ArcSwap::default(),
             peers: ArcSwap::default(),
+            node: ArcSwap::from_pointee(Uuid::now_v7().to_string()),
             changes: watch::Sender::new(0),
             retired: Mutex::new(retired),
         })
@@ -84,6 +88,17 @@ impl Live {
     #[must_use]
     pub fn peers(&self) -> Arc<Vec<Peer>> {
         self.peers.load_full()
+    }
+
+    /// The node's id: what the control plane gave it, or what it made up for want of one.
+    #[must_use]
+    pub fn node(&self) -> Arc<String> {
+        self.node.load_full()
+    }
+
+    /// Says which node this is.
+    pub fn set_node(&self, id: String) {
+        self.node.store(Arc::new(id));
     }
 
     /// Puts a snapshot in force. The one before is dropped by the reclaiming thread, once no request or stream holds anything of it.

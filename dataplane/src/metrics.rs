@@ -102,6 +102,12 @@ pub struct Metrics {
     pub limits: Arc<limits::Stats>,
     /// Streams that were ended because their caller may no longer have them.
     pub streams_revoked: Counter,
+    /// Streams that were ended because their client does not read.
+    pub slow_readers: Counter,
+    /// WebSockets that are open to clients.
+    pub sockets: Gauge,
+    /// Owned sessions that went on with another session of their server's.
+    pub sessions_healed: Counter,
     /// Requests that panicked.
     pub panics: Counter,
     /// Records that could not be written although their call went on.
@@ -157,6 +163,9 @@ impl Default for Metrics {
             discovery: Arc::default(),
             limits: Arc::default(),
             streams_revoked: Counter::default(),
+            slow_readers: Counter::default(),
+            sockets: Gauge::default(),
+            sessions_healed: Counter::default(),
             panics: Counter::default(),
             records_lost: Counter::default(),
             records_retired: Counter::default(),
@@ -176,6 +185,13 @@ impl Default for Metrics {
         registry.register("tokens", "Tokens recognised, by whether a signature was checked", tokens);
         registry.register("in_flight", "Requests being decided or answered", metrics.in_flight.clone());
         registry.register("streams_revoked", "Streams ended by revocation or policy", metrics.streams_revoked.clone());
+        registry.register("slow_readers", "Streams ended because their client does not read", metrics.slow_readers.clone());
+        registry.register("sockets", "WebSockets open to clients", metrics.sockets.clone());
+        registry.register(
+            "sessions_healed",
+            "Sessions that went on although their server lost its own",
+            metrics.sessions_healed.clone(),
+        );
         registry.register("panics", "Requests that panicked", metrics.panics.clone());
         registry.register("records_lost", "Records that could not be written", metrics.records_lost.clone());
         registry.register(

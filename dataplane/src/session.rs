@@ -1,6 +1,8 @@
-//! Sealed session tokens: what a legacy client holds as `Mcp-Session-Id`, and any node of the pool can open.
+//! Session tokens: what a legacy client holds as `Mcp-Session-Id`, and any node of the pool can open.
 //! Owns the token's format and its bond to principal, organisation and server; keeps no state and reads no clock.
 //! Sealed by the relay when a server answers `initialize`, opened by the pipeline for every later request.
+//!
+//! Two kinds: a sealed session is all in its token, and any node serves it; an owned one lives in the node that the token names.
 //!
 //! The text is `<key id>.<base64url(nonce, AES-256-GCM(plaintext), tag)>`: visible ASCII, as the protocol demands.
 //! The additional data is a version label and the key id. The bond is a digest inside the plaintext, so that the
@@ -12,20 +14,25 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mcp_gateway::snapshot::SessionKey;
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use crate::transport::Version;
 
 #[cfg(test)]
 mod tests;
 
-/// The first byte of every plaintext.
-const FORMAT: u8 = 1;
+/// The first byte of a plaintext that is a whole session.
+const SEALED: u8 = 1;
+/// The first byte of a plaintext that names an owned session.
+const OWNED: u8 = 2;
 /// The longest upstream session id that fits; servers in the wild use 32 to 64 bytes.
 const MAX_UPSTREAM: usize = 1024;
 /// The longest token worth decoding.
 const MAX_TEXT: usize = 4096;
 /// Format, bond, endpoint, version, two instants, and whether there is an upstream id.
 const FIXED: usize = 1 + 32 + 2 + 1 + 8 + 8 + 1;
+/// The longest id of a node that fits; they are UUIDs.
+const MAX_NODE: usize = 64;
 
 /// Whose session it is. Another credential kind of the same subject is another holder: a session opened with an API key
 /// does not continue with a token.
@@ -43,6 +50,26 @@ pub struct Holder<'a> {
 
 /// What a token carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// All there is to know; any node serves it.
+    Sealed(Session),
+    /// Where the session lives.
+    Owned(Owned),
+}
+
+/// Names a session that lives in one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    /// The session's id in that node.
+    pub id: Uuid,
+    /// The node's id.
+    pub node: Box<str>,
+    /// Seconds since the Unix epoch: from here on the token is void.
+    pub expires_at: u64,
+}
+
+/// A sealed session.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// The session id that the server gave, if it gave one; visible ASCII.
     pub upstream_id: Option<Box<str>>,
@@ -59,7 +86,7 @@ pub struct Session {
 /// Why no token can be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The server's session id is longer than a token can carry, or not visible ASCII.
+    /// The server's session id is longer than a token can carry, or not visible ASCII; or the node's id is too long.
     #[error("the server's session id is longer than {MAX_UPSTREAM} bytes or not visible ASCII")]
     UpstreamId,
     /// The cryptographic library refused.
@@ -101,8 +128,11 @@ impl OpenError {
 }
 
 /// Seals a session with `key`, the configuration's current one.
-pub fn seal(key: &SessionKey, holder: &Holder<'_>, session: &Session) -> Result<String, SealError> {
-    let mut sealed = encode(holder, session)?;
+pub fn seal(key: &SessionKey, holder: &Holder<'_>, token: &Token) -> Result<String, SealError> {
+    let mut sealed = match token {
+        Token::Sealed(session) => encode(holder, session)?,
+        Token::Owned(owned) => encode_owned(holder, owned)?,
+    };
     let nonce = cipher(key)
         .and_then(|cipher| cipher.seal_in_place_append_tag(Aad::from(aad(&key.key_id)), &mut sealed).ok())
         .ok_or(SealError::Crypto)?;
@@ -122,7 +152,7 @@ pub fn open<'k>(
     text: &str,
     holder: &Holder<'_>,
     now: u64,
-) -> Result<Session, OpenError> {
+) -> Result<Token, OpenError> {
     if text.len() > MAX_TEXT {
         return Err(OpenError::Malformed);
     }
@@ -134,14 +164,23 @@ pub fn open<'k>(
     let plain = cipher(key)
         .and_then(|cipher| cipher.open_in_place(nonce, Aad::from(aad(key_id)), sealed).ok())
         .ok_or(OpenError::Forged)?;
-    let (bond, session) = decode(plain).ok_or(OpenError::Malformed)?;
+    let (bond, token) = decode(plain).ok_or(OpenError::Malformed)?;
     if !bool::from(bond.ct_eq(&bond_of(holder))) {
         return Err(OpenError::NotYours);
     }
-    if now >= session.expires_at {
+    if now >= token.expires_at() {
         return Err(OpenError::Expired);
     }
-    Ok(session)
+    Ok(token)
+}
+
+impl Token {
+    fn expires_at(&self) -> u64 {
+        match self {
+            Self::Sealed(session) => session.expires_at,
+            Self::Owned(owned) => owned.expires_at,
+        }
+    }
 }
 
 fn cipher(key: &SessionKey) -> Option<RandomizedNonceKey> {
@@ -170,7 +209,7 @@ fn encode(holder: &Holder<'_>, session: &Session) -> Result<Vec<u8>, SealError> 
         return Err(SealError::UpstreamId);
     }
     let mut plain = Vec::with_capacity(FIXED + upstream.map_or(0, str::len) + AES_256_GCM.tag_len());
-    plain.push(FORMAT);
+    plain.push(SEALED);
     plain.extend_from_slice(&bond_of(holder));
     plain.extend_from_slice(&session.endpoint.to_be_bytes());
     plain.push(version_byte(session.version));
@@ -181,29 +220,54 @@ fn encode(holder: &Holder<'_>, session: &Session) -> Result<Vec<u8>, SealError> 
     Ok(plain)
 }
 
-fn decode(plain: &[u8]) -> Option<([u8; 32], Session)> {
+fn encode_owned(holder: &Holder<'_>, owned: &Owned) -> Result<Vec<u8>, SealError> {
+    if owned.node.len() > MAX_NODE {
+        return Err(SealError::UpstreamId);
+    }
+    let mut plain = Vec::with_capacity(1 + 32 + 16 + 8 + owned.node.len() + AES_256_GCM.tag_len());
+    plain.push(OWNED);
+    plain.extend_from_slice(&bond_of(holder));
+    plain.extend_from_slice(owned.id.as_bytes());
+    plain.extend_from_slice(&owned.expires_at.to_be_bytes());
+    plain.extend_from_slice(owned.node.as_bytes());
+    Ok(plain)
+}
+
+fn decode(plain: &[u8]) -> Option<([u8; 32], Token)> {
     let (format, rest) = plain.split_first()?;
     let (bond, rest) = rest.split_first_chunk::<32>()?;
-    let (endpoint, rest) = rest.split_first_chunk::<2>()?;
+    let token = match *format {
+        SEALED => Token::Sealed(decode_sealed(rest)?),
+        OWNED => Token::Owned(decode_owned(rest)?),
+        _ => return None,
+    };
+    Some((*bond, token))
+}
+
+fn decode_owned(plain: &[u8]) -> Option<Owned> {
+    let (id, rest) = plain.split_first_chunk::<16>()?;
+    let (expires_at, node) = rest.split_first_chunk::<8>()?;
+    let node = std::str::from_utf8(node).ok()?.into();
+    Some(Owned { id: Uuid::from_bytes(*id), node, expires_at: u64::from_be_bytes(*expires_at) })
+}
+
+fn decode_sealed(plain: &[u8]) -> Option<Session> {
+    let (endpoint, rest) = plain.split_first_chunk::<2>()?;
     let (version, rest) = rest.split_first()?;
     let (issued_at, rest) = rest.split_first_chunk::<8>()?;
     let (expires_at, rest) = rest.split_first_chunk::<8>()?;
     let (has_upstream, upstream) = rest.split_first()?;
-    if *format != FORMAT {
-        return None;
-    }
     let upstream_id = match has_upstream {
         1 => Some(std::str::from_utf8(upstream).ok()?.into()),
         _ => None,
     };
-    let session = Session {
+    Some(Session {
         upstream_id,
         endpoint: u16::from_be_bytes(*endpoint),
         version: version_of(*version)?,
         issued_at: u64::from_be_bytes(*issued_at),
         expires_at: u64::from_be_bytes(*expires_at),
-    };
-    Some((*bond, session))
+    })
 }
 
 /// Bytes on the wire of a rolling fleet: never reuse one.

@@ -3,6 +3,7 @@
 //! Used by the relay for every `text/event-stream` answer: concatenated, the events are the bytes that came in.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -222,6 +223,17 @@ impl Event {
         self.fields().filter(|field| field.name == b"id").last().map(|field| String::from_utf8_lossy(field.value))
     }
 
+    /// Whether it is an event at all: comments and blank lines are not.
+    pub fn has_fields(&self) -> bool {
+        self.fields().next().is_some()
+    }
+
+    /// How long a client should wait before it comes back, if the event says so.
+    pub fn retry(&self) -> Option<Duration> {
+        let field = self.fields().filter(|field| field.name == b"retry").last()?;
+        std::str::from_utf8(field.value).ok()?.parse().ok().map(Duration::from_millis)
+    }
+
     /// The event's type; MCP uses the default, `message`.
     pub fn event_type(&self) -> Cow<'_, str> {
         let field = self.fields().filter(|field| field.name == b"event").last();
@@ -251,6 +263,20 @@ impl Event {
     fn fields(&self) -> impl Iterator<Item = Field<'_>> {
         RawLines::new(&self.raw).filter_map(|line| Field::of(line.content))
     }
+}
+
+/// Writes a message as an event, with its id where it has one; an empty message says only where the stream is.
+pub fn write_event(out: &mut BytesMut, id: Option<&impl std::fmt::Display>, message: &[u8]) {
+    if let Some(id) = id {
+        out.extend_from_slice(format!("id: {id}\n").as_bytes());
+    }
+    if message.is_empty() {
+        out.extend_from_slice(b"data: \n");
+    } else {
+        out.extend_from_slice(b"event: message\n");
+        write_data(out, message, b"\n");
+    }
+    out.extend_from_slice(b"\n");
 }
 
 fn write_data(out: &mut BytesMut, data: &[u8], terminator: &[u8]) {

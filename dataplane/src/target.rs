@@ -17,6 +17,20 @@ pub enum Endpoint {
     McpStatus,
     /// `…/mcp/capabilities`: what this caller would get from discover.
     McpCapabilities,
+    /// `…/sse`: the event stream of MCP 2024-11-05.
+    Sse,
+    /// `…/sse/events`: where clients of that transport post.
+    SseEvents,
+    /// `…/ws`: WebSocket.
+    WebSocket,
+    /// `…/ws/ticket`: what lets a client in that cannot send headers.
+    WebSocketTicket,
+    /// `…/rpc`: one JSON-RPC request, answered as JSON.
+    Rpc,
+    /// `…/rpc/batch`: several.
+    RpcBatch,
+    /// `…/rpc/introspection`: what the caller can reach.
+    RpcIntrospection,
 }
 
 /// Which server a path names, before anything is looked up.
@@ -107,6 +121,13 @@ pub fn parse(path: &str) -> Result<(Address<'_>, Endpoint), NotFound> {
         "mcp" => Endpoint::Mcp,
         "mcp/status" => Endpoint::McpStatus,
         "mcp/capabilities" => Endpoint::McpCapabilities,
+        "sse" => Endpoint::Sse,
+        "sse/events" => Endpoint::SseEvents,
+        "ws" => Endpoint::WebSocket,
+        "ws/ticket" => Endpoint::WebSocketTicket,
+        "rpc" => Endpoint::Rpc,
+        "rpc/batch" => Endpoint::RpcBatch,
+        "rpc/introspection" => Endpoint::RpcIntrospection,
         _ => return Err(NotFound),
     };
     Ok((address, endpoint))

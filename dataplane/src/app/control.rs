@@ -51,6 +51,7 @@ impl Control {
         let display_name = settings.node_name.unwrap_or_else(host_name);
         let enrolment = Enrolment { replicas: replicas.clone(), token, display_name };
         let identity = node::join(&state_dir, &enrolment).await?;
+        live.set_node(identity.node_id.clone());
         let renewal = Renewal::new(state_dir.clone(), identity);
         let first = rand::rng().random_range(0..usize::from(u16::MAX));
         let uplink = Arc::new(Uplink::new(replicas, renewal.identity(), first));

@@ -203,6 +203,8 @@ impl Config {
         }
         self.limits.check(problems);
         self.timeouts.check(problems);
+        self.sessions.check(problems);
+        self.transports.check(problems);
         self.redis.check(problems);
     }
 }

@@ -6,6 +6,7 @@
 mod limits;
 mod load;
 mod redis;
+mod sessions;
 mod units;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use limits::{Limits, Timeouts};
 pub(crate) use load::variable;
 pub use load::{Overrides, Problems, load};
 pub use redis::Redis;
+pub use sessions::{Sessions, Transports};
 
 /// Configuration of one data-plane process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,6 +55,10 @@ pub struct Config {
     pub limits: Limits,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// Sessions that live in this node.
+    pub sessions: Sessions,
+    /// How clients may come.
+    pub transports: Transports,
     /// Where nodes share the counts of limits.
     pub redis: Redis,
     /// How the process logs.
@@ -154,6 +160,8 @@ impl Default for Config {
             audit: Audit::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            sessions: Sessions::default(),
+            transports: Transports::default(),
             redis: Redis::default(),
             log: Log::default(),
         }

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::UPGRADE;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -29,13 +30,17 @@ use crate::tasks::{OnExit, Tasks};
 
 pub use patience::Busy;
 use patience::{Patient, Phase};
-pub use seats::Seats;
+pub use seats::{Seat, Seats};
 
 /// Answers requests. Implemented by the pipeline; tests may bring their own.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request from `peer`; every failure is an answer too.
     fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
 }
+
+/// What a connection that becomes a socket keeps: its place among the connections, and that it may be silent.
+#[derive(Clone)]
+pub struct Upgradable(#[allow(dead_code, reason = "held, not read")] Arc<(Busy, Arc<Seat>)>);
 
 /// A bound address that does not accept yet.
 pub struct Listener {
@@ -110,13 +115,13 @@ impl<H: Handler> Shared<H> {
         };
         let shared = self.clone();
         self.tasks.spawn("connection", OnExit::Ignore, async move {
-            let _seat = seat;
+            let seat = Arc::new(seat);
             // Answers are written whole; waiting for more to send would only delay them.
             let _ = stream.set_nodelay(true);
             match tls {
-                None => shared.converse(stream, peer).await,
+                None => shared.converse(stream, peer, seat).await,
                 Some(tls) => match tokio::time::timeout(shared.timeouts.tls_handshake, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => shared.converse(stream, peer).await,
+                    Ok(Ok(stream)) => shared.converse(stream, peer, seat).await,
                     Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                     Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
                 },
@@ -124,16 +129,23 @@ impl<H: Handler> Shared<H> {
         });
     }
 
-    async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(self: Arc<Self>, stream: S, peer: SocketAddr) {
+    async fn converse<S>(self: Arc<Self>, stream: S, peer: SocketAddr, seat: Arc<Seat>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let phase = Arc::new(Phase::default());
         let io = TokioIo::new(Patient::new(stream, phase.clone(), self.timeouts.headers, self.timeouts.idle));
         let handler = self.handler.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let busy = phase.enter(request.version());
+            if request.headers().contains_key(UPGRADE) {
+                let busy = phase.enter(request.version());
+                request.extensions_mut().insert(Upgradable(Arc::new((busy, seat.clone()))));
+            }
             let answer = handler.clone().handle(request, peer);
             async move { Ok::<_, Infallible>(answer.await.map(|body| body.holding(busy))) }
         });
-        let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
+        let mut connection = std::pin::pin!(self.http.serve_connection_with_upgrades(io, service));
         let outcome = tokio::select! {
             biased;
             outcome = connection.as_mut() => outcome,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::request::Parts;
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
@@ -14,9 +15,10 @@ use super::denial::DecodeDenial;
 use super::target::{Place, Targeted};
 use super::trail::{Asked, Trail};
 use crate::config::{Limits, Timeouts};
+use crate::target::Endpoint;
 use crate::transport::scan::{self, Message, Scanned};
 use crate::transport::streamable_http::{self as codec, Head, Post};
-use crate::transport::{Era, Operation, Refusal, Version};
+use crate::transport::{self, ClientTransport, Era, Operation, Refusal, Version, Way};
 
 /// A request that is well-formed in its era. Only [`read`] makes one.
 #[derive(Clone)]
@@ -28,6 +30,9 @@ pub struct Decoded {
     era: Era,
     version: Option<Version>,
     session: Option<Box<str>>,
+    client: ClientTransport,
+    /// The event after which a stream is taken up again, as the client wrote it.
+    last_event_id: Option<Box<str>>,
 }
 
 /// What a request brings.
@@ -41,14 +46,73 @@ enum Payload {
     Stream,
     /// `DELETE`: the end of the session.
     End,
+    /// A connection that becomes a socket.
+    Socket,
+    /// What the path says, and nothing more.
+    Order(&'static str),
 }
 
 /// Reads and decodes a request.
 pub async fn read(call: Targeted, limits: &Limits, timeouts: &Timeouts, trail: &mut Trail) -> Result<Decoded, DecodeDenial> {
+    let decoded = match call.endpoint() {
+        Endpoint::Sse => bare(call, ClientTransport::HttpSse, Way::Stream, Payload::Stream)?,
+        Endpoint::WebSocket => bare(call, ClientTransport::WebSocket, Way::Socket, Payload::Socket)?,
+        Endpoint::WebSocketTicket => bare(call, ClientTransport::WebSocket, Way::Order, Payload::Order("ws/ticket"))?,
+        Endpoint::RpcIntrospection => bare(call, ClientTransport::JsonRpc, Way::Document, Payload::Order("rpc/introspection"))?,
+        Endpoint::SseEvents => posted(call, ClientTransport::HttpSse, (limits, timeouts), trail).await?,
+        Endpoint::Rpc | Endpoint::RpcBatch => posted(call, ClientTransport::JsonRpc, (limits, timeouts), trail).await?,
+        Endpoint::Mcp | Endpoint::McpStatus | Endpoint::McpCapabilities => streamable(call, limits, timeouts, trail).await?,
+    };
+    decoded.describe(trail);
+    Ok(decoded)
+}
+
+/// A request that is all in its head.
+fn bare(call: Targeted, client: ClientTransport, way: Way, payload: Payload) -> Result<Decoded, DecodeDenial> {
+    let (parts, _body, place) = call.into_parts();
+    way.head(&parts.method, &parts.headers)?;
+    Ok(Decoded::legacy(place, parts, payload, client))
+}
+
+/// A request whose body is a message, or several.
+async fn posted(
+    call: Targeted,
+    client: ClientTransport,
+    (limits, timeouts): (&Limits, &Timeouts),
+    trail: &mut Trail,
+) -> Result<Decoded, DecodeDenial> {
+    let several = call.endpoint() == Endpoint::RpcBatch;
+    let (parts, body, place) = call.into_parts();
+    let way = if several { Way::Batch } else { Way::Message };
+    way.head(&parts.method, &parts.headers)?;
+    let most = place.max_body_bytes(limits);
+    let body = collect(body, most, Pace::new(limits, timeouts)).await?;
+    let scan_limits = scan::Limits { bytes: most, depth: limits.json_depth, batch: limits.batch_messages };
+    let payload = if several {
+        Payload::from(transport::messages(&body, &scan_limits)?)
+    } else {
+        let message = transport::message(&body, &scan_limits)?;
+        trail.echo(message.id());
+        Payload::One(Box::new(message))
+    };
+    let session = parts.uri.query().and_then(session_of).map(Box::from);
+    Ok(Decoded { session, ..Decoded::legacy(place, parts, payload, client) })
+}
+
+/// `session` of a query; tokens need no escaping.
+fn session_of(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("session="))
+}
+
+async fn streamable(call: Targeted, limits: &Limits, timeouts: &Timeouts, trail: &mut Trail) -> Result<Decoded, DecodeDenial> {
     let (parts, body, place) = call.into_parts();
     let head = codec::head(&parts.method, &parts.headers)?;
+    let mut resumed = None;
     let (payload, era, version, session) = match head {
-        Head::Stream { session, last_event_id: _, version } => (Payload::Stream, Era::Legacy, version, Some(session)),
+        Head::Stream { session, last_event_id, version } => {
+            resumed = last_event_id;
+            (Payload::Stream, Era::Legacy, version, Some(session))
+        }
         Head::End { session, version } => (Payload::End, Era::Legacy, version, Some(session)),
         Head::Post => {
             let most = place.max_body_bytes(limits);
@@ -65,9 +129,9 @@ pub async fn read(call: Targeted, limits: &Limits, timeouts: &Timeouts, trail: &
             (Payload::from(scanned), post.era(), version, session)
         }
     };
-    let decoded = Decoded { place, method: parts.method, headers: parts.headers, payload, era, version, session };
-    decoded.describe(trail);
-    Ok(decoded)
+    let client = ClientTransport::StreamableHttp;
+    let (method, headers) = (parts.method, parts.headers);
+    Ok(Decoded { place, method, headers, payload, era, version, session, client, last_event_id: resumed })
 }
 
 impl From<Scanned> for Payload {
@@ -151,6 +215,46 @@ async fn linger(mut body: Incoming) {
 }
 
 impl Decoded {
+    /// A request of a transport that has only the legacy era.
+    fn legacy(place: Place, parts: Parts, payload: Payload, client: ClientTransport) -> Self {
+        let version = (client == ClientTransport::HttpSse).then_some(Version::V2024_11_05);
+        let (method, headers) = (parts.method, parts.headers);
+        Self { place, method, headers, payload, era: Era::Legacy, version, session: None, client, last_event_id: None }
+    }
+
+    /// A message that came over a connection which this request opened.
+    pub fn on_connection(&self, place: Place, message: Message, version: Option<Version>) -> Self {
+        let (method, headers) = (Method::POST, HeaderMap::new());
+        let payload = Payload::One(Box::new(message));
+        Self { place, method, headers, payload, era: self.era, version, session: None, client: self.client, last_event_id: None }
+    }
+
+    /// How the client reaches the gateway.
+    pub fn client(&self) -> ClientTransport {
+        self.client
+    }
+
+    /// The event after which a stream is to be taken up again.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.last_event_id.as_deref()
+    }
+
+    /// The order that the path stands for.
+    pub fn order(&self) -> Option<&'static str> {
+        match self.payload {
+            Payload::Order(order) => Some(order),
+            Payload::One(_) | Payload::Batch(_) | Payload::Stream | Payload::End | Payload::Socket => None,
+        }
+    }
+
+    /// The one message, taken out.
+    pub fn into_message(self) -> Option<Message> {
+        match self.payload {
+            Payload::One(message) => Some(*message),
+            Payload::Batch(_) | Payload::Stream | Payload::End | Payload::Socket | Payload::Order(_) => None,
+        }
+    }
+
     pub fn place(&self) -> &Place {
         &self.place
     }
@@ -181,7 +285,7 @@ impl Decoded {
     pub fn message(&self) -> Option<&Message> {
         match &self.payload {
             Payload::One(message) => Some(message),
-            Payload::Batch(_) | Payload::Stream | Payload::End => None,
+            Payload::Batch(_) | Payload::Stream | Payload::End | Payload::Socket | Payload::Order(_) => None,
         }
     }
 
@@ -203,7 +307,7 @@ impl Decoded {
 
     /// Whether the answer is a stream that lasts until somebody ends it.
     pub fn is_long_lived(&self) -> bool {
-        matches!(self.payload, Payload::Stream) || self.operation() == Operation::Listen
+        matches!(self.payload, Payload::Stream | Payload::Socket) || self.operation() == Operation::Listen
     }
 
     /// Whether this ends a session.
@@ -215,7 +319,7 @@ impl Decoded {
     pub fn split(self) -> Vec<Self> {
         match self.payload {
             Payload::Batch(messages) => {
-                let Self { place, method, headers, era, version, session, .. } = self;
+                let Self { place, method, headers, era, version, session, client, .. } = self;
                 let one = |message| Self {
                     place: place.clone(),
                     method: method.clone(),
@@ -224,10 +328,12 @@ impl Decoded {
                     era,
                     version,
                     session: session.clone(),
+                    client,
+                    last_event_id: None,
                 };
                 messages.into_iter().map(one).collect()
             }
-            Payload::One(_) | Payload::Stream | Payload::End => vec![self],
+            Payload::One(_) | Payload::Stream | Payload::End | Payload::Socket | Payload::Order(_) => vec![self],
         }
     }
 
@@ -252,12 +358,14 @@ impl Decoded {
                 Asked { method: "batch", request_bytes, ..Asked::default() }
             }
             Payload::Stream => Asked { method: "GET", ..Asked::default() },
+            Payload::Socket => Asked { method: "GET", ..Asked::default() },
+            Payload::Order(order) => Asked { method: order, ..Asked::default() },
             Payload::End => Asked { method: "DELETE", ..Asked::default() },
         };
         trail.asked(asked);
         let stated = self.version.map(Version::as_str);
         let asked_for = self.message().and_then(Message::initialize_version);
-        trail.spoken(self.era.as_str(), stated.or(asked_for).unwrap_or_default(), self.session.as_deref());
+        trail.spoken(self.client, self.era, stated.or(asked_for).unwrap_or_default(), self.session.as_deref());
     }
 }
 

@@ -14,6 +14,7 @@ use super::authenticate::TokenError;
 use crate::audit::SpoolError;
 use crate::limits::{Micros, Room};
 use crate::origin;
+use crate::owned::Refused as Crowded;
 use crate::relay::Lost;
 use crate::transport::{Era, Refusal};
 use crate::upstream::Fault;
@@ -155,6 +156,8 @@ pub enum RouteDenial {
     NoCredential,
     #[error("the caller lost the stream before it began: {0}")]
     Lost(#[from] Lost),
+    #[error("no session can be opened: {0}")]
+    Sessions(Crowded),
 }
 
 /// When the call cannot be recorded.
@@ -181,6 +184,15 @@ pub enum RelayDenial {
     Broken,
     #[error("the answer to initialize cannot be used")]
     BadInitialize,
+}
+
+impl From<Crowded> for RouteDenial {
+    fn from(crowded: Crowded) -> Self {
+        match crowded {
+            Crowded::Lost(lost) => Self::Lost(lost),
+            Crowded::Node | Crowded::Organization | Crowded::Principal | Crowded::Server => Self::Sessions(crowded),
+        }
+    }
 }
 
 impl Denial {

@@ -24,21 +24,26 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
+use mcp_gateway::proto::config::v1::Transport;
+use mcp_gateway::snapshot::Snapshot;
 use uuid::Uuid;
 
+use crate::bridge::{self, Plan};
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::listener::Handler;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::owned::{self, Sessions};
 use crate::relay::{self, Body};
+use crate::transport::scan;
 use crate::upstream::Upstreams;
 
-use authenticate::{Tokens, Verifier};
-use denial::{Denial, LimitDenial, TargetDenial};
+use authenticate::{Authenticated, Tokens, Verifier};
+use denial::{Denial, LimitDenial, RouteDenial, TargetDenial};
 use failures::Failures;
 use limit::Limiter;
-use target::Doors;
+use target::{Doors, Place};
 use trail::{Recorder, Stage, Trail};
 
 pub use reply::{Answer, Reply};
@@ -52,6 +57,7 @@ pub struct Pipeline {
     limiter: Limiter,
     upstreams: Upstreams,
     relay: relay::Settings,
+    sessions: Arc<Sessions>,
     recorder: Recorder,
     config: Arc<Config>,
 }
@@ -65,6 +71,16 @@ impl Pipeline {
         around: relay::Surroundings,
     ) -> Self {
         let limits = Arc::new(Limits::open(&config, recorder.metrics.limits.clone()));
+        let sessions = Sessions::new(owned::Surroundings {
+            live: live.clone(),
+            metrics: recorder.metrics.clone(),
+            upstreams: upstreams.clone(),
+            tasks: around.tasks.clone(),
+            draining: around.draining.clone(),
+            timeouts: config.timeouts.clone(),
+            limits: config.limits.clone(),
+            sessions: config.sessions.clone(),
+        });
         let tokens = Tokens::new(config.limits.verified_tokens, config.public_url.clone());
         Self {
             doors: Doors::new(&config),
@@ -72,6 +88,7 @@ impl Pipeline {
             failures: Failures::new(config.limits.failures_per_address),
             limiter: Limiter::new(&config.limits, limits, recorder.metrics.clone()),
             relay: relay::Settings::new(&config, live.clone(), recorder.metrics.clone(), upstreams.clone(), around),
+            sessions,
             recorder,
             live,
             upstreams,
@@ -80,17 +97,21 @@ impl Pipeline {
     }
 
     /// The stages, in order. What fails says why; what succeeds is an answer that may still be flowing.
-    async fn run(&self, request: Request<Incoming>, trail: &mut Trail) -> Result<Reply, Denial> {
+    async fn run(self: &Arc<Self>, request: Request<Incoming>, trail: &mut Trail) -> Result<Reply, Denial> {
         let config = self.live.snapshot().ok_or(TargetDenial::NotReady)?;
         let revocations = self.live.revocations();
-        let call = target::resolve(request, &config, &self.doors, trail)?;
+        let mut call = target::resolve(request, &config, &self.doors, trail)?;
         self.admit_credential(call.headers(), trail)?;
         trail.mark(Stage::Target);
+        let upgrade = call.take_upgrade();
         let call = decode::read(call, &self.config.limits, &self.config.timeouts, trail).await?;
         trail.mark(Stage::Decode);
         let call = authenticate::verify(call, &self.verifier, &config, &revocations)?;
         trail.principal(call.principal());
         trail.mark(Stage::Authenticate);
+        if self.way_across(&call, &config).await? == Plan::Relay {
+            return Box::pin(relay::sessions::run(self, call, upgrade, &config, trail)).await;
+        }
         if call.call().is_batch() {
             return relay::batch::run(self, call, &config, trail).await;
         }
@@ -103,6 +124,19 @@ impl Pipeline {
         trail.decided(&call).await?;
         let reply = self.upstreams.send(&call, trail).await?;
         relay::answer(call, reply, &config, &self.relay, trail).await
+    }
+
+    /// How the call gets across to its server.
+    async fn way_across(&self, call: &Authenticated, config: &Snapshot) -> Result<Plan, RouteDenial> {
+        let server = call.server();
+        let transport = match server.transport {
+            Transport::Unspecified => {
+                let place = route::place(server, config, &self.live.drained())?;
+                self.upstreams.transport_at(server, &place.url, place.credential.as_ref()).await
+            }
+            known => known,
+        };
+        bridge::plan(call.call(), server, transport)
     }
 
     /// Whether a request may offer what it offers: after too many failures of its address nothing new is looked at.
@@ -128,6 +162,25 @@ impl Pipeline {
     /// What is counted against limits.
     pub(crate) fn limits(&self) -> &Arc<Limits> {
         self.limiter.limits()
+    }
+
+    /// Sessions that live in this node.
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        self.recorder.metrics.clone()
+    }
+
+    /// What one message to this place may have.
+    pub(crate) fn scan_limits(&self, place: &Place) -> scan::Limits {
+        let limits = &self.config.limits;
+        scan::Limits { bytes: place.max_body_bytes(limits), depth: limits.json_depth, batch: limits.batch_messages }
     }
 
     pub(crate) fn live(&self) -> &Live {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::denial::{Denial, Wire};
 use super::trail::{Ending, Trail};
 use crate::limits::Room;
+use crate::relay::sessions::ClientStream;
 use crate::relay::{Body, Flow};
 
 /// The header that names the request in records.
@@ -33,6 +34,8 @@ pub enum Answer {
     Whole(Bytes, Ending),
     /// Still coming from a server.
     Flow(Box<Flow>),
+    /// What a session says, recorded there.
+    Stream(Box<ClientStream>),
 }
 
 impl Reply {
@@ -67,6 +70,7 @@ pub(super) async fn finish(
                     flow.recorded_by(trail);
                     Body::flow(flow)
                 }
+                Answer::Stream(stream) => Body::stream(stream),
             };
             let mut response = Response::new(body);
             *response.status_mut() = status;

@@ -1,22 +1,20 @@
-//! Stage six: where the call goes. Owns the choice of endpoint, the opening of sealed sessions, the server's credential,
-//! and (until eras are bridged) the refusal of pairs that do not speak the same one.
+//! Stage six: where the call goes. Owns the choice of endpoint, the opening of session tokens and the server's credential. Which way
+//! leads across to the server is [`crate::bridge`]'s to say.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use mcp_gateway::proto::config::v1::{Era as Pinned, Transport};
 use mcp_gateway::proto::node::v1::Via;
 use mcp_gateway::snapshot::{Server, Snapshot};
 use rand::RngExt;
 
 use super::authenticate::{Authenticated, Principal, seconds_since_epoch};
-use super::decode::Decoded;
 use super::denial::RouteDenial;
 use super::limit::{Admitted, Seat};
 use crate::live::Drained;
-use crate::session::{self, Holder, Session};
+use crate::session::{self, Holder, Session, Token};
 use crate::transport::{Era, Operation};
 
 /// A call that can be sent. Only [`resolve`] makes one, and nothing else can be sent.
@@ -34,7 +32,6 @@ pub struct Routed {
 pub fn resolve(call: Admitted, config: &Snapshot, drained: &Drained) -> Result<Routed, RouteDenial> {
     let (call, seat) = call.into_parts();
     let call = call.into_call();
-    check_pair(call.call(), call.server())?;
     let session = open_session(&call, config)?;
     let chosen = choose(call.server(), drained).ok_or(RouteDenial::Drained)?;
     let endpoint = session.as_ref().map_or(chosen, |session| session.endpoint);
@@ -51,32 +48,23 @@ pub fn resolve(call: Admitted, config: &Snapshot, drained: &Drained) -> Result<R
     Ok(Routed { call, seat, endpoint, url, session, upstream_session, credential })
 }
 
-/// Until eras are bridged, client and server have to speak the same one.
-fn check_pair(call: &Decoded, server: &Server) -> Result<(), RouteDenial> {
-    match server.transport {
-        // What is to be found out is taken for the one that is served over http.
-        Transport::StreamableHttp | Transport::Unspecified => {}
-        Transport::HttpSse | Transport::Websocket | Transport::Stdio | Transport::JsonRpc => {
-            return Err(RouteDenial::Transport);
-        }
-    }
-    match (call.era(), server.era) {
-        (_, Pinned::Unspecified) | (Era::Legacy, Pinned::Legacy) | (Era::Modern, Pinned::Modern) => Ok(()),
-        (Era::Modern, Pinned::Legacy) => {
-            let requested = call.version().map_or("", |version| version.as_str()).to_owned();
-            Err(RouteDenial::ClientTooNew { requested })
-        }
-        (Era::Legacy, Pinned::Modern) => Err(RouteDenial::ClientTooOld),
+/// The sealed session that the request names, if it names one; it has to be the sender's on this server.
+pub fn open_session(call: &Authenticated, config: &Snapshot) -> Result<Option<Session>, RouteDenial> {
+    match open_token(call, config)? {
+        None => Ok(None),
+        Some(Token::Sealed(session)) => Ok(Some(session)),
+        // The server's transport was another one when it was opened.
+        Some(Token::Owned(_)) => Err(RouteDenial::NoSession),
     }
 }
 
-/// The session that the request names, if it names one; it has to be the sender's on this server.
-pub fn open_session(call: &Authenticated, config: &Snapshot) -> Result<Option<Session>, RouteDenial> {
+/// The session that the request names, if it names one, of either kind.
+pub fn open_token(call: &Authenticated, config: &Snapshot) -> Result<Option<Token>, RouteDenial> {
     let Some(token) = call.call().session() else { return Ok(None) };
     let now = u64::try_from(seconds_since_epoch()).unwrap_or(0);
     let holder = holder(call.principal(), call.server());
     match session::open(|id| config.session_keys().get(id), token, &holder, now) {
-        Ok(session) => Ok(Some(session)),
+        Ok(token) => Ok(Some(token)),
         Err(error) => {
             tracing::debug!(reason = error.reason(), "a session was refused");
             Err(RouteDenial::NoSession)
@@ -94,6 +82,24 @@ pub fn holder<'a>(principal: &'a Principal, server: &'a Server) -> Holder<'a> {
         Via::Certificate => "certificate",
     };
     Holder { subject: &principal.subject, credential_kind, org_id: &principal.org_id, server_id: &server.id }
+}
+
+/// Where a server is, for a session that lives here.
+pub struct Place {
+    /// Of no meaning for servers that are processes.
+    pub url: Uri,
+    pub credential: Option<(HeaderName, HeaderValue)>,
+}
+
+/// One of the server's endpoints, and what proves the gateway to it.
+pub fn place(server: &Server, config: &Snapshot, drained: &Drained) -> Result<Place, RouteDenial> {
+    let credential = credential(server, config)?;
+    if server.stdio.is_some() {
+        return Ok(Place { url: Uri::default(), credential });
+    }
+    let chosen = choose(server, drained).ok_or(RouteDenial::Drained)?;
+    let url = server.endpoints.get(usize::from(chosen)).ok_or(RouteDenial::Drained)?.url.clone();
+    Ok(Place { url, credential })
 }
 
 /// By weight, of what is not drained; none: everything is. Balancing by load and health joins here.

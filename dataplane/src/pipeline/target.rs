@@ -8,15 +8,18 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use ipnet::IpNet;
 use mcp_gateway::snapshot::{Org, Server, Snapshot};
 
 use super::denial::TargetDenial;
 use super::trail::Trail;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Transports};
+use crate::listener::Upgradable;
 use crate::origin::Hosts;
 use crate::relay::Body;
 use crate::target::{self, Endpoint, Target};
+use crate::transport::ClientTransport;
 
 /// Proxies between a client and this node that are believed, at most.
 const MOST_HOPS: usize = 32;
@@ -35,12 +38,21 @@ pub struct Targeted {
     parts: Parts,
     body: Incoming,
     place: Place,
+    endpoint: Endpoint,
+}
+
+/// A connection that can become a socket.
+pub struct Upgrade {
+    pub connection: OnUpgrade,
+    /// Held for as long as the socket is open.
+    pub kept: Upgradable,
 }
 
 /// What decides who may knock: hosts, origins, proxies, and how large a head may be.
 pub struct Doors {
     hosts: Hosts,
     trusted_proxies: Vec<IpNet>,
+    transports: Transports,
     uri_bytes: usize,
     header_bytes: usize,
 }
@@ -54,20 +66,44 @@ pub fn resolve(
 ) -> Result<Targeted, TargetDenial> {
     trail.configuration(config);
     let (parts, body) = request.into_parts();
-    let place = match doors.admit(&parts.uri, &parts.headers, config)? {
-        Target::Server { org, server, endpoint: Endpoint::Mcp } => {
+    let target = doors.admit(&parts.uri, &parts.headers, config)?;
+    let endpoint = target.endpoint();
+    let client = transport_of(endpoint).filter(|client| doors.transports.of(*client).enabled).ok_or(TargetDenial::NoEndpoint)?;
+    let place = match target {
+        Target::Server { org, server, .. } if server.client_transports.settings(client.into()).enabled => {
             trail.target(&org, &server);
             Place::Server { org, server }
         }
-        Target::Unknown { endpoint: Endpoint::Mcp } => Place::Unknown,
-        Target::Server { .. } | Target::Unknown { .. } | Target::Federated { .. } => return Err(TargetDenial::NoEndpoint),
+        Target::Unknown { .. } => Place::Unknown,
+        Target::Server { .. } | Target::Federated { .. } => return Err(TargetDenial::NoEndpoint),
     };
-    Ok(Targeted { parts, body, place })
+    Ok(Targeted { parts, body, place, endpoint })
+}
+
+/// Which transport an endpoint belongs to; none: it is no transport's.
+fn transport_of(endpoint: Endpoint) -> Option<ClientTransport> {
+    match endpoint {
+        Endpoint::Mcp => Some(ClientTransport::StreamableHttp),
+        Endpoint::Sse | Endpoint::SseEvents => Some(ClientTransport::HttpSse),
+        Endpoint::WebSocket | Endpoint::WebSocketTicket => Some(ClientTransport::WebSocket),
+        Endpoint::Rpc | Endpoint::RpcBatch | Endpoint::RpcIntrospection => Some(ClientTransport::JsonRpc),
+        Endpoint::McpStatus | Endpoint::McpCapabilities => None,
+    }
 }
 
 impl Targeted {
     pub fn headers(&self) -> &HeaderMap {
         &self.parts.headers
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// What becomes of the connection if it is upgraded.
+    pub fn take_upgrade(&mut self) -> Option<Upgrade> {
+        let extensions = &mut self.parts.extensions;
+        Some(Upgrade { connection: extensions.remove()?, kept: extensions.remove()? })
     }
 
     pub fn into_parts(self) -> (Parts, Incoming, Place) {
@@ -93,6 +129,7 @@ impl Doors {
         Self {
             hosts: Hosts::new(&config.public_url, &config.allowed_hosts, loopback),
             trusted_proxies: config.trusted_proxies.clone(),
+            transports: config.transports.clone(),
             uri_bytes: size(config.limits.uri_bytes),
             header_bytes: size(config.limits.header_bytes),
         }

@@ -21,15 +21,16 @@ use mcp_gateway::snapshot::{Limit, Org, Server, Snapshot, Verdict};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::authenticate::Principal;
+use super::authenticate::{Authenticated, Principal};
 use super::denial::{Denial, RecordDenial, Wire};
 use super::route::Routed;
 use crate::audit::{Class, Recorded, Spool, SpoolError, Ticket, text};
 use crate::limits::Room;
 use crate::metrics::{Metrics, OfOneServer};
+use crate::transport::{ClientTransport, Era, Version};
 use crate::upstream;
 
-pub use facts::{Asked, Ending, Stage};
+pub use facts::{Asked, Ending, Going, Stage};
 use record::{Record, set};
 use unsettled::{Unsettled, lost};
 
@@ -187,11 +188,16 @@ impl Trail {
     }
 
     /// Over which transport, in which era and version.
-    pub fn spoken(&mut self, era: &'static str, version: &str, session: Option<&str>) {
-        set(&mut self.record.decided.client_transport, "streamable-http");
-        set(&mut self.record.decided.client_era, era);
+    pub fn spoken(&mut self, client: ClientTransport, era: Era, version: &str, session: Option<&str>) {
+        set(&mut self.record.decided.client_transport, client.as_str());
+        set(&mut self.record.decided.client_era, era.as_str());
         set(&mut self.record.decided.client_protocol_version, text::version(version));
         self.record.decided.session = session.map(fingerprint).unwrap_or_default();
+    }
+
+    /// In which session; its token is not kept.
+    pub fn spoken_in(&mut self, token: &str) {
+        self.record.decided.session = fingerprint(token);
     }
 
     /// Who asked.
@@ -238,17 +244,65 @@ impl Trail {
 
     /// Writes the first frame: the call was allowed and goes where it is routed. Before this nothing may be sent.
     pub async fn decided(&mut self, call: &Routed) -> Result<(), RecordDenial> {
-        set(&mut self.record.decided.server_transport, "streamable-http");
-        set(&mut self.record.decided.server_era, call.era().as_str());
-        self.record.ended.upstream.clear();
-        write!(self.record.ended.upstream, "{}", upstream::place(call.url())).expect("a string grows");
         if let Some(session) = call.session() {
             set(&mut self.record.decided.client_protocol_version, session.version.as_str());
         }
+        let going = Going { transport: "streamable-http", era: call.era(), place: &upstream::place(call.url()) };
+        self.goes(going, call.call()).await
+    }
+
+    /// As [`Trail::decided`], of a message that an owned session takes to its server; `version` is what the session agreed on.
+    pub async fn relayed(
+        &mut self,
+        call: &Authenticated,
+        going: Going<'_>,
+        version: Option<Version>,
+    ) -> Result<(), RecordDenial> {
+        if let Some(version) = version {
+            set(&mut self.record.decided.client_protocol_version, version.as_str());
+        }
+        self.goes(going, call).await
+    }
+
+    async fn goes(&mut self, going: Going<'_>, call: &Authenticated) -> Result<(), RecordDenial> {
+        set(&mut self.record.decided.server_transport, going.transport);
+        set(&mut self.record.decided.server_era, going.era.as_str());
+        self.record.ended.upstream.clear();
+        write!(self.record.ended.upstream, "{}", going.place).expect("a string grows");
         self.record.decided.decision = Decision::Allow.into();
         let queued = self.queue_decided();
-        self.keep_arguments(call.call().org(), call.call().call());
+        self.keep_arguments(call.org(), call.call());
         self.recorded(queued).await
+    }
+
+    /// Hands the record over to whoever sees the call end, if that is not who answers the request. What is left says nothing more.
+    #[must_use]
+    pub fn hand_over(&mut self) -> Self {
+        self.recorder.metrics.in_flight.inc();
+        let now = Instant::now();
+        let left = Self {
+            served: self.served.clone(),
+            recorder: self.recorder.clone(),
+            request_id: self.request_id,
+            started: now,
+            last: now,
+            state: State::Ended,
+            class: Class::Access,
+            audit_full: self.audit_full,
+            audit_on_disk: false,
+            keeping: None,
+            echo: self.echo.clone(),
+            record: Record::new(),
+            address: self.address,
+            room: self.room.take(),
+            unsettled: None,
+        };
+        std::mem::replace(self, left)
+    }
+
+    /// Nothing is recorded here: another node does.
+    pub fn forget(&mut self) {
+        self.state = State::Ended;
     }
 
     /// Writes the first frame of a call that the gateway answers itself.

@@ -52,7 +52,7 @@ pub async fn run(pipeline: &Pipeline, batch: Authenticated, config: &Snapshot, t
 }
 
 /// JSON-RPC 2.0 section 6: nothing to answer, no body.
-fn gathered(responses: &[Bytes]) -> Reply {
+pub(super) fn gathered(responses: &[Bytes]) -> Reply {
     if responses.is_empty() {
         return whole(StatusCode::ACCEPTED, HeaderMap::new(), Bytes::new(), OK);
     }

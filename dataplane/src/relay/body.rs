@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::flow::Flow;
+use super::sessions::ClientStream;
 use crate::listener::Busy;
 
 /// What hyper sends to a client.
@@ -20,6 +21,7 @@ pub struct Body {
 enum Content {
     Whole(Bytes),
     Flow(Box<Flow>),
+    Stream(Box<ClientStream>),
 }
 
 impl Body {
@@ -31,6 +33,11 @@ impl Body {
     /// As it comes.
     pub fn flow(flow: Box<Flow>) -> Self {
         Self { content: Content::Flow(flow), _busy: None }
+    }
+
+    /// As a session says it.
+    pub fn stream(stream: Box<ClientStream>) -> Self {
+        Self { content: Content::Stream(stream), _busy: None }
     }
 
     /// Keeps the connection busy until the body has been sent.
@@ -48,6 +55,7 @@ impl http_body::Body for Body {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Flow(flow) => flow.poll(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
+            Content::Stream(stream) => stream.poll(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -55,13 +63,14 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Flow(flow) => flow.is_over(),
+            Content::Stream(stream) => stream.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Flow(_) => SizeHint::default(),
+            Content::Flow(_) | Content::Stream(_) => SizeHint::default(),
         }
     }
 }

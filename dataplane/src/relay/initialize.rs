@@ -12,7 +12,7 @@ use crate::pipeline::authenticate::seconds_since_epoch;
 use crate::pipeline::denial::{Denial, RelayDenial, RouteDenial};
 use crate::pipeline::route::{Routed, holder};
 use crate::pipeline::trail::Ending;
-use crate::session::{self, SealError, Session};
+use crate::session::{self, SealError, Session, Token};
 use crate::sse::Framer;
 use crate::transport::Version;
 use crate::transport::header::SESSION_ID;
@@ -109,7 +109,7 @@ fn seal(call: &Routed, head: &Parts, message: &[u8], config: &Snapshot, settings
     };
     let holder = holder(call.call().principal(), call.server());
     let key = config.session_keys().current().ok_or(RouteDenial::NoSessionKey)?;
-    let token = session::seal(key, &holder, &session).map_err(|error| match error {
+    let token = session::seal(key, &holder, &Token::Sealed(session)).map_err(|error| match error {
         SealError::Crypto => Denial::from(RouteDenial::NoSessionKey),
         SealError::UpstreamId => Denial::from(RelayDenial::BadInitialize),
     })?;

@@ -7,9 +7,10 @@ pub mod batch;
 mod body;
 mod flow;
 mod gather;
-mod guard;
+pub(crate) mod guard;
 mod initialize;
 pub mod outcome;
+pub mod sessions;
 mod shape;
 mod standing;
 
@@ -43,7 +44,7 @@ use flow::Source;
 use gather::{Gathered, collect};
 use guard::{Examined, Guard, Passage};
 use outcome::Answered;
-pub use standing::Lost;
+pub use standing::{Lost, Standing};
 
 /// What relaying needs beside the call.
 #[derive(Clone)]
@@ -66,6 +67,16 @@ pub struct Surroundings {
 }
 
 impl Settings {
+    /// What runs beside requests.
+    pub fn tasks(&self) -> &Tasks {
+        &self.surroundings.tasks
+    }
+
+    /// Cancelled when streams that nobody waits on should end.
+    pub fn draining(&self) -> CancellationToken {
+        self.surroundings.draining.clone()
+    }
+
     pub fn new(config: &Config, live: Arc<Live>, metrics: Arc<Metrics>, upstreams: Upstreams, around: Surroundings) -> Self {
         Self { live, metrics, upstreams, surroundings: around, limits: config.limits.clone(), timeouts: config.timeouts.clone() }
     }
@@ -196,7 +207,7 @@ async fn refused_by_server(call: &Routed, head: &Parts, body: Received, settings
 }
 
 /// Servers in the wild say 400 where the protocol says 404; the client only starts again on 404.
-fn lost_session(status: StatusCode, body: &[u8]) -> bool {
+pub(crate) fn lost_session(status: StatusCode, body: &[u8]) -> bool {
     const WORDS: [&str; 4] = ["session not found", "no valid session", "unknown session", "invalid session"];
     let text = || String::from_utf8_lossy(body).to_ascii_lowercase();
     status == StatusCode::NOT_FOUND || (status == StatusCode::BAD_REQUEST && WORDS.iter().any(|words| text().contains(words)))

@@ -45,6 +45,11 @@ impl Standing {
         Ok(standing)
     }
 
+    /// Organisation, server and principal as they are now.
+    pub fn parties(&self) -> (Arc<Org>, Arc<Server>, Arc<Principal>) {
+        (self.org.clone(), self.server.clone(), self.principal.clone())
+    }
+
     pub fn org(&self) -> &Org {
         &self.org
     }

@@ -27,7 +27,18 @@ fn session(upstream: Option<&str>) -> Session {
     }
 }
 
+fn seal(key: &SessionKey, holder: &Holder<'_>, session: &Session) -> Result<String, SealError> {
+    super::seal(key, holder, &Token::Sealed(session.clone()))
+}
+
 fn open_with(key: &SessionKey, text: &str, holder: &Holder<'_>, now: u64) -> Result<Session, OpenError> {
+    open_any(key, text, holder, now).map(|token| match token {
+        Token::Sealed(session) => session,
+        Token::Owned(owned) => panic!("an owned session: {owned:?}"),
+    })
+}
+
+fn open_any(key: &SessionKey, text: &str, holder: &Holder<'_>, now: u64) -> Result<Token, OpenError> {
     open(|id| (id == key.key_id).then_some(key), text, holder, now)
 }
 
@@ -41,6 +52,17 @@ fn what_was_sealed_opens_for_its_holder_until_it_expires() {
         assert_eq!(open_with(&key, &text, &ALICE, NOW + 3599), Ok(session(upstream)));
         assert_eq!(open_with(&key, &text, &ALICE, NOW + 3600), Err(OpenError::Expired));
     }
+}
+
+#[test]
+fn an_owned_session_names_its_node_and_is_its_holders_alone() {
+    let key = key("k", 7);
+    let token =
+        Token::Owned(Owned { id: Uuid::from_u128(5), node: "0190a000-0000-7000-8000-00000000000a".into(), expires_at: NOW + 60 });
+    let text = super::seal(&key, &ALICE, &token).unwrap();
+    assert_eq!(open_any(&key, &text, &ALICE, NOW), Ok(token.clone()));
+    assert_eq!(open_any(&key, &text, &ALICE, NOW + 60), Err(OpenError::Expired));
+    assert_eq!(open_any(&key, &text, &Holder { subject: "bob", ..ALICE }, NOW), Err(OpenError::NotYours));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! Pure: no I/O, no clock, no configuration beyond limits. Called by the pipeline's decode stage.
 
 pub mod header;
+mod messages;
 mod operation;
 mod refusal;
 pub mod scan;
@@ -9,6 +10,7 @@ pub mod server_message;
 pub mod streamable_http;
 mod version;
 
+pub use messages::{Way, message, messages};
 pub use operation::Operation;
 pub use refusal::{Refusal, Wrong};
-pub use version::{Era, Version};
+pub use version::{ClientTransport, Era, Version};

@@ -83,6 +83,15 @@ pub enum Refusal {
     /// A batch where the protocol version has none.
     #[error("JSON-RPC batches exist only in protocol version 2025-03-26")]
     Batch,
+    /// Several messages where one is expected.
+    #[error("one message is expected here, not a batch")]
+    OneMessage,
+    /// What needs a session of the client's own, where there is none.
+    #[error("this endpoint has no sessions: send requests and notifications, not initialize and not answers")]
+    Sessionless,
+    /// `Last-Event-ID` that names no event.
+    #[error("Last-Event-ID names no event of this session")]
+    EventId,
     /// `initialize` inside a batch.
     #[error("initialize must not be part of a batch")]
     InitializeInBatch,
@@ -112,6 +121,12 @@ pub enum Refusal {
     /// A client's answer to a request, which modern servers cannot make.
     #[error("protocol version 2026-07-28 has no responses from clients")]
     ResponseFromClient,
+    /// Not a request for a WebSocket.
+    #[error("this endpoint is a WebSocket: upgrade to version 13 (RFC 6455), subprotocol mcp")]
+    NoUpgrade,
+    /// A later version over a transport that it does not have here.
+    #[error("protocol version 2026-07-28 is not served over this transport: use Streamable HTTP")]
+    LegacyTransport,
     /// A member of `params` that the method needs is missing or not a string.
     #[error("params.{member} must be a string")]
     InvalidParams {
@@ -129,16 +144,21 @@ impl Refusal {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Scan(ScanError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RemovedMethod => StatusCode::NOT_FOUND,
+            Self::NoUpgrade => StatusCode::UPGRADE_REQUIRED,
             Self::Header { .. }
             | Self::Scan(_)
             | Self::MissingSession
             | Self::LegacyVersion
             | Self::Batch
+            | Self::OneMessage
+            | Self::Sessionless
+            | Self::EventId
             | Self::InitializeInBatch
             | Self::MissingMeta { .. }
             | Self::HeaderMismatch { .. }
             | Self::UnsupportedVersion { .. }
             | Self::ResponseFromClient
+            | Self::LegacyTransport
             | Self::InvalidParams { .. } => StatusCode::BAD_REQUEST,
         }
     }
@@ -150,10 +170,17 @@ impl Refusal {
             | Self::NotAcceptable { .. }
             | Self::UnsupportedMediaType
             | Self::MissingSession
+            | Self::NoUpgrade
             | Self::LegacyVersion => LEGACY_REFUSAL,
-            Self::Header { .. } | Self::Batch | Self::InitializeInBatch | Self::ResponseFromClient => INVALID_REQUEST,
+            Self::Header { .. }
+            | Self::Batch
+            | Self::OneMessage
+            | Self::Sessionless
+            | Self::EventId
+            | Self::InitializeInBatch
+            | Self::ResponseFromClient => INVALID_REQUEST,
             Self::Scan(error) => error.code(),
-            Self::MissingMeta { .. } | Self::InvalidParams { .. } => INVALID_PARAMS,
+            Self::MissingMeta { .. } | Self::InvalidParams { .. } | Self::LegacyTransport => INVALID_PARAMS,
             Self::HeaderMismatch { .. } => HEADER_MISMATCH,
             Self::UnsupportedVersion { .. } => UNSUPPORTED_VERSION,
             Self::RemovedMethod => METHOD_NOT_FOUND,
@@ -186,11 +213,15 @@ impl Refusal {
             Self::Scan(error) => error.reason(),
             Self::MissingSession => "missing_session",
             Self::LegacyVersion | Self::UnsupportedVersion { .. } => "unsupported_version",
-            Self::Batch | Self::InitializeInBatch => "batch",
+            Self::Batch | Self::OneMessage | Self::InitializeInBatch => "batch",
             Self::MissingMeta { .. } => "missing_meta",
             Self::HeaderMismatch { .. } => "header_mismatch",
             Self::RemovedMethod => "removed_method",
             Self::ResponseFromClient => "response_from_client",
+            Self::NoUpgrade => "no_upgrade",
+            Self::Sessionless => "sessionless",
+            Self::EventId => "event_id",
+            Self::LegacyTransport => "legacy_transport",
             Self::InvalidParams { .. } => "invalid_params",
         }
     }

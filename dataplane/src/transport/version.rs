@@ -1,6 +1,9 @@
-//! The protocol versions that exist and the eras they belong to. Never decides which one a peer speaks: codecs do.
+//! The protocol versions that exist, the eras they belong to, and the ways in which clients come. Never decides which one a peer speaks:
+//! codecs do.
 
 use std::fmt;
+
+use mcp_gateway::proto::config::v1 as wire;
 
 /// How a protocol version treats state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,5 +80,41 @@ impl Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// How a client reaches the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientTransport {
+    /// Streamable HTTP: 2025-03-26 and later.
+    StreamableHttp,
+    /// HTTP+SSE: 2024-11-05.
+    HttpSse,
+    /// WebSocket, one message per text frame.
+    WebSocket,
+    /// JSON-RPC over POST, one request and one answer.
+    JsonRpc,
+}
+
+impl ClientTransport {
+    /// As in records, labels and settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StreamableHttp => "streamable-http",
+            Self::HttpSse => "http-sse",
+            Self::WebSocket => "websocket",
+            Self::JsonRpc => "json-rpc",
+        }
+    }
+}
+
+impl From<ClientTransport> for wire::ClientTransport {
+    fn from(transport: ClientTransport) -> Self {
+        match transport {
+            ClientTransport::StreamableHttp => Self::StreamableHttp,
+            ClientTransport::HttpSse => Self::HttpSse,
+            ClientTransport::WebSocket => Self::Websocket,
+            ClientTransport::JsonRpc => Self::JsonRpc,
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! Owns the connection pool and what travels: an allow-list of request headers, never a credential of the client.
 //! Never retries a call that may have reached the server. Dropping the future drops the request.
 
+mod detect;
 mod headers;
+pub mod link;
 mod pool;
 
 use std::future::Future;
@@ -40,6 +42,10 @@ pub struct Upstreams {
     plain: Pool,
     /// For `https`, with HTTP/2 where the server offers it.
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// For sockets.
+    tls: Arc<rustls::ClientConfig>,
+    /// How servers are spoken to that do not say.
+    found: detect::Found,
 }
 
 /// How long the head of a stream is waited for before the client gets its own: servers that hold theirs back until the
@@ -93,14 +99,15 @@ impl Upstreams {
         let plain = Pool::new(tcp.clone());
         tcp.enforce_http(false);
         let tls = tls(provider).with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_all_versions().wrap_connector(tcp);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_only().enable_all_versions().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .pool_idle_timeout(IDLE_FOR)
             .timer(TokioTimer::new())
             .build(connector);
-        Self { plain, client }
+        Self { plain, client, tls: Arc::new(tls), found: detect::Found::default() }
     }
 
     /// Sends the call and waits for the head of its answer, at most the server's call timeout. A stream of notifications
@@ -125,6 +132,16 @@ impl Upstreams {
         answered(answer, sent, trail)
     }
 
+    /// Carries a request of an owned session, whose messages were judged one by one.
+    pub(crate) async fn carry(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Response<Received>, Fault> {
+        self.dispatch(request, timeout).await
+    }
+
+    /// How sockets to servers are secured.
+    pub(crate) fn tls(&self) -> &Arc<rustls::ClientConfig> {
+        &self.tls
+    }
+
     /// Tells a server something that no client waits for: the answer is dropped.
     pub async fn tell(&self, url: Uri, headers: HeaderMap, body: Bytes, timeout: Duration) -> Result<(), Fault> {
         let mut request = Request::new(Full::new(body));
@@ -139,7 +156,10 @@ impl Upstreams {
         let server = || place(&uri).to_string();
         match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(Failure::Connect(source))) => Err(Fault::Connect { server: server(), source }),
+            Ok(Err(Failure::Connect(source))) => {
+                self.found.forget(&uri);
+                Err(Fault::Connect { server: server(), source })
+            }
             Ok(Err(Failure::Broke(source))) => Err(Fault::Broke { server: server(), source }),
             Err(_) => Err(Fault::Slow { server: server(), after: timeout }),
         }

@@ -21,6 +21,9 @@ use super::failures::Proved;
 use super::target::Place;
 use crate::live::Revocations;
 use crate::metrics::Metrics;
+use crate::relay::Standing;
+use crate::transport::Version;
+use crate::transport::scan::Message;
 
 use credential::Ambiguous;
 pub use credential::{Credential, X_API_KEY};
@@ -135,6 +138,25 @@ impl Authenticated {
 
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
+    }
+
+    /// The request itself.
+    pub fn into_call(self) -> Decoded {
+        self.call
+    }
+
+    /// A message over the connection that this request opened, by the same sender as it is judged now.
+    pub fn on_connection(&self, standing: &Standing, message: Message, version: Option<Version>) -> Self {
+        let (org, server, principal) = standing.parties();
+        let place = Place::Server { org: org.clone(), server: server.clone() };
+        Self { call: self.call.on_connection(place, message, version), org, server, principal }
+    }
+
+    /// A message of the gateway's own on behalf of the sender of this request.
+    pub fn on_behalf(&self, message: Message) -> Self {
+        let (org, server, principal) = (self.org.clone(), self.server.clone(), self.principal.clone());
+        let place = Place::Server { org: org.clone(), server: server.clone() };
+        Self { call: self.call.on_connection(place, message, None), org, server, principal }
     }
 
     /// The messages of a batch, each as a call of its own by the same sender; a single call stays as it is.

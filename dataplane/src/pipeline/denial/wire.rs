@@ -7,8 +7,8 @@ use http::StatusCode;
 use mcp_gateway::proto::node::v1::Outcome;
 
 use super::{
-    AuthenticateDenial, AuthorizeDenial, DecodeDenial, Denial, LimitDenial, RecordDenial, RelayDenial, RouteDenial, TargetDenial,
-    Thing,
+    AuthenticateDenial, AuthorizeDenial, Crowded, DecodeDenial, Denial, LimitDenial, RecordDenial, RelayDenial, RouteDenial,
+    TargetDenial, Thing,
 };
 use crate::pipeline::authenticate::TokenError;
 use crate::relay::Lost;
@@ -284,6 +284,15 @@ impl RouteDenial {
                 Wire::own(StatusCode::SERVICE_UNAVAILABLE, "route.drained", message).retry_after(5)
             }
             Self::NoCredential => own_fault("route.no_credential"),
+            Self::Sessions(crowded) => {
+                let message = match crowded {
+                    Crowded::Node | Crowded::Lost(_) => "The gateway has as many sessions as it takes; try again",
+                    Crowded::Organization => "Your organisation has as many sessions open as it may; end some, or try again",
+                    Crowded::Principal => "You have as many sessions open as you may; end some, or try again",
+                    Crowded::Server => "This server has as many sessions over this transport as it takes; try again",
+                };
+                Wire::own(StatusCode::TOO_MANY_REQUESTS, "route.sessions", message).retry_after(5)
+            }
             Self::Lost(Lost::Revoked) => AuthenticateDenial::Revoked.wire(),
             Self::Lost(Lost::KeyGone) => AuthenticateDenial::Token(TokenError::UnknownKey).wire(),
             Self::Lost(Lost::ServerGone) => AuthenticateDenial::UnknownServer.wire(),

@@ -9,6 +9,7 @@ mod lists;
 mod questions;
 mod reclaim;
 mod refusals;
+mod relayed;
 mod scope;
 mod sessions;
 mod silence;

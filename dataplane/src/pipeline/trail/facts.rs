@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mcp_gateway::proto::node::v1::Outcome;
 
 use crate::relay::outcome::Answered;
+use crate::transport::Era;
 
 /// The stages whose time is recorded, in the pipeline's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,4 +48,14 @@ pub struct Asked<'a> {
     pub is_uri: bool,
     pub request_bytes: u64,
     pub arguments_digest: Bytes,
+}
+
+/// Where a call goes.
+#[derive(Clone, Copy)]
+pub struct Going<'a> {
+    /// The transport of the server, as in records.
+    pub transport: &'a str,
+    pub era: Era,
+    /// Which server that is, without anything secret.
+    pub place: &'a (dyn std::fmt::Display + Sync),
 }

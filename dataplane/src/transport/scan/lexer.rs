@@ -29,6 +29,12 @@ impl Span {
         self.start as usize..self.end as usize
     }
 
+    /// The same place in what begins `offset` bytes later.
+    #[must_use]
+    pub fn before(self, offset: usize) -> Self {
+        Self::new(self.start as usize - offset, self.end as usize - offset)
+    }
+
     /// Length in bytes.
     pub fn len(self) -> usize {
         (self.end - self.start) as usize

@@ -212,6 +212,11 @@ impl Message {
         self.parts.fields.request_id.map(|span| self.raw(span))
     }
 
+    /// Where `params.requestId` is.
+    pub fn cancelled_id_span(&self) -> Option<Span> {
+        self.parts.fields.request_id
+    }
+
     /// Whether this repeats a request with answers (`inputResponses` or `requestState`).
     pub fn is_retry(&self) -> bool {
         self.parts.fields.retry
@@ -245,6 +250,11 @@ impl Message {
     /// `_meta.progressToken`, as written.
     pub fn progress_token(&self) -> Option<&str> {
         self.parts.fields.progress_token.map(|span| self.raw(span))
+    }
+
+    /// Where `_meta.progressToken` is.
+    pub fn progress_token_span(&self) -> Option<Span> {
+        self.parts.fields.progress_token
     }
 
     /// `_meta.traceparent` (SEP-414), unchecked.

@@ -1,0 +1,100 @@
+//! A session's link to its server: opened with the client's `initialize`, lost, and healed where nothing was lost with it.
+
+use tokio::time::timeout;
+
+use super::actor::{Actor, STANDING};
+use super::splice::{number, splice};
+use super::stream::End;
+use crate::transport::scan::Message;
+use crate::transport::server_message::{self, ServerMessage};
+use crate::upstream::link::{FromServer, Kind, Link, ToServer};
+
+const UNREACHABLE: &str = "The server cannot be reached";
+const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+impl Actor {
+    /// Makes the server ready for a request of the client's; otherwise tells why it cannot be sent.
+    pub(super) async fn ready(&mut self, message: &Message) -> Result<(), &'static str> {
+        self.has_room(message)?;
+        let opens = message.method() == Some("initialize");
+        match (opens, self.opening.is_some()) {
+            (true, true) => return Err("The session is open already"),
+            (false, false) => return Err("The session is not open: send initialize first"),
+            (true, false) => {
+                self.link = Some(self.connect().await?);
+                self.opening = Some(message.clone());
+            }
+            (false, true) if self.link.is_none() => self.heal().await?,
+            (false, true) => {}
+        }
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<Link, &'static str> {
+        self.way.open(&self.around.upstreams, &self.around.tasks).await.map_err(|error| {
+            tracing::warn!(server = %self.way.server.slug, %error, "no link to a server");
+            UNREACHABLE
+        })
+    }
+
+    /// The server is gone. What is under way cannot be saved and is answered; the session goes on if there is nothing that another
+    /// one of the server's would not have.
+    pub(super) async fn server_lost(&mut self, why: &str) -> Result<(), End> {
+        tracing::info!(server = %self.way.server.slug, why, "a server ended a session");
+        self.link = None;
+        self.outbox.clear();
+        let bound = self.bound || !self.calls.is_empty() || !self.questions.is_empty() || self.opening.is_none();
+        if bound {
+            return Err(End::ServerGone);
+        }
+        // Who listens would wait for ever; who asks can wait until then.
+        if self.has_reader(STANDING) && self.heal().await.is_err() {
+            return Err(End::ServerGone);
+        }
+        Ok(())
+    }
+
+    /// Opens another session of the server's in place of the lost one, as the client opened the first.
+    async fn heal(&mut self) -> Result<(), &'static str> {
+        let Some(opening) = &self.opening else { return Err(UNREACHABLE) };
+        let mut link = self.connect().await?;
+        let digits = self.calls.number().to_string();
+        let sent = number(&digits).unwrap_or_default();
+        let Some(id) = opening.id_span() else { return Err(UNREACHABLE) };
+        let message = splice(&opening.bytes(), &[(id.before(opening.span().range().start), &digits)]);
+        let opened = async {
+            link.to.send(ToServer { message, kind: Kind::Initialize(sent) }).await.ok()?;
+            while let Some(heard) = link.from.recv().await {
+                match heard {
+                    FromServer::Message { message, .. } => match opens(&message, sent) {
+                        Some(true) => return Some(()),
+                        Some(false) => return None,
+                        None => continue,
+                    },
+                    FromServer::Unanswered { .. } | FromServer::Down { .. } => return None,
+                }
+            }
+            None
+        };
+        let opened = timeout(self.way.server.call_timeout, opened).await.ok().flatten();
+        opened.ok_or(UNREACHABLE)?;
+        let told = link.to.send(ToServer { message: INITIALIZED.into(), kind: Kind::Initialized }).await;
+        told.map_err(|_gone| UNREACHABLE)?;
+        tracing::info!(server = %self.way.server.slug, "a session was healed");
+        self.around.metrics.sessions_healed.inc();
+        self.link = Some(link);
+        Ok(())
+    }
+}
+
+/// Whether a message is the answer to this `initialize`, and a good one.
+fn opens(message: &[u8], sent: u64) -> Option<bool> {
+    server_message::read(message).ok()?.iter().find_map(|message| match message {
+        ServerMessage::Result { id, .. } if number(id) == Some(sent) => Some(true),
+        ServerMessage::Error { id: Some(id), .. } if number(id) == Some(sent) => Some(false),
+        ServerMessage::Result { .. }
+        | ServerMessage::Error { .. }
+        | ServerMessage::Request { .. }
+        | ServerMessage::Notification { .. } => None,
+    })
+}

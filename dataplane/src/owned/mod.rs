@@ -1,0 +1,330 @@
+//! Owned sessions: those that live in one node, because their server is a process, a socket or a stream, or because their client is.
+//!
+//! Each is an actor: it has the client's streams, one link to the server, and what is under way between them. Messages come to it judged,
+//! limited and on record; it gives them numbers of its own, brings answers and questions to the stream that they belong on, and filters
+//! what the server says by the same rules as every other path does. Never decides who may what, and never sends a call twice.
+//!
+//! The table here finds a session by its id, bounds how many there are, and forgets those that are over.
+
+mod actor;
+mod calls;
+mod hear;
+mod link;
+mod log;
+mod splice;
+pub mod stream;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use hashbrown::HashMap;
+use mcp_gateway::proto::config::v1::Transport;
+use mcp_gateway::proto::node::v1::Via;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::{self, Timeouts};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::pipeline::authenticate::{Authenticated, Principal};
+use crate::pipeline::limit::Seat;
+use crate::pipeline::trail::Trail;
+use crate::relay::sessions::place_of;
+use crate::relay::{Lost, Standing};
+use crate::tasks::{OnExit, Tasks};
+use crate::transport::scan::Message;
+use crate::transport::{ClientTransport, Version};
+use crate::upstream::Upstreams;
+use crate::upstream::link::Way;
+
+use actor::Actor;
+pub(crate) use splice::number;
+use stream::{End, EventId, Tap};
+
+/// Commands that may wait for a session.
+const MAILBOX: usize = 32;
+/// Parts of the table.
+const SHARDS: usize = 16;
+
+/// What sessions need of the process.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub live: Arc<Live>,
+    pub metrics: Arc<Metrics>,
+    pub upstreams: Upstreams,
+    pub tasks: Tasks,
+    /// Cancelled when the process is about to stop.
+    pub draining: CancellationToken,
+    pub timeouts: Timeouts,
+    pub limits: config::Limits,
+    pub sessions: config::Sessions,
+}
+
+/// Every owned session of the process.
+pub struct Sessions {
+    around: Surroundings,
+    shards: [RwLock<HashMap<Uuid, Handle>>; SHARDS],
+    counts: Mutex<HashMap<Whose, usize>>,
+    /// The gateway's own session with a server on behalf of a caller who has none.
+    of_callers: Mutex<HashMap<Caller, Arc<OfCaller>>>,
+}
+
+/// A caller, on one server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Caller {
+    org_id: Arc<str>,
+    subject: Box<str>,
+    via: Via,
+    server_id: Arc<str>,
+}
+
+/// Held by whoever opens the session, so that nobody else does.
+pub(crate) type OfCaller = tokio::sync::Mutex<Option<Handle>>;
+
+/// Whom a session counts for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Node,
+    Organization(Arc<str>),
+    /// Organisation and subject.
+    Principal(Arc<str>, Box<str>),
+    /// Server and transport of its clients.
+    Server(Arc<str>, ClientTransport),
+}
+
+/// Why no session is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("this node has as many sessions as it takes")]
+    Node,
+    #[error("the organisation has as many sessions as it may")]
+    Organization,
+    #[error("the principal has as many sessions as it may")]
+    Principal,
+    #[error("the server has as many sessions over this transport as its settings allow")]
+    Server,
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+/// The session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session is over")]
+pub struct Over;
+
+/// What a session is asked to do.
+pub(crate) enum Command {
+    /// Send a request, and answer it on `tap`, or on the session's own stream.
+    Call {
+        message: Box<Message>,
+        record: Option<Box<(Trail, Seat)>>,
+        tap: Option<Tap>,
+    },
+    /// Send a notification, or the answer to a question of the server's.
+    Tell {
+        message: Box<Message>,
+    },
+    /// Have a stream for what answers no request; or take up another one again, after an event.
+    Attach {
+        tap: Tap,
+        after: Option<EventId>,
+    },
+    /// Say something of the gateway's own to the client.
+    Say {
+        message: bytes::Bytes,
+    },
+    End(End),
+}
+
+/// A session, as everybody but itself has it.
+#[derive(Clone)]
+pub struct Handle {
+    pub id: Uuid,
+    pub facts: Arc<Facts>,
+    to: mpsc::Sender<Command>,
+}
+
+/// What is known of a session from outside.
+pub struct Facts {
+    pub org_id: Arc<str>,
+    pub server_id: Arc<str>,
+    pub server_slug: Arc<str>,
+    pub subject: Box<str>,
+    pub client: ClientTransport,
+    pub server_transport: Transport,
+    /// Where the server is, without anything secret.
+    pub place: String,
+    pub opened: SystemTime,
+    /// What client and server agreed on.
+    pub version: OnceLock<Version>,
+    /// Streams that clients read.
+    pub streams: AtomicU32,
+}
+
+/// How a session treats its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manners {
+    pub client: ClientTransport,
+    /// Whether streams that break can be taken up again.
+    pub resumable: bool,
+    /// Whether the client can be asked and told anything beside the answers to its requests.
+    pub listens: bool,
+    /// Whether the session ends with its stream.
+    pub lives_with_stream: bool,
+    /// How long it may be unused.
+    pub idle: Duration,
+}
+
+/// Counts that are given back when the session is over.
+struct Counted {
+    sessions: Arc<Sessions>,
+    id: Uuid,
+    whose: Vec<Whose>,
+}
+
+impl Sessions {
+    pub fn new(around: Surroundings) -> Arc<Self> {
+        Arc::new(Self { around, shards: Default::default(), counts: Mutex::default(), of_callers: Mutex::default() })
+    }
+
+    /// Opens a session of the caller's with a server.
+    pub fn open(self: &Arc<Self>, caller: &Authenticated, way: Way, manners: Manners) -> Result<Handle, Refused> {
+        let id = Uuid::new_v4();
+        let counted = self.count(id, caller, &manners)?;
+        let standing = self.standing(caller)?;
+        let (to, mailbox) = mpsc::channel(MAILBOX);
+        let facts = Arc::new(Facts {
+            org_id: caller.org().id.clone(),
+            server_id: caller.server().id.clone(),
+            server_slug: caller.server().slug.clone(),
+            subject: subject(caller.principal()),
+            client: manners.client,
+            server_transport: way.transport,
+            place: place_of(&way),
+            opened: SystemTime::now(),
+            version: OnceLock::new(),
+            streams: AtomicU32::new(0),
+        });
+        let handle = Handle { id, facts: facts.clone(), to };
+        self.shard(id).write().unwrap_or_else(PoisonError::into_inner).insert(id, handle.clone());
+        let actor = Actor::new(self.around.clone(), standing, way, manners, facts);
+        self.around.tasks.spawn("session", OnExit::Ignore, async move {
+            let _counted = counted;
+            actor.run(mailbox).await;
+        });
+        Ok(handle)
+    }
+
+    /// The place of the gateway's own session on behalf of a caller.
+    pub(crate) fn of_caller(&self, caller: &Authenticated) -> Arc<OfCaller> {
+        let key = Caller {
+            org_id: caller.org().id.clone(),
+            subject: subject(caller.principal()),
+            via: caller.principal().via,
+            server_id: caller.server().id.clone(),
+        };
+        let mut places = self.of_callers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever comes anew clears away what nobody uses any more.
+        if !places.contains_key(&key) {
+            places.retain(|_, place| {
+                Arc::strong_count(place) > 1
+                    || place.try_lock().is_ok_and(|session| session.as_ref().is_some_and(|it| !it.is_over()))
+            });
+        }
+        places.entry(key).or_default().clone()
+    }
+
+    /// What a caller is judged by from now on.
+    pub(crate) fn standing(&self, caller: &Authenticated) -> Result<Standing, Lost> {
+        let (live, principal) = (self.around.live.clone(), caller.principal().clone());
+        Standing::register(live, principal, caller.org().clone(), caller.server().clone())
+    }
+
+    /// A session by its id.
+    pub fn find(&self, id: Uuid) -> Option<Handle> {
+        self.shard(id).read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// All sessions for which `wanted` holds.
+    pub fn select(&self, wanted: impl Fn(&Facts) -> bool) -> Vec<Handle> {
+        let shards = self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
+        shards.flat_map(|shard| shard.values().filter(|handle| wanted(&handle.facts)).cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// How many there are.
+    pub fn count_all(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    pub(crate) fn settings(&self) -> &config::Sessions {
+        &self.around.sessions
+    }
+
+    fn shard(&self, id: Uuid) -> &RwLock<HashMap<Uuid, Handle>> {
+        &self.shards[usize::from(id.as_bytes()[0]) % SHARDS]
+    }
+
+    fn count(self: &Arc<Self>, id: Uuid, caller: &Authenticated, manners: &Manners) -> Result<Counted, Refused> {
+        let (org, bounds) = (caller.org().id.clone(), &self.around.sessions);
+        let settings = caller.server().client_transports.settings(manners.client.into());
+        let of_server = settings.max_connections.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let wanted = [
+            (Whose::Node, bounds.max, Refused::Node),
+            (Whose::Organization(org.clone()), bounds.max_per_organization, Refused::Organization),
+            (Whose::Principal(org, subject(caller.principal())), bounds.max_per_principal, Refused::Principal),
+            (Whose::Server(caller.server().id.clone(), manners.client), of_server, Refused::Server),
+        ];
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, _, refused)) = wanted.iter().find(|(whose, most, _)| counts.get(whose).is_some_and(|count| count >= most))
+        {
+            return Err(*refused);
+        }
+        let whose: Vec<_> = wanted.into_iter().map(|(whose, _, _)| whose).collect();
+        whose.iter().for_each(|whose| *counts.entry(whose.clone()).or_default() += 1);
+        Ok(Counted { sessions: self.clone(), id, whose })
+    }
+}
+
+/// By whom sessions are counted: callers without a credential are one.
+fn subject(principal: &Principal) -> Box<str> {
+    principal.subject.as_str().into()
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.sessions.shard(self.id).write().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let mut counts = self.sessions.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for whose in &self.whose {
+            if let Some(count) = counts.get_mut(whose) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(whose);
+                }
+            }
+        }
+    }
+}
+
+impl Handle {
+    /// Asks the session for something; waits while others are before it.
+    pub(crate) async fn ask(&self, command: Command) -> Result<(), Over> {
+        self.to.send(command).await.map_err(|_over| Over)
+    }
+
+    /// Whether the session is over.
+    pub fn is_over(&self) -> bool {
+        self.to.is_closed()
+    }
+
+    /// Ends the session; it may be over already.
+    pub async fn end(&self, why: End) {
+        let _ = self.ask(Command::End(why)).await;
+    }
+
+    /// Streams that clients read now.
+    pub fn streams(&self) -> u32 {
+        self.facts.streams.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,162 @@
+//! Between clients and owned sessions: opens them, finds them, brings each message through the pipeline's later stages to its session,
+//! and the session's streams back over the client's transport. Every message is judged, limited and recorded by itself.
+
+mod events;
+mod rpc;
+mod socket;
+mod sse;
+mod streamable;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use mcp_gateway::snapshot::Snapshot;
+use tokio::time::Instant;
+
+use crate::bridge;
+use crate::owned::stream::{self, Spout, Tap};
+use crate::owned::{Command, Handle, Manners};
+use crate::pipeline::authenticate::{Authenticated, LEEWAY_SECONDS, Principal, seconds_since_epoch};
+use crate::pipeline::denial::{Denial, RouteDenial};
+use crate::pipeline::limit::{self, Seat};
+use crate::pipeline::route::{self, holder};
+use crate::pipeline::target::Upgrade;
+use crate::pipeline::trail::{Going, Stage, Trail};
+use crate::pipeline::{Pipeline, Reply, authorize};
+use crate::session::{self, Owned, Token};
+use crate::transport::scan::Message;
+use crate::transport::{ClientTransport, Era};
+use crate::upstream::link::Way;
+use crate::upstream::place;
+
+pub use events::ClientStream;
+
+/// Answers a request whose server is reached through an owned session.
+pub async fn run(
+    pipeline: &Arc<Pipeline>,
+    call: Authenticated,
+    upgrade: Option<Upgrade>,
+    config: &Snapshot,
+    trail: &mut Trail,
+) -> Result<Reply, Denial> {
+    match call.call().client() {
+        ClientTransport::StreamableHttp => streamable::run(pipeline, call, config, trail).await,
+        ClientTransport::HttpSse => sse::run(pipeline, call, config, trail).await,
+        ClientTransport::WebSocket => socket::run(pipeline, call, upgrade, config, trail).await,
+        ClientTransport::JsonRpc => rpc::run(pipeline, call, config, trail).await,
+    }
+}
+
+/// A message that may go, and the room it takes.
+struct Passed {
+    call: Authenticated,
+    seat: Seat,
+}
+
+/// The stages between authentication and the session.
+async fn judge(pipeline: &Pipeline, call: Authenticated, trail: &mut Trail) -> Result<Passed, Denial> {
+    let call = authorize::judge(call, trail)?;
+    trail.mark(Stage::Authorize);
+    let call = limit::admit(call, pipeline.limiter(), trail).await?;
+    trail.mark(Stage::Limit);
+    let (call, seat) = call.into_parts();
+    Ok(Passed { call: call.into_call(), seat })
+}
+
+/// Puts a message on record and hands it to its session. What is answered is answered on `tap`, or on the session's own stream.
+async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Trail) -> Result<(), Denial> {
+    let Passed { call, seat } = passed;
+    trail.mark(Stage::Route);
+    let facts = &session.facts;
+    let going = Going { transport: bridge::name(facts.server_transport), era: Era::Legacy, place: &facts.place };
+    trail.relayed(&call, going, facts.version.get().copied()).await?;
+    let is_request = call.call().message().is_some_and(Message::is_request);
+    let message = Box::new(call.into_call().into_message().ok_or(RouteDenial::NoSession)?);
+    let command = if is_request {
+        trail.status(StatusCode::OK);
+        Command::Call { message, record: Some(Box::new((trail.hand_over(), seat))), tap }
+    } else {
+        Command::Tell { message }
+    };
+    session.ask(command).await.map_err(|_over| RouteDenial::NoSession.into())
+}
+
+/// Opens a session of the caller's with the server that it called.
+async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, listens: bool) -> Result<Handle, Denial> {
+    let way = way(pipeline, caller, config).await?;
+    let client = caller.call().client();
+    let of_node = pipeline.config().transports.of(client).session_idle;
+    let idle = caller.server().client_transports.settings(client.into()).session_idle.unwrap_or(of_node);
+    let manners = Manners {
+        client,
+        resumable: client == ClientTransport::StreamableHttp,
+        listens,
+        lives_with_stream: matches!(client, ClientTransport::HttpSse | ClientTransport::WebSocket),
+        idle,
+    };
+    let opened = pipeline.sessions().open(caller, way, manners);
+    opened.map_err(|refused| RouteDenial::from(refused).into())
+}
+
+/// Where the server is.
+async fn way(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot) -> Result<Way, RouteDenial> {
+    let place = route::place(caller.server(), config, &pipeline.live().drained())?;
+    let transport = pipeline.upstreams().transport_at(caller.server(), &place.url, place.credential.as_ref()).await;
+    let (limits, timeouts) = (&pipeline.config().limits, &pipeline.config().timeouts);
+    Ok(Way {
+        server: caller.server().clone(),
+        transport,
+        url: place.url,
+        credential: place.credential,
+        message_bytes: usize::try_from(limits.list_bytes).unwrap_or(usize::MAX),
+        keep_alive: timeouts.keep_alive,
+        connect_timeout: timeouts.connect,
+    })
+}
+
+/// A stream with the bounds of this process.
+fn pipe(pipeline: &Pipeline) -> (Tap, Spout) {
+    let bounds = pipeline.sessions().settings();
+    stream::stream(bounds.queue_messages, usize::try_from(bounds.queue_bytes).unwrap_or(usize::MAX))
+}
+
+/// The token of a session that lives here.
+fn seal(pipeline: &Pipeline, caller: &Authenticated, session: &Handle, config: &Snapshot) -> Result<String, RouteDenial> {
+    let now = u64::try_from(seconds_since_epoch()).unwrap_or(0);
+    let owned = Owned {
+        id: session.id,
+        node: pipeline.live().node().as_str().into(),
+        expires_at: now + pipeline.config().timeouts.session.as_secs(),
+    };
+    let key = config.session_keys().current().ok_or(RouteDenial::NoSessionKey)?;
+    let holder = holder(caller.principal(), caller.server());
+    session::seal(key, &holder, &Token::Owned(owned)).map_err(|_crypto| RouteDenial::NoSessionKey)
+}
+
+/// The session that a request names, if it lives here.
+fn find(pipeline: &Pipeline, call: &Authenticated, config: &Snapshot) -> Result<Handle, RouteDenial> {
+    let Some(Token::Owned(owned)) = route::open_token(call, config)? else { return Err(RouteDenial::NoSession) };
+    pipeline.sessions().find(owned.id).ok_or(RouteDenial::NoSession)
+}
+
+/// Until when a stream of the principal's may last.
+fn until(pipeline: &Pipeline, principal: &Principal) -> Instant {
+    let left = |moment: i64| Duration::from_secs(u64::try_from(moment + LEEWAY_SECONDS - seconds_since_epoch()).unwrap_or(0));
+    let proved = principal.expires_at.map_or(Duration::MAX, left);
+    Instant::now() + pipeline.config().timeouts.stream_max.min(proved)
+}
+
+/// Between two signs of life on a silent stream.
+fn keep_alive(pipeline: &Pipeline, call: &Authenticated) -> Duration {
+    let settings = call.server().client_transports.settings(call.call().client().into());
+    settings.keep_alive.unwrap_or(pipeline.config().timeouts.keep_alive)
+}
+
+/// For records: where a session's server is.
+pub fn place_of(way: &Way) -> String {
+    match &way.server.stdio {
+        Some(stdio) => format!("stdio:{}", stdio.command.first().map_or("", |program| program.as_str())),
+        None => place(&way.url).to_string(),
+    }
+}

@@ -1,0 +1,98 @@
+//! Finds out how a server wants to be spoken to, where its registration does not say: Streamable HTTP first, then the event stream of
+//! 2024-11-05 (2025-03-26 transports, backwards compatibility). What was found is remembered per URL until the server cannot be
+//! reached there any more.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{HeaderName, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
+use mcp_gateway::proto::config::v1::Transport;
+use mcp_gateway::snapshot::Server;
+
+use super::Upstreams;
+use crate::transport::header::SESSION_ID;
+
+const OPENING: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"#,
+    r#""clientInfo":{"name":"mcpgw","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}}}"#
+);
+
+/// What was found, by URL.
+#[derive(Clone, Default)]
+pub(super) struct Found(Arc<RwLock<HashMap<String, Transport>>>);
+
+impl Found {
+    fn get(&self, url: &Uri) -> Option<Transport> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&url.to_string()).copied()
+    }
+
+    fn set(&self, url: &Uri, transport: Transport) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(url.to_string(), transport);
+    }
+
+    /// The server could not be reached there: it may be another one when it is back.
+    pub fn forget(&self, url: &Uri) {
+        if !self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&url.to_string());
+        }
+    }
+}
+
+impl Upstreams {
+    /// The transport of a server, at a place of its own; found out where it is not known.
+    pub async fn transport_at(&self, server: &Server, url: &Uri, credential: Option<&(HeaderName, HeaderValue)>) -> Transport {
+        if server.transport != Transport::Unspecified {
+            return server.transport;
+        }
+        if let Some(known) = self.found.get(url) {
+            return known;
+        }
+        let found = self.probe(server, url, credential).await;
+        if let Some(transport) = found {
+            tracing::info!(server = %server.slug, ?transport, "found out how a server is spoken to");
+            self.found.set(url, transport);
+        }
+        // The call itself says what is wrong with a server that cannot be asked.
+        found.unwrap_or(Transport::StreamableHttp)
+    }
+
+    async fn probe(&self, server: &Server, url: &Uri, credential: Option<&(HeaderName, HeaderValue)>) -> Option<Transport> {
+        let request = |method: Method, body: Bytes, accept| {
+            let mut request = Request::new(Full::new(body));
+            *request.method_mut() = method;
+            *request.uri_mut() = url.clone();
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            if let Some((name, value)) = credential {
+                headers.insert(name.clone(), value.clone());
+            }
+            *request.headers_mut() = headers;
+            request
+        };
+        let mut post = request(Method::POST, Bytes::from_static(OPENING.as_bytes()), "application/json, text/event-stream");
+        post.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = self.carry(post, server.call_timeout).await.ok()?;
+        if answer.status().is_success() {
+            if let Some(session) = answer.headers().get(SESSION_ID) {
+                let mut end = request(Method::DELETE, Bytes::new(), "*/*");
+                end.headers_mut().insert(SESSION_ID, session.clone());
+                // A server that cannot be told will find out.
+                let _ = self.carry(end, server.call_timeout).await;
+            }
+            return Some(Transport::StreamableHttp);
+        }
+        let older = [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&answer.status());
+        drop(answer);
+        if !older {
+            return None;
+        }
+        let stream = self.carry(request(Method::GET, Bytes::new(), "text/event-stream"), server.call_timeout).await.ok()?;
+        let kind = stream.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        (stream.status().is_success() && kind.starts_with("text/event-stream")).then_some(Transport::HttpSse)
+    }
+}

@@ -1,0 +1,147 @@
+//! The server's end of an owned session: messages in, messages out, whatever the transport. One connector per transport, each a task
+//! of its own between two bounded queues. Connectors carry what the session hands them; they judge nothing, answer nothing and repeat
+//! nothing. What could not be delivered is said, with whether the server may have seen it.
+
+mod answer;
+mod events;
+mod http;
+mod socket;
+mod sse;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderName, HeaderValue, Uri};
+use bytes::Bytes;
+use mcp_gateway::proto::config::v1::Transport;
+use mcp_gateway::snapshot::Server;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Fault, Upstreams};
+use crate::tasks::{OnExit, Tasks};
+
+/// Messages that may wait in each direction.
+const QUEUE: usize = 32;
+/// How long a server's stream is left alone after it ended, unless it says otherwise.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest that a server may ask to be left alone.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// A message for the server.
+#[derive(Debug, Clone)]
+pub struct ToServer {
+    pub message: Bytes,
+    pub kind: Kind,
+}
+
+/// What a message for the server is, as far as a transport has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A request, with the session's number for it.
+    Request(u64),
+    /// `initialize`, with the session's number for it.
+    Initialize(u64),
+    /// `notifications/initialized`: streams that answer nothing may be opened now.
+    Initialized,
+    /// A notification, or the answer to a request of the server's.
+    Other,
+}
+
+/// What comes from the server.
+#[derive(Debug)]
+pub enum FromServer {
+    /// A message; `about` is the request on whose own stream it came, where the transport has such streams.
+    Message { message: Bytes, about: Option<u64> },
+    /// There will be no answer to this request; `begun` tells whether the server may have seen it.
+    Unanswered { request: u64, begun: bool, why: String },
+    /// The server does not know the session any more, or the connection is gone. Nothing comes after this.
+    Down { why: String },
+}
+
+/// Messages to a server and back. Dropping it closes the connection, and tells a server that keeps sessions that this one is over.
+pub struct Link {
+    pub to: mpsc::Sender<ToServer>,
+    pub from: mpsc::Receiver<FromServer>,
+    _open: DropGuard,
+}
+
+/// A connector's ends of the two queues.
+struct Ends {
+    to: mpsc::Receiver<ToServer>,
+    from: mpsc::Sender<FromServer>,
+    /// Cancelled when nobody has the link any more.
+    closed: CancellationToken,
+}
+
+/// Where a link goes and what it may take.
+#[derive(Clone)]
+pub struct Way {
+    pub server: Arc<Server>,
+    pub transport: Transport,
+    /// Of transports that have one.
+    pub url: Uri,
+    /// Proves the gateway to the server.
+    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// The largest message.
+    pub message_bytes: usize,
+    /// Between two signs of life on a socket.
+    pub keep_alive: Duration,
+    pub connect_timeout: Duration,
+}
+
+/// Why a link cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error("the server does not open a socket: {0}")]
+    Socket(String),
+    #[error("the server's event stream is not one of MCP 2024-11-05: {0}")]
+    Events(&'static str),
+    #[error("this transport has no connector")]
+    Transport,
+}
+
+impl Way {
+    /// Opens a link. Connects first where the transport has a connection to keep.
+    pub async fn open(&self, upstreams: &Upstreams, tasks: &Tasks) -> Result<Link, LinkError> {
+        let (link, ends) = link();
+        match self.transport {
+            Transport::StreamableHttp | Transport::JsonRpc | Transport::Unspecified => {
+                let connector = http::Connector::new(self.clone(), upstreams.clone());
+                tasks.spawn("link-http", OnExit::Ignore, connector.run(ends));
+            }
+            Transport::HttpSse => {
+                let connector = sse::Connector::open(self.clone(), upstreams.clone()).await?;
+                tasks.spawn("link-sse", OnExit::Ignore, connector.run(ends));
+            }
+            Transport::Websocket => {
+                let connector = socket::Connector::open(self, upstreams).await?;
+                tasks.spawn("link-websocket", OnExit::Ignore, connector.run(ends));
+            }
+            Transport::Stdio => return Err(LinkError::Transport),
+        }
+        Ok(link)
+    }
+}
+
+fn link() -> (Link, Ends) {
+    let (to, to_server) = mpsc::channel(QUEUE);
+    let (from_server, from) = mpsc::channel(QUEUE);
+    let closed = CancellationToken::new();
+    let ends = Ends { to: to_server, from: from_server, closed: closed.clone() };
+    (Link { to, from, _open: closed.drop_guard() }, ends)
+}
+
+impl Ends {
+    /// Hands a message to the session; false: it is gone.
+    async fn say(&self, message: Bytes, about: Option<u64>) -> bool {
+        self.from.send(FromServer::Message { message, about }).await.is_ok()
+    }
+
+    async fn down(&self, why: impl Into<String>) {
+        // Nobody listens any more: then nobody has to know.
+        let _ = self.from.send(FromServer::Down { why: why.into() }).await;
+    }
+}

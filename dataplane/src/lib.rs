@@ -7,6 +7,7 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod capture;
+pub mod children;
 pub mod config;
 pub mod files;
 pub mod limits;

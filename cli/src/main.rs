@@ -14,13 +14,13 @@ mod output;
 mod prompt;
 mod session;
 mod standalone;
-mod supervise;
 mod tls;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use mcpgw_dataplane::children::helper;
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::Command;
@@ -46,7 +46,7 @@ enum Top {
     Command(Command),
     /// Keeps one child process; started by standalone
     #[command(hide = true)]
-    Supervise(supervise::helper::Args),
+    Supervise(helper::Args),
 }
 
 /// The command line's definition, for completions.
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let ended = match command {
         // Before any thread is started: the helper has to stay alone.
-        Top::Supervise(args) => supervise::helper::run(args),
+        Top::Supervise(args) => helper::run(args),
         Top::Command(command) => run(global, command).map(|()| ExitCode::SUCCESS),
     };
     match ended {

@@ -8,6 +8,8 @@ pub mod app;
 pub mod audit;
 pub mod bridge;
 mod capture;
+pub mod capture;
+pub mod children;
 pub mod config;
 pub mod files;
 pub mod limits;

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use mcpgw_dataplane::app::App;
+use mcpgw_dataplane::children::helper;
 use mcpgw_dataplane::config::{self, Config, Log, LogFormat, Overrides};
 use mcpgw_dataplane::files;
 use tokio::runtime::{Builder, Runtime};
@@ -25,6 +27,8 @@ const RUNTIME_DEADLINE: Duration = Duration::from_secs(5);
 #[command(
     name = "mcpgw-dataplane",
     version,
+    disable_help_subcommand = true,
+    override_usage = "mcpgw-dataplane [OPTIONS]",
     after_help = "Every key of the file can also be set as MCPGW_<KEY>, levels separated by two underscores: MCPGW_CONTROL_PLANE__JOIN_TOKEN."
 )]
 struct Arguments {
@@ -49,10 +53,27 @@ struct Arguments {
     /// Check the configuration, and the documents of --static, and exit.
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    command: Option<Hidden>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+#[derive(Debug, Subcommand)]
+enum Hidden {
+    /// Keeps one child process; started by this program
+    #[command(hide = true)]
+    Supervise(Box<helper::Args>),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = Arguments::parse();
+    match arguments.command.take() {
+        // Before any thread is started: the helper has to stay alone.
+        Some(Hidden::Supervise(args)) => helper::run(*args),
+        None => run(arguments).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
     let flags = Overrides {
         listen: arguments.listen,
         public_url: arguments.public_url,

@@ -206,6 +206,7 @@ impl Config {
         self.sessions.check(problems);
         self.transports.check(problems);
         self.redis.check(problems);
+        self.children.check(problems);
     }
 }
 

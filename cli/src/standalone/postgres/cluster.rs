@@ -15,8 +15,8 @@ use tracing::info;
 use super::account::{self, Account};
 use super::binaries::{self, Binaries};
 use crate::config;
-use crate::supervise::helper::Stop;
-use crate::supervise::{Recipe, Supervised};
+use mcpgw_dataplane::children::helper::Stop;
+use mcpgw_dataplane::children::{Recipe, Supervised};
 
 /// The role that owns everything in the cluster.
 const ROLE: &str = "mcpgw";

@@ -15,8 +15,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::ChildStderr;
 use tracing::{debug, info, warn};
 
-use crate::supervise::Supervised;
 use cluster::Cluster;
+use mcpgw_dataplane::children::Supervised;
 
 /// How long Postgres may take until it accepts connections: it may have to recover first.
 const START: Duration = Duration::from_secs(120);
@@ -71,7 +71,7 @@ impl Postgres {
             }
         };
         let ((), stopped) = tokio::join!(log, self.child.stop());
-        stopped
+        Ok(stopped?)
     }
 
     async fn until_ready(&mut self) -> anyhow::Result<()> {

@@ -36,7 +36,7 @@ test-e2e: build ## Whole gateways, foreign clients and servers, the official sui
 	@scripts/ensure-postgres
 	@scripts/ensure-strace
 	@tests/foreign/install
-	@timeout $(BUDGET_E2E) cargo test --workspace --test standalone --test supervise --test e2e --locked
+	@timeout $(BUDGET_E2E) cargo test --workspace --test standalone --test supervise --test children --test e2e --locked
 
 conformance-record: ## Run the official suite directly against the backend and refresh the committed record
 	@tests/foreign/install

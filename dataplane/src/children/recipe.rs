@@ -63,7 +63,6 @@ impl Recipe {
     }
 
     /// A child that talks: the command's stdin and stdout are its own. It may take `grace` of the deadline to end by itself.
-    #[expect(dead_code)]
     pub(super) fn talking(&self, program: &Program, grace: Duration, limits: &[Limit]) -> Command {
         let mut command = program.command();
         command.args(["--pipe", "--parent"]).arg(std::process::id().to_string());

@@ -204,6 +204,7 @@ impl Config {
         self.limits.check(problems);
         self.timeouts.check(problems);
         self.redis.check(problems);
+        self.children.check(problems);
     }
 }
 

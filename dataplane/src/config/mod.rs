@@ -3,6 +3,7 @@
 //! Owns the defaults, the layering (defaults, YAML, `MCPGW_*`, flags) and the checks; everything that can change while
 //! serving comes in the snapshot instead. Called by `main`, by tests and by `mcpgw standalone`.
 
+mod children;
 mod limits;
 mod load;
 mod redis;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+pub use children::Children;
 pub use limits::{Limits, Timeouts};
 pub(crate) use load::variable;
 pub use load::{Overrides, Problems, load};
@@ -55,6 +57,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Where nodes share the counts of limits.
     pub redis: Redis,
+    /// MCP servers that this node runs itself.
+    pub children: Children,
     /// How the process logs.
     pub log: Log,
 }
@@ -155,6 +159,7 @@ impl Default for Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             redis: Redis::default(),
+            children: Children::default(),
             log: Log::default(),
         }
     }

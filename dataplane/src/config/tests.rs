@@ -87,6 +87,24 @@ fn what_is_wrong_with_redis_is_named_with_the_remedy() {
 }
 
 #[test]
+fn what_is_wrong_with_the_bounds_of_children_is_named() {
+    let children = |yaml: &str| read(&format!("children: {{ {yaml} }}"));
+    let config = children("allow: [/usr/bin/python3], memory_bytes: 1GiB, write_timeout: 500ms").unwrap().children;
+    assert_eq!((config.max, config.max_per_organization, config.memory_bytes), (256, 64, 1 << 30));
+    for (wrong, problem) in [
+        ("max: 0", "children.max: 0 is less than 1"),
+        ("line_bytes: 10", "children.line_bytes: 10 is less than 1024"),
+        ("memory_bytes: 1MiB", "children.memory_bytes: less than 16MiB"),
+        ("write_timeout: 0s", "children.write_timeout: must be more than 0"),
+        ("allow: [python3]", "children.allow: `python3` is not an absolute path"),
+        ("alow: []", "children.alow: unknown key; did you mean `allow`?"),
+    ] {
+        let Problems(problems) = children(wrong).unwrap_err();
+        assert!(problems.iter().any(|it| it.starts_with(problem)), "{wrong}: {problems:?}");
+    }
+}
+
+#[test]
 fn a_join_token_never_prints() {
     let config = read("control_plane: { join_token: mcpgw-join-s3cret }").unwrap();
     assert!(!format!("{config:?}").contains("s3cret"));

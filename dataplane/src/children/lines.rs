@@ -112,9 +112,9 @@ mod tests {
     fn lines_come_out_the_same_however_they_come_in() {
         let whole = |text: &'static str| Line::Whole(text.into());
         let long = |head: &'static str, length| Line::Cut { head: head.into(), length };
-        let text = b"one\n\r\n  \n{\"two\": 2}\r\nabcdefghijklmnop\nthree\n0123456789ABCDEFG\r\nlast";
+        let text = b"one\n\r\n  \n{\"two\":2}\r\nabcdefghijklmnop\nthree\n0123456789ABCDEFG\r\nlast";
         let expected =
-            [whole("one"), whole("{\"two\": 2}"), long("abcdefghij", 16), whole("three"), long("0123456789", 18), whole("last")];
+            [whole("one"), whole("{\"two\":2}"), long("abcdefghij", 16), whole("three"), long("0123456789", 18), whole("last")];
         for size in 1..text.len() {
             assert_eq!(cut(10, text, size), expected, "in pieces of {size}");
         }

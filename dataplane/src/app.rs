@@ -13,20 +13,25 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::admin;
 use crate::audit::{self, Spool};
+use crate::children::{Children, Program};
 use crate::config::{Config, Listen};
 use crate::files::{self, Files};
 use crate::limits::LinkError;
 use crate::listener::tls::{Certificates, TlsError};
-use crate::listener::{Listener, Shared};
+use crate::listener::{Listener, Shared, Tls};
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::node::Identity;
+use crate::peers::{self, Door, Peers};
 use crate::pipeline::Pipeline;
 use crate::pipeline::trail::Recorder;
+use crate::relay::Surroundings;
 use crate::tasks::{OnExit, Tasks};
 use crate::upstream::Upstreams;
 use crate::xds::{self, Restored};
@@ -36,6 +41,9 @@ pub use control::JoinError;
 
 /// How long background tasks get to end after the last call has.
 const BACKGROUND_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long servers' processes get to end after the last call has.
+const CHILDREN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(6);
 
 /// Why the data plane cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +80,8 @@ pub struct Addresses {
     pub listen: Vec<SocketAddr>,
     /// Health, readiness and metrics.
     pub admin: SocketAddr,
+    /// For other nodes, where that was asked for.
+    pub peer: Option<SocketAddr>,
 }
 
 /// A data plane that is bound and not yet serving.
@@ -81,9 +91,13 @@ pub struct App {
     pipeline: Arc<Pipeline>,
     front: Front,
     admin: TcpListener,
+    /// For other nodes.
+    door: Option<Listener>,
     addresses: Addresses,
     control: Option<Control>,
     files: Option<Files>,
+    /// Servers that are processes of this node.
+    children: Children,
     tasks: Tasks,
     /// Connections only: they end after everybody was told to drain and before everything else stops.
     connections: Tasks,
@@ -138,26 +152,35 @@ impl App {
             From::Caller => {}
         }
         let upstreams = Upstreams::new(config.timeouts.connect, &provider);
+        let (known, identity) = watch::channel(None);
+        let peers = Peers::new(live.clone(), identity.clone(), &provider);
         let recorder = Recorder { spool: spool.clone(), metrics: metrics.clone() };
-        let surroundings = crate::relay::Surroundings { tasks: connections.clone(), draining: draining.clone() };
-        let pipeline = Arc::new(Pipeline::new(config.clone(), live.clone(), recorder, upstreams, surroundings));
+        let children = Children::new(config.children.clone(), Program::default(), tasks.clone());
+        let surroundings = Surroundings { tasks: connections.clone(), children: children.clone(), draining: draining.clone() };
+        let pipeline = Arc::new(Pipeline::new(config.clone(), live.clone(), recorder, (upstreams, peers), surroundings));
         reach_counts(&pipeline, &background).await?;
         let (front, listen) = Front::bind(&config, &provider).await?;
         let at = |source| BuildError::Bind { address: config.admin_listen, source };
         let admin = TcpListener::bind(config.admin_listen).await.map_err(at)?;
-        let addresses = Addresses { listen, admin: admin.local_addr().map_err(at)? };
+        let door = match config.peer.listen {
+            Some(address) => Some(open_door(address, identity, provider).await?),
+            None => None,
+        };
+        let peer = door.as_ref().map(Listener::address).transpose().map_err(at)?;
+        let addresses = Addresses { listen, admin: admin.local_addr().map_err(at)?, peer };
         let control = restored.map(|restored| Control {
             settings: config.control_plane.clone(),
-            advertise: config.peer.advertise.clone().unwrap_or_default(),
+            advertise: advertised(&config, peer),
             state_dir: config.state_dir.clone(),
             live: live.clone(),
             restored,
             spool,
             metrics,
             limits: pipeline.limits().clone(),
+            known,
             tasks: tasks.clone(),
         });
-        Ok(Self { config, live, pipeline, front, admin, addresses, control, files, tasks, connections, draining })
+        Ok(Self { config, live, pipeline, front, admin, door, addresses, control, files, children, tasks, connections, draining })
     }
 
     /// Where it is bound.
@@ -179,9 +202,28 @@ impl App {
     /// Serves until `stop`, then drains: readiness fails first, calls finish, and after the configured deadline whatever
     /// is left is dropped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let Self { config, live, pipeline, front, admin, addresses, control, files, tasks, connections, draining } = self;
+        let Self {
+            config,
+            live,
+            pipeline,
+            front,
+            admin,
+            door,
+            addresses,
+            control,
+            files,
+            children,
+            tasks,
+            connections,
+            draining,
+        } = self;
         let handler = Shared::new(pipeline.clone(), &config.limits, &config.timeouts, connections.clone(), draining.clone());
         front.serve(&Arc::new(handler), &tasks, &connections);
+        if let Some(door) = door {
+            let answers = Arc::new(Door(pipeline.clone()));
+            let shared = Shared::new(answers, &config.limits, &config.timeouts, connections.clone(), draining.clone());
+            connections.spawn("peer-listener", OnExit::Ignore, door.serve(Arc::new(shared)));
+        }
         if let Some(files) = files {
             tasks.spawn("audit-retention", OnExit::Report, files.keep_room(pipeline.spool(), tasks.stopping()));
             tasks.spawn("static-files", OnExit::Report, files.follow(tasks.stopping()));
@@ -202,11 +244,30 @@ impl App {
         if !connections.finish(config.timeouts.drain).await {
             tracing::warn!("the drain deadline passed with calls in flight; they were dropped");
         }
+        if !children.shutdown(CHILDREN_DEADLINE).await {
+            tracing::warn!("processes of servers did not end in time");
+        }
         if !tasks.shutdown(BACKGROUND_DEADLINE).await {
             tracing::warn!("background tasks did not end in time");
         }
         result
     }
+}
+
+/// What other nodes are told: what the configuration says, or where this one listens, unless that is everywhere.
+fn advertised(config: &Config, bound: Option<SocketAddr>) -> String {
+    let bound = bound.filter(|bound| !bound.ip().is_unspecified()).map(|bound| bound.to_string());
+    config.peer.advertise.clone().or(bound).unwrap_or_default()
+}
+
+/// The listener for other nodes.
+async fn open_door(
+    address: SocketAddr,
+    identity: watch::Receiver<Option<Arc<Identity>>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Listener, BuildError> {
+    let tls = Tls::Now(Box::new(move || peers::acceptor(&identity, &provider)));
+    Listener::bind(address, tls).await.map_err(|source| BuildError::Bind { address, source })
 }
 
 /// Joins the control plane; returns only if that fails.
@@ -224,7 +285,7 @@ impl Front {
         let (mut listeners, mut certificates, mut bound) = (Vec::new(), Vec::new(), Vec::new());
         for listen in &config.listen {
             let loaded = load(listen, provider)?;
-            let acceptor = loaded.as_ref().map(Certificates::acceptor).transpose()?;
+            let acceptor = loaded.as_ref().map(Certificates::acceptor).transpose()?.map_or(Tls::None, Tls::Always);
             certificates.extend(loaded);
             let at = |source| BuildError::Bind { address: listen.address, source };
             let listener = Listener::bind(listen.address, acceptor).await.map_err(at)?;

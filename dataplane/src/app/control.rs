@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use secrecy::SecretString;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::Spool;
 use crate::audit::ship::Shipper;
@@ -14,7 +16,7 @@ use crate::limits::Limits;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::node::uplink::Replicas;
-use crate::node::{self, EnrolError, Enrolment, Renewal, Report, Uplink};
+use crate::node::{self, EnrolError, Enrolment, Identity, Renewal, Report, Uplink};
 use crate::tasks::{OnExit, Tasks};
 use crate::xds::{self, Restored};
 
@@ -38,13 +40,15 @@ pub(super) struct Control {
     pub spool: Arc<Spool>,
     pub limits: Arc<Limits>,
     pub metrics: Arc<Metrics>,
+    /// Learns who this node is.
+    pub known: watch::Sender<Option<Arc<Identity>>>,
     pub tasks: Tasks,
 }
 
 impl Control {
     /// Joins and starts the tasks; returns once they run, or with the reason why they cannot.
     pub async fn start(self) -> Result<(), JoinError> {
-        let Self { settings, advertise, state_dir, live, restored, spool, metrics, limits, tasks } = self;
+        let Self { settings, advertise, state_dir, live, restored, spool, metrics, limits, known, tasks } = self;
         let server_name = Some(settings.server_name.clone()).filter(|name| !name.is_empty());
         let replicas = Replicas { endpoints: settings.endpoints.clone(), server_name };
         let token = token(&settings)?;
@@ -53,6 +57,7 @@ impl Control {
         let identity = node::join(&state_dir, &enrolment).await?;
         live.set_node(identity.node_id.clone());
         let renewal = Renewal::new(state_dir.clone(), identity);
+        tasks.spawn("identity", OnExit::Report, tell(renewal.identity(), known, tasks.stopping()));
         let first = rand::rng().random_range(0..usize::from(u16::MAX));
         let uplink = Arc::new(Uplink::new(replicas, renewal.identity(), first));
         let stop = tasks.stopping();
@@ -74,6 +79,18 @@ impl Control {
         tasks.spawn("audit-shipping", OnExit::Stop, shipper.run(stop.clone()));
         tasks.spawn("discovery", OnExit::Stop, client.run(stop));
         Ok(())
+    }
+}
+
+/// Tells who this node is, now and whenever that changes.
+async fn tell(mut from: watch::Receiver<Arc<Identity>>, to: watch::Sender<Option<Arc<Identity>>>, stop: CancellationToken) {
+    loop {
+        let now = from.borrow_and_update().clone();
+        to.send_replace(Some(now));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = from.changed() => if changed.is_err() { return },
+        }
     }
 }
 

@@ -114,6 +114,8 @@ pub struct ControlPlane {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Peer {
+    /// Where this node listens for them, with mutual TLS; none: it does not.
+    pub listen: Option<SocketAddr>,
     /// `host:port` that they are told; none: they cannot reach it.
     pub advertise: Option<String>,
 }

@@ -45,7 +45,28 @@ pub struct Upgradable(#[allow(dead_code, reason = "held, not read")] Arc<(Busy, 
 /// A bound address that does not accept yet.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Tls,
+}
+
+/// How connections of a listener are secured.
+pub enum Tls {
+    /// Not at all.
+    None,
+    /// With certificates that know by themselves when to change.
+    Always(TlsAcceptor),
+    /// As is right at that moment; a connection that comes when nothing is gets closed.
+    Now(Box<dyn Fn() -> Option<TlsAcceptor> + Send + Sync>),
+}
+
+impl Tls {
+    /// For one connection; `Err`: it cannot be taken now.
+    fn acceptor(&self) -> Result<Option<TlsAcceptor>, ()> {
+        match self {
+            Self::None => Ok(None),
+            Self::Always(acceptor) => Ok(Some(acceptor.clone())),
+            Self::Now(acceptor) => acceptor().map(Some).ok_or(()),
+        }
+    }
 }
 
 /// What every connection of the process shares.
@@ -60,7 +81,7 @@ pub struct Shared<H> {
 
 impl Listener {
     /// Binds `address`; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, tls: Tls) -> io::Result<Self> {
         Ok(Self { socket: TcpListener::bind(address).await?, tls })
     }
 
@@ -78,7 +99,10 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => shared.welcome(stream, peer, self.tls.clone()),
+                Ok((stream, peer)) => match self.tls.acceptor() {
+                    Ok(tls) => shared.welcome(stream, peer, tls),
+                    Err(()) => tracing::debug!(%peer, "connection refused: nothing to show yet"),
+                },
                 Err(error) => pause_after(&error).await,
             }
         }

@@ -173,7 +173,7 @@ impl Identity {
     }
 
     /// PEM, PKCS#8.
-    pub(super) fn private_key_pem(&self) -> &str {
+    pub(crate) fn private_key_pem(&self) -> &str {
         self.private_key_pem.expose_secret()
     }
 

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use mcp_gateway::proto::node::v1::Outcome;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::calls::{Call, Calls};
 use super::log::Log;
@@ -38,6 +39,7 @@ pub(super) const STANDING: u32 = 0;
 
 /// See the module.
 pub(super) struct Actor {
+    pub(super) id: Uuid,
     pub(super) around: Surroundings,
     pub(super) standing: Standing,
     pub(super) way: Way,
@@ -62,10 +64,11 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    pub fn new(around: Surroundings, standing: Standing, way: Way, manners: Manners, facts: Arc<Facts>) -> Self {
+    pub fn new(id: Uuid, around: Surroundings, standing: Standing, way: Way, (manners, facts): (Manners, Arc<Facts>)) -> Self {
         let log =
             Log::new(if manners.resumable { usize::try_from(around.sessions.replay_bytes).unwrap_or(usize::MAX) } else { 0 });
         Self {
+            id,
             around,
             standing,
             way,
@@ -173,6 +176,12 @@ impl Actor {
             Command::Tell { message } => self.tell(&message),
             Command::Attach { tap, after } => self.attach(tap, after),
             Command::Say { message } => self.deliver(STANDING, Outgoing { message, event: None, recorded: None, last: false }),
+            Command::Ping => self.hand(STANDING, Outgoing { message: Bytes::new(), event: None, recorded: None, last: false }),
+            Command::Replay { after, reply } => {
+                let said = self.log.after(after).map(|(event, message)| (event, message.clone())).collect();
+                // Whoever asked may be gone.
+                let _ = reply.send(said);
+            }
             Command::End(end) => return Some(end),
         }
         None
@@ -365,6 +374,7 @@ impl Actor {
     }
 
     fn count_streams(&self) {
+        self.facts.listening.store(self.has_reader(STANDING), Relaxed);
         self.facts.streams.store(u32::try_from(self.streams.len()).unwrap_or(u32::MAX), Relaxed);
     }
 

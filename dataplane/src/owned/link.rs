@@ -31,7 +31,7 @@ impl Actor {
     }
 
     async fn connect(&self) -> Result<Link, &'static str> {
-        self.way.open(&self.around.upstreams, &self.around.tasks).await.map_err(|error| {
+        self.way.open(&self.around.reach, &self.id.to_string()).await.map_err(|error| {
             tracing::warn!(server = %self.way.server.slug, %error, "no link to a server");
             UNREACHABLE
         })

@@ -14,14 +14,15 @@ mod log;
 mod splice;
 pub mod stream;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use mcp_gateway::proto::config::v1::Transport;
 use mcp_gateway::proto::node::v1::Via;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,11 +34,10 @@ use crate::pipeline::limit::Seat;
 use crate::pipeline::trail::Trail;
 use crate::relay::sessions::place_of;
 use crate::relay::{Lost, Standing};
-use crate::tasks::{OnExit, Tasks};
+use crate::tasks::OnExit;
 use crate::transport::scan::Message;
 use crate::transport::{ClientTransport, Version};
-use crate::upstream::Upstreams;
-use crate::upstream::link::Way;
+use crate::upstream::link::{Reach, Way};
 
 use actor::Actor;
 pub(crate) use splice::number;
@@ -53,8 +53,7 @@ const SHARDS: usize = 16;
 pub struct Surroundings {
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
-    pub upstreams: Upstreams,
-    pub tasks: Tasks,
+    pub reach: Reach,
     /// Cancelled when the process is about to stop.
     pub draining: CancellationToken,
     pub timeouts: Timeouts,
@@ -133,7 +132,14 @@ pub(crate) enum Command {
     },
     /// Say something of the gateway's own to the client.
     Say {
-        message: bytes::Bytes,
+        message: Bytes,
+    },
+    /// Ask a socket's client for a sign of life.
+    Ping,
+    /// Tell what was said after an event.
+    Replay {
+        after: EventId,
+        reply: oneshot::Sender<Vec<(EventId, Bytes)>>,
     },
     End(End),
 }
@@ -161,6 +167,15 @@ pub struct Facts {
     pub version: OnceLock<Version>,
     /// Streams that clients read.
     pub streams: AtomicU32,
+    /// Whether one of them is for what answers no request.
+    pub listening: AtomicBool,
+}
+
+impl Facts {
+    /// Whether the client hears what answers no request.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
 }
 
 /// How a session treats its client.
@@ -206,11 +221,12 @@ impl Sessions {
             opened: SystemTime::now(),
             version: OnceLock::new(),
             streams: AtomicU32::new(0),
+            listening: AtomicBool::new(false),
         });
         let handle = Handle { id, facts: facts.clone(), to };
         self.shard(id).write().unwrap_or_else(PoisonError::into_inner).insert(id, handle.clone());
-        let actor = Actor::new(self.around.clone(), standing, way, manners, facts);
-        self.around.tasks.spawn("session", OnExit::Ignore, async move {
+        let actor = Actor::new(id, self.around.clone(), standing, way, (manners, facts));
+        self.around.reach.tasks.spawn("session", OnExit::Ignore, async move {
             let _counted = counted;
             actor.run(mailbox).await;
         });

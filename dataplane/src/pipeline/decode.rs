@@ -229,6 +229,15 @@ impl Decoded {
         Self { place, method, headers, payload, era: self.era, version, session: None, client: self.client, last_event_id: None }
     }
 
+    /// The whole body, batch or not.
+    pub fn whole_body(&self) -> Bytes {
+        match &self.payload {
+            Payload::One(message) => message.body().clone(),
+            Payload::Batch(messages) => messages.first().map(|message| message.body().clone()).unwrap_or_default(),
+            Payload::Stream | Payload::End | Payload::Socket | Payload::Order(_) => Bytes::new(),
+        }
+    }
+
     /// How the client reaches the gateway.
     pub fn client(&self) -> ClientTransport {
         self.client

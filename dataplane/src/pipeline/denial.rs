@@ -42,6 +42,8 @@ pub enum Denial {
     Upstream(#[from] Fault),
     #[error(transparent)]
     Relay(#[from] RelayDenial),
+    #[error(transparent)]
+    Operate(#[from] OperateDenial),
     #[error("a request panicked")]
     Panicked,
 }
@@ -160,6 +162,19 @@ pub enum RouteDenial {
     Sessions(Crowded),
 }
 
+/// When an order about connections is not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OperateDenial {
+    #[error("the caller is no operator of the organisation")]
+    NotOperator,
+    #[error("no such connection of the organisation's on any node")]
+    NotFound,
+    #[error("the order cannot be read: {0}")]
+    Bad(&'static str),
+    #[error("the order is larger than {limit} bytes")]
+    TooLarge { limit: usize },
+}
+
 /// When the call cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 #[error("the call cannot be recorded: {0}")]
@@ -198,6 +213,6 @@ impl From<Crowded> for RouteDenial {
 impl Denial {
     /// Whether the refusal says something about who may do what: such records are class audit.
     pub fn is_about_identity(&self) -> bool {
-        matches!(self, Self::Authenticate(_) | Self::Authorize(_))
+        matches!(self, Self::Authenticate(_) | Self::Authorize(_) | Self::Operate(OperateDenial::NotOperator))
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mcp_gateway::snapshot::Window;
 
-use super::denial::{AuthenticateDenial, Denial, LimitDenial};
+use super::denial::{AuthenticateDenial, Denial, LimitDenial, OperateDenial};
 use super::trail::Trail;
 use crate::limits::{Counter, Micros, network};
 
@@ -69,7 +69,7 @@ impl Failures {
         let whose = match &denial {
             // Its sender has proved who it is, and keeps asking for what was taken away.
             Denial::Authenticate(AuthenticateDenial::UnknownServer) => return denial,
-            Denial::Authenticate(_) | Denial::Authorize(_) => self.whose(trail),
+            Denial::Authenticate(_) | Denial::Authorize(_) | Denial::Operate(OperateDenial::NotOperator) => self.whose(trail),
             Denial::Target(_)
             | Denial::Decode(_)
             | Denial::Limit(_)
@@ -77,6 +77,7 @@ impl Failures {
             | Denial::Record(_)
             | Denial::Upstream(_)
             | Denial::Relay(_)
+            | Denial::Operate(_)
             | Denial::Panicked => return denial,
         };
         match self.take(whose, self.now()) {

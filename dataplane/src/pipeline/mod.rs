@@ -17,12 +17,14 @@ pub mod target;
 mod tests;
 pub mod trail;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use mcp_gateway::proto::config::v1::Transport;
 use mcp_gateway::snapshot::Snapshot;
@@ -34,13 +36,16 @@ use crate::limits::Limits;
 use crate::listener::Handler;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::operate;
 use crate::owned::{self, Sessions};
+use crate::peers::Peers;
 use crate::relay::{self, Body};
 use crate::transport::scan;
 use crate::upstream::Upstreams;
+use crate::upstream::link::Reach;
 
-use authenticate::{Authenticated, Tokens, Verifier};
-use denial::{Denial, LimitDenial, RouteDenial, TargetDenial};
+use authenticate::{Authenticated, Principal, Tokens, Verifier};
+use denial::{AuthenticateDenial, Denial, LimitDenial, RouteDenial, TargetDenial};
 use failures::Failures;
 use limit::Limiter;
 use target::{Doors, Place};
@@ -58,6 +63,7 @@ pub struct Pipeline {
     upstreams: Upstreams,
     relay: relay::Settings,
     sessions: Arc<Sessions>,
+    peers: Peers,
     recorder: Recorder,
     config: Arc<Config>,
 }
@@ -67,15 +73,14 @@ impl Pipeline {
         config: Arc<Config>,
         live: Arc<Live>,
         recorder: Recorder,
-        upstreams: Upstreams,
+        (upstreams, peers): (Upstreams, Peers),
         around: relay::Surroundings,
     ) -> Self {
         let limits = Arc::new(Limits::open(&config, recorder.metrics.limits.clone()));
         let sessions = Sessions::new(owned::Surroundings {
             live: live.clone(),
             metrics: recorder.metrics.clone(),
-            upstreams: upstreams.clone(),
-            tasks: around.tasks.clone(),
+            reach: Reach { upstreams: upstreams.clone(), tasks: around.tasks.clone(), children: around.children.clone() },
             draining: around.draining.clone(),
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),
@@ -89,6 +94,7 @@ impl Pipeline {
             limiter: Limiter::new(&config.limits, limits, recorder.metrics.clone()),
             relay: relay::Settings::new(&config, live.clone(), recorder.metrics.clone(), upstreams.clone(), around),
             sessions,
+            peers,
             recorder,
             live,
             upstreams,
@@ -164,9 +170,42 @@ impl Pipeline {
         self.limiter.limits()
     }
 
+    /// Who asks for something that is about no server.
+    pub(crate) fn recognise<B>(&self, request: &Request<B>, config: &Snapshot, trail: &Trail) -> Result<Arc<Principal>, Denial> {
+        self.doors.check(request.uri(), request.headers(), config)?;
+        self.admit_credential(request.headers(), trail)?;
+        let principal = self.verifier.recognise(request.headers(), None, config, &self.live.revocations())?;
+        Ok(principal.ok_or(AuthenticateDenial::Missing)?)
+    }
+
+    /// Answers a question of another node's.
+    pub(crate) async fn answer_node(self: &Arc<Self>, path: &str, request: Request<Incoming>) -> Response<Body> {
+        let mut response = Response::new(Body::whole(Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        if path != operate::BETWEEN_NODES {
+            return response;
+        }
+        let body = Limited::new(request.into_body(), 8 << 20).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        match serde_json::from_slice(&body) {
+            Ok(question) => {
+                let told = operate::answer(self, &question).await;
+                Response::new(Body::whole(serde_json::to_vec(&told).expect("plain data serialises")))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "another node asks what this one does not understand");
+                response
+            }
+        }
+    }
+
     /// Sessions that live in this node.
     pub(crate) fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
+    }
+
+    /// The other nodes of the pool.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -202,15 +241,32 @@ impl Pipeline {
 
 impl Handler for Pipeline {
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        let request_id = Uuid::now_v7();
-        let origin = self.doors.allowed_origin(&request, self.live.snapshot().as_deref());
         let address = self.doors.client_address(request.headers(), peer.ip());
+        self.forwarded(request, address, Uuid::now_v7()).await
+    }
+}
+
+impl Pipeline {
+    /// Answers a request from `address`, whoever took it from there.
+    pub(crate) async fn forwarded(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        address: IpAddr,
+        request_id: Uuid,
+    ) -> Response<Body> {
+        let origin = self.doors.allowed_origin(&request, self.live.snapshot().as_deref());
         // A question of the browser, not a call: answered without a record.
         if let Some(preflight) = self.doors.preflight(&request, origin.as_ref()) {
             return reply::named(preflight, request_id);
         }
         let mut trail = Trail::open(self.recorder.clone(), request_id, address);
         let work = async {
+            if let Some((order, method)) = operate::Order::of(request.uri().path()) {
+                if request.method() != method {
+                    return Err(TargetDenial::Method { allow: allowed(&method) }.into());
+                }
+                return Box::pin(operate::run(&self, order, request, &mut trail)).await;
+            }
             if let Some(answer) = status::answer(&self, &request, &mut trail).await {
                 return answer;
             }
@@ -219,6 +275,15 @@ impl Handler for Pipeline {
         let outcome = caught(work, &self.recorder.metrics, request_id).await;
         let outcome = outcome.map_err(|denial| self.counted(denial, &trail));
         reply::finish(outcome, trail, request_id, origin).await
+    }
+}
+
+/// For `Allow`.
+fn allowed(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::DELETE => "DELETE",
+        _ => "POST",
     }
 }
 

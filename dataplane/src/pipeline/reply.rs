@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::denial::{Denial, Wire};
@@ -36,6 +37,8 @@ pub enum Answer {
     Flow(Box<Flow>),
     /// What a session says, recorded there.
     Stream(Box<ClientStream>),
+    /// What another node answers, recorded there.
+    Forwarded(Incoming),
 }
 
 impl Reply {
@@ -71,6 +74,7 @@ pub(super) async fn finish(
                     Body::flow(flow)
                 }
                 Answer::Stream(stream) => Body::stream(stream),
+                Answer::Forwarded(body) => Body::forwarded(body),
             };
             let mut response = Response::new(body);
             *response.status_mut() = status;

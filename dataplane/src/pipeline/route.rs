@@ -89,17 +89,21 @@ pub struct Place {
     /// Of no meaning for servers that are processes.
     pub url: Uri,
     pub credential: Option<(HeaderName, HeaderValue)>,
+    /// The credential of servers that are processes.
+    pub variable: Option<(String, String)>,
 }
 
 /// One of the server's endpoints, and what proves the gateway to it.
 pub fn place(server: &Server, config: &Snapshot, drained: &Drained) -> Result<Place, RouteDenial> {
-    let credential = credential(server, config)?;
     if server.stdio.is_some() {
-        return Ok(Place { url: Uri::default(), credential });
+        let found = server.credential_id.as_ref().map(|id| config.upstream_credential(id).ok_or(RouteDenial::NoCredential));
+        let variable = found.transpose()?.map(|found| (found.header.clone(), found.value.clone()));
+        return Ok(Place { url: Uri::default(), credential: None, variable });
     }
+    let credential = credential(server, config)?;
     let chosen = choose(server, drained).ok_or(RouteDenial::Drained)?;
     let url = server.endpoints.get(usize::from(chosen)).ok_or(RouteDenial::Drained)?.url.clone();
-    Ok(Place { url, credential })
+    Ok(Place { url, credential, variable: None })
 }
 
 /// By weight, of what is not drained; none: everything is. Balancing by load and health joins here.

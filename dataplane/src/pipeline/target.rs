@@ -148,6 +148,12 @@ impl Doors {
         found.map_err(|_no_such_path| TargetDenial::NoEndpoint)
     }
 
+    /// As [`Doors::admit`], of what is about no server.
+    pub fn check(&self, uri: &Uri, headers: &HeaderMap, config: &Snapshot) -> Result<(), TargetDenial> {
+        self.check_size(uri, headers)?;
+        Ok(self.hosts.check(uri, headers, config.allowed_origins().iter().map(String::as_str))?)
+    }
+
     fn check_size(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), TargetDenial> {
         if uri.path_and_query().is_some_and(|text| text.as_str().len() > self.uri_bytes) {
             return Err(TargetDenial::UriTooLong);

@@ -142,6 +142,11 @@ impl Trail {
         set(&mut self.record.decided.mode, "limit");
     }
 
+    /// As [`Trail::request_id`].
+    pub fn id(&self) -> Uuid {
+        self.request_id
+    }
+
     pub fn request_id(&self) -> &str {
         &self.record.decided.request_id
     }

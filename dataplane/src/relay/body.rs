@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 
 use super::flow::Flow;
 use super::sessions::ClientStream;
@@ -22,6 +23,7 @@ enum Content {
     Whole(Bytes),
     Flow(Box<Flow>),
     Stream(Box<ClientStream>),
+    Forwarded(Incoming),
 }
 
 impl Body {
@@ -40,6 +42,11 @@ impl Body {
         Self { content: Content::Stream(stream), _busy: None }
     }
 
+    /// As another node says it.
+    pub fn forwarded(body: Incoming) -> Self {
+        Self { content: Content::Forwarded(body), _busy: None }
+    }
+
     /// Keeps the connection busy until the body has been sent.
     pub fn holding(self, busy: Busy) -> Self {
         Self { _busy: Some(busy), ..self }
@@ -56,6 +63,7 @@ impl http_body::Body for Body {
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Flow(flow) => flow.poll(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
             Content::Stream(stream) => stream.poll(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
+            Content::Forwarded(body) => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
         }
     }
 
@@ -64,6 +72,7 @@ impl http_body::Body for Body {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Flow(flow) => flow.is_over(),
             Content::Stream(stream) => stream.is_over(),
+            Content::Forwarded(body) => body.is_end_stream(),
         }
     }
 
@@ -71,6 +80,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Flow(_) | Content::Stream(_) => SizeHint::default(),
+            Content::Forwarded(body) => body.size_hint(),
         }
     }
 }

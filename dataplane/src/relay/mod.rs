@@ -3,6 +3,7 @@
 //!
 //! Owns what of an answer is passed on; never reads more of a stream than one event. Called by the pipeline's last line.
 
+mod announcements;
 pub mod batch;
 mod body;
 mod flow;
@@ -25,6 +26,7 @@ use mcp_gateway::proto::node::v1::Outcome;
 use mcp_gateway::snapshot::Snapshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::children::Children;
 use crate::config::{Config, Limits, Timeouts};
 use crate::lists;
 use crate::live::Live;
@@ -38,6 +40,7 @@ use crate::transport::scan::Message;
 use crate::transport::{Era, Operation};
 use crate::upstream::{Received, Sent, Upstreams, Waiting};
 
+pub use announcements::Announcements;
 pub use body::Body;
 pub use flow::Flow;
 use flow::Source;
@@ -53,6 +56,7 @@ pub struct Settings {
     metrics: Arc<Metrics>,
     upstreams: Upstreams,
     surroundings: Surroundings,
+    announcements: Arc<Announcements>,
     limits: Limits,
     timeouts: Timeouts,
 }
@@ -62,11 +66,18 @@ pub struct Settings {
 pub struct Surroundings {
     /// Run what outlives a request by a moment, such as telling a server that its question was refused.
     pub tasks: Tasks,
+    /// Servers that are processes of this node.
+    pub children: Children,
     /// Cancelled when streams that nobody waits on should end.
     pub draining: CancellationToken,
 }
 
 impl Settings {
+    /// What operators say to all.
+    pub(crate) fn announcements(&self) -> &Announcements {
+        &self.announcements
+    }
+
     /// What runs beside requests.
     pub fn tasks(&self) -> &Tasks {
         &self.surroundings.tasks
@@ -78,7 +89,15 @@ impl Settings {
     }
 
     pub fn new(config: &Config, live: Arc<Live>, metrics: Arc<Metrics>, upstreams: Upstreams, around: Surroundings) -> Self {
-        Self { live, metrics, upstreams, surroundings: around, limits: config.limits.clone(), timeouts: config.timeouts.clone() }
+        Self {
+            live,
+            metrics,
+            upstreams,
+            surroundings: around,
+            announcements: Arc::default(),
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+        }
     }
 }
 
@@ -128,7 +147,7 @@ fn silent(call: Routed, waiting: Waiting, settings: &Settings) -> Result<Reply, 
     Ok(flowing(&head, Flow::events(call, Source::Awaited(waiting), settings).map_err(RouteDenial::from)?))
 }
 
-const OK: Ending = Ending::of(Answered::new(Outcome::Ok, 0));
+pub(crate) const OK: Ending = Ending::of(Answered::new(Outcome::Ok, 0));
 
 /// What is not passed on at all.
 fn check(head: &Parts) -> Result<(), RelayDenial> {
@@ -224,7 +243,7 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-fn whole(status: StatusCode, headers: HeaderMap, bytes: Bytes, ending: Ending) -> Reply {
+pub(crate) fn whole(status: StatusCode, headers: HeaderMap, bytes: Bytes, ending: Ending) -> Reply {
     Reply { status, headers, answer: Answer::Whole(bytes, ending) }
 }
 

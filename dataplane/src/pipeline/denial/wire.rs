@@ -7,8 +7,8 @@ use http::StatusCode;
 use mcp_gateway::proto::node::v1::Outcome;
 
 use super::{
-    AuthenticateDenial, AuthorizeDenial, Crowded, DecodeDenial, Denial, LimitDenial, RecordDenial, RelayDenial, RouteDenial,
-    TargetDenial, Thing,
+    AuthenticateDenial, AuthorizeDenial, Crowded, DecodeDenial, Denial, LimitDenial, OperateDenial, RecordDenial, RelayDenial,
+    RouteDenial, TargetDenial, Thing,
 };
 use crate::pipeline::authenticate::TokenError;
 use crate::relay::Lost;
@@ -114,6 +114,7 @@ impl Denial {
             }
             Self::Upstream(fault) => upstream(fault),
             Self::Relay(denial) => denial.wire(),
+            Self::Operate(denial) => denial.wire(),
             Self::Panicked => Wire::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, "gateway.panicked", "Internal error")
                 .outcome(Outcome::GatewayFailed),
         }
@@ -297,6 +298,23 @@ impl RouteDenial {
             Self::Lost(Lost::KeyGone) => AuthenticateDenial::Token(TokenError::UnknownKey).wire(),
             Self::Lost(Lost::ServerGone) => AuthenticateDenial::UnknownServer.wire(),
             Self::Lost(Lost::NothingGranted) => AuthorizeDenial::Nothing { anonymous: false }.wire(),
+        }
+    }
+}
+
+impl OperateDenial {
+    fn wire(self) -> Wire {
+        match self {
+            Self::NotOperator => {
+                let message = "This is for operators of the organisation: roles owner, admin and operator";
+                Wire::own(StatusCode::FORBIDDEN, "operate.not_operator", message)
+            }
+            Self::NotFound => Wire::own(StatusCode::NOT_FOUND, "operate.not_found", "No such connection"),
+            Self::Bad(expected) => Wire::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "operate.bad", expected),
+            Self::TooLarge { limit } => {
+                let message = format!("The body is larger than {limit} bytes");
+                Wire::own(StatusCode::PAYLOAD_TOO_LARGE, "operate.too_large", message)
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Uri};
 use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::{Instant, Sleep};
+use tokio_stream::Stream as _;
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::source::Source;
@@ -21,7 +23,7 @@ use crate::relay::Settings;
 use crate::relay::guard::{Examined, Forbidden, Guard, Passage};
 use crate::relay::outcome::Answered;
 use crate::relay::standing::{Lost, Standing};
-use crate::sse::{Event, Framer};
+use crate::sse::{self, Event, Framer};
 use crate::tasks::{OnExit, Tasks};
 use crate::transport::header::LAST_EVENT_ID;
 use crate::upstream::{self, Upstreams};
@@ -73,6 +75,8 @@ pub(super) struct Events {
     refuser: Refuser,
     /// For streams that last until somebody ends them: the process does when it stops.
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// What operators say, for those streams.
+    announced: Option<Box<BroadcastStream<Bytes>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -137,6 +141,7 @@ impl Events {
             clocks: Clocks::new(call, settings),
             refuser,
             draining: lasting.then(|| Box::pin(settings.surroundings.draining.clone().cancelled_owned())),
+            announced: lasting.then(|| Box::new(settings.announcements.hear(&sender.org().id))),
             metrics: settings.metrics.clone(),
         })
     }
@@ -173,6 +178,7 @@ impl Events {
         if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Next::Last(Bytes::new(), Answered::new(Outcome::Ok, 0)));
         }
+        self.take_announcements(cx);
         loop {
             if self.take_events().is_err() {
                 return self.fail(cx);
@@ -225,6 +231,21 @@ impl Events {
             }
         }
         Ok(())
+    }
+
+    /// Adds what operators said. Between events: what is ready is always whole.
+    fn take_announcements(&mut self, cx: &mut Context<'_>) {
+        let Some(announced) = &mut self.announced else { return };
+        let mut said = BytesMut::new();
+        while let Poll::Ready(Some(message)) = Pin::new(&mut **announced).poll_next(cx) {
+            // Whoever is too slow has missed some.
+            let Ok(message) = message else { continue };
+            sse::write_event(&mut said, None::<&u32>, &message);
+            self.count += 1;
+        }
+        if !said.is_empty() {
+            self.say(said.freeze());
+        }
     }
 
     fn pass(&mut self, event: Event) -> Result<(), Unfit> {

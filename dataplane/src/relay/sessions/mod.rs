@@ -17,13 +17,14 @@ use tokio::time::Instant;
 use crate::bridge;
 use crate::owned::stream::{self, Spout, Tap};
 use crate::owned::{Command, Handle, Manners};
+use crate::peers::Forward;
 use crate::pipeline::authenticate::{Authenticated, LEEWAY_SECONDS, Principal, seconds_since_epoch};
 use crate::pipeline::denial::{Denial, RouteDenial};
 use crate::pipeline::limit::{self, Seat};
 use crate::pipeline::route::{self, holder};
 use crate::pipeline::target::Upgrade;
 use crate::pipeline::trail::{Going, Stage, Trail};
-use crate::pipeline::{Pipeline, Reply, authorize};
+use crate::pipeline::{Answer, Pipeline, Reply, authorize};
 use crate::session::{self, Owned, Token};
 use crate::transport::scan::Message;
 use crate::transport::{ClientTransport, Era};
@@ -109,6 +110,7 @@ async fn way(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot) -> 
         transport,
         url: place.url,
         credential: place.credential,
+        variable: place.variable,
         message_bytes: usize::try_from(limits.list_bytes).unwrap_or(usize::MAX),
         keep_alive: timeouts.keep_alive,
         connect_timeout: timeouts.connect,
@@ -134,10 +136,55 @@ fn seal(pipeline: &Pipeline, caller: &Authenticated, session: &Handle, config: &
     session::seal(key, &holder, &Token::Owned(owned)).map_err(|_crypto| RouteDenial::NoSessionKey)
 }
 
-/// The session that a request names, if it lives here.
-fn find(pipeline: &Pipeline, call: &Authenticated, config: &Snapshot) -> Result<Handle, RouteDenial> {
+/// Where the session of a request is.
+enum Found {
+    Here(Handle),
+    /// In the node with this id.
+    Elsewhere(Box<str>),
+}
+
+/// The session that a request names.
+fn find(pipeline: &Pipeline, call: &Authenticated, config: &Snapshot) -> Result<Found, RouteDenial> {
     let Some(Token::Owned(owned)) = route::open_token(call, config)? else { return Err(RouteDenial::NoSession) };
-    pipeline.sessions().find(owned.id).ok_or(RouteDenial::NoSession)
+    if *owned.node != **pipeline.live().node() {
+        return Ok(Found::Elsewhere(owned.node));
+    }
+    pipeline.sessions().find(owned.id).map(Found::Here).ok_or(RouteDenial::NoSession)
+}
+
+/// Hands a request on to the node that owns its session, which decides, counts and records it. A node that is gone has taken its sessions
+/// with it.
+async fn forward(pipeline: &Pipeline, call: &Authenticated, node: &str, trail: &mut Trail) -> Result<Reply, Denial> {
+    let request = Forward {
+        method: call.call().http_method().clone(),
+        path: path(call),
+        headers: call.call().headers().clone(),
+        body: call.call().whole_body(),
+        address: trail.address(),
+        request_id: trail.id(),
+    };
+    match pipeline.peers().forward(node, request).await {
+        Ok(response) => {
+            trail.forget();
+            let (head, body) = response.into_parts();
+            Ok(Reply { status: head.status, headers: head.headers, answer: Answer::Forwarded(body) })
+        }
+        Err(error) => {
+            tracing::info!(%error, "the node that owns a session cannot be reached");
+            Err(RouteDenial::NoSession.into())
+        }
+    }
+}
+
+/// Where a request of a session went, in the one spelling that names the server by its id.
+fn path(call: &Authenticated) -> String {
+    let server = &call.server().id;
+    match call.call().client() {
+        ClientTransport::HttpSse => format!("/servers/{server}/sse/events?session={}", call.call().session().unwrap_or_default()),
+        ClientTransport::StreamableHttp | ClientTransport::WebSocket | ClientTransport::JsonRpc => {
+            format!("/servers/{server}/mcp")
+        }
+    }
 }
 
 /// Until when a stream of the principal's may last.

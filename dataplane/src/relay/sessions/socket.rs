@@ -195,7 +195,9 @@ impl Socket {
             }
             self.bytes += outgoing.message.len() as u64;
             self.events += 1;
-            if let Ok(text) = Utf8Bytes::try_from(outgoing.message) {
+            if outgoing.message.is_empty() {
+                self.stream.feed(Frame::Ping(Bytes::new())).await?;
+            } else if let Ok(text) = Utf8Bytes::try_from(outgoing.message) {
                 self.stream.feed(Frame::Text(text)).await?;
             }
             // What ends the stream is met again by whoever asks next.

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use mcp_gateway::snapshot::Snapshot;
 
 use super::streamable::events;
-use super::{ClientStream, find, judge, keep_alive, open, pass, pipe, seal, until};
+use super::{ClientStream, Found, find, forward, judge, keep_alive, open, pass, pipe, seal, until};
 use crate::owned::{Command, Handle};
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{Denial, RouteDenial};
@@ -27,7 +27,10 @@ pub(super) async fn run(
     if call.call().http_method() == Method::GET {
         return begin(pipeline, call, config, trail).await;
     }
-    let session = find(pipeline, &call, config)?;
+    let session = match find(pipeline, &call, config)? {
+        Found::Here(session) => session,
+        Found::Elsewhere(node) => return forward(pipeline, &call, &node, trail).await,
+    };
     let is_request = call.call().message().is_some_and(Message::is_request);
     match post(pipeline, call, &session, trail).await {
         Ok(()) => {}

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use mcp_gateway::snapshot::Snapshot;
 use tokio::time::timeout;
 
-use super::{ClientStream, find, judge, keep_alive, open, pass, pipe, seal, until};
+use super::{ClientStream, Found, find, forward, judge, keep_alive, open, pass, pipe, seal, until};
 use crate::owned::stream::{End, EventId, Outgoing, Spout};
 use crate::owned::{Command, Handle};
 use crate::pipeline::authenticate::Authenticated;
@@ -33,7 +33,10 @@ pub(super) async fn run(
     if call.call().operation() == Operation::Initialize {
         return begin(pipeline, call, config, trail).await;
     }
-    let session = find(pipeline, &call, config)?;
+    let session = match find(pipeline, &call, config)? {
+        Found::Here(session) => session,
+        Found::Elsewhere(node) => return forward(pipeline, &call, &node, trail).await,
+    };
     if call.call().is_batch() {
         return batch(pipeline, call, &session, trail).await;
     }

@@ -3,6 +3,7 @@
 //! nothing. What could not be delivered is said, with whether the server may have seen it.
 
 mod answer;
+mod child;
 mod events;
 mod http;
 mod socket;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Fault, Upstreams};
+use crate::children::{Children, StartError};
 use crate::tasks::{OnExit, Tasks};
 
 /// Messages that may wait in each direction.
@@ -83,11 +85,21 @@ pub struct Way {
     pub url: Uri,
     /// Proves the gateway to the server.
     pub credential: Option<(HeaderName, HeaderValue)>,
+    /// The same, for servers that are processes: a variable of their environment.
+    pub variable: Option<(String, String)>,
     /// The largest message.
     pub message_bytes: usize,
     /// Between two signs of life on a socket.
     pub keep_alive: Duration,
     pub connect_timeout: Duration,
+}
+
+/// What links are made with.
+#[derive(Clone)]
+pub struct Reach {
+    pub upstreams: Upstreams,
+    pub tasks: Tasks,
+    pub children: Children,
 }
 
 /// Why a link cannot be opened.
@@ -99,14 +111,17 @@ pub enum LinkError {
     Socket(String),
     #[error("the server's event stream is not one of MCP 2024-11-05: {0}")]
     Events(&'static str),
-    #[error("this transport has no connector")]
+    #[error(transparent)]
+    Child(#[from] StartError),
+    #[error("the server is registered as a process, and what to run is not")]
     Transport,
 }
 
 impl Way {
-    /// Opens a link. Connects first where the transport has a connection to keep.
-    pub async fn open(&self, upstreams: &Upstreams, tasks: &Tasks) -> Result<Link, LinkError> {
+    /// Opens a link for a session. Connects first where the transport has a connection to keep.
+    pub async fn open(&self, reach: &Reach, owner: &str) -> Result<Link, LinkError> {
         let (link, ends) = link();
+        let Reach { upstreams, tasks, .. } = reach;
         match self.transport {
             Transport::StreamableHttp | Transport::JsonRpc | Transport::Unspecified => {
                 let connector = http::Connector::new(self.clone(), upstreams.clone());
@@ -120,7 +135,10 @@ impl Way {
                 let connector = socket::Connector::open(self, upstreams).await?;
                 tasks.spawn("link-websocket", OnExit::Ignore, connector.run(ends));
             }
-            Transport::Stdio => return Err(LinkError::Transport),
+            Transport::Stdio => {
+                let connector = child::Connector::open(self, reach, owner).await?;
+                tasks.spawn("link-stdio", OnExit::Ignore, connector.run(ends));
+            }
         }
         Ok(link)
     }

@@ -1,0 +1,129 @@
+//! What operators do with the connections of their organisation, and callers with their own: see, speak to, take up again, end. On all
+//! nodes of the pool: one asks the others, and names those that did not answer.
+//!
+//! Knows sessions and streams from outside; who may what is decided here, once, by the node that was asked.
+
+mod local;
+mod order;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use mcp_gateway::proto::node::v1::Outcome;
+use mcp_gateway::snapshot::Snapshot;
+use serde::Serialize;
+
+use crate::owned::stream::EventId;
+use crate::pipeline::authenticate::Principal;
+use crate::pipeline::denial::{Denial, OperateDenial, TargetDenial};
+use crate::pipeline::trail::{Asked, Ending, Trail};
+use crate::pipeline::{Pipeline, Reply};
+use crate::relay::outcome::Answered;
+use crate::relay::{OK, whole};
+use crate::sse;
+
+pub(crate) use local::{Question, Told, answer};
+pub(crate) use order::Order;
+
+/// Roles that may see and touch connections of others.
+const OPERATORS: [&str; 3] = ["owner", "admin", "operator"];
+/// The largest order.
+const LARGEST: usize = 1 << 20;
+/// Where nodes ask each other.
+pub(crate) const BETWEEN_NODES: &str = "operate";
+
+/// What came of an order, over all nodes.
+#[derive(Debug, Serialize)]
+struct Summary {
+    #[serde(flatten)]
+    told: Told,
+    /// Nodes that were asked and did not answer: what they have is not in here.
+    unreachable: Vec<Unreachable>,
+}
+
+#[derive(Debug, Serialize)]
+struct Unreachable {
+    node: String,
+    why: String,
+}
+
+/// Carries out an order that came over HTTP.
+pub(crate) async fn run(
+    pipeline: &Arc<Pipeline>,
+    order: Order,
+    request: Request<Incoming>,
+    trail: &mut Trail,
+) -> Result<Reply, Denial> {
+    let config = pipeline.live().snapshot().ok_or(TargetDenial::NotReady)?;
+    trail.configuration(&config);
+    trail.asked(Asked { method: order.name(), name: request.uri().path(), ..Asked::default() });
+    let principal = pipeline.recognise(&request, &config, trail)?;
+    trail.principal(&principal);
+    let org = config.org(&principal.org_id).ok_or(OperateDenial::NotFound)?.id.clone();
+    let is_operator = principal.roles.iter().any(|role| OPERATORS.contains(&role.as_str()));
+    if order.is_for_operators() && !is_operator {
+        return Err(OperateDenial::NotOperator.into());
+    }
+    let of = (!is_operator).then(|| principal.subject.clone());
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, LARGEST).collect().await.map_err(|_too_large| OperateDenial::TooLarge { limit: LARGEST })?;
+    let question = order.question(&org, of, &head, &body.to_bytes())?;
+    trail.allowed().await?;
+    if let Question::Replay { .. } = question {
+        return replay(pipeline, question, &principal, &config).await;
+    }
+    let summary = ask(pipeline, &question).await;
+    if !summary.told.found && summary.unreachable.is_empty() && question.is_about_one() {
+        return Err(OperateDenial::NotFound.into());
+    }
+    let body = serde_json::to_vec(&summary).expect("plain data serialises");
+    Ok(Reply::json(StatusCode::OK, body, Ending::of(Answered::new(Outcome::Ok, 0))))
+}
+
+/// Asks this node and all others.
+async fn ask(pipeline: &Arc<Pipeline>, question: &Question) -> Summary {
+    let mut told = answer(pipeline, question).await;
+    let body = Bytes::from(serde_json::to_vec(question).expect("plain data serialises"));
+    let path = format!("{}{BETWEEN_NODES}", crate::peers::ASIDE);
+    let mut unreachable = Vec::new();
+    for (node, answer) in pipeline.peers().ask_all(Method::POST, &path, &body).await {
+        match answer
+            .map_err(|error| error.to_string())
+            .and_then(|body| serde_json::from_slice(&body).map_err(|error| error.to_string()))
+        {
+            Ok(more) => told.add(more),
+            Err(why) => unreachable.push(Unreachable { node, why }),
+        }
+    }
+    Summary { told, unreachable }
+}
+
+/// What a session of the caller's was told lately, as events. Sessions of others are not there.
+async fn replay(
+    pipeline: &Arc<Pipeline>,
+    question: Question,
+    principal: &Principal,
+    _config: &Snapshot,
+) -> Result<Reply, Denial> {
+    let question = match question {
+        Question::Replay { org, session, after, .. } => {
+            Question::Replay { org, session, after, subject: principal.subject.clone() }
+        }
+        other => other,
+    };
+    let Summary { told, .. } = ask(pipeline, &question).await;
+    if !told.found {
+        return Err(OperateDenial::NotFound.into());
+    }
+    let mut events = BytesMut::new();
+    for event in &told.events {
+        sse::write_event(&mut events, EventId::parse(&event.id).as_ref(), event.message.get().as_bytes());
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    Ok(whole(StatusCode::OK, headers, events.freeze(), OK))
+}

@@ -25,8 +25,12 @@ const NAMES: [&str; 8] = ["pwd", "pass", "pin", "otp", "auth", "jwt", "sig", "sa
 /// Whether what has this name is secret, whatever it is.
 #[must_use]
 pub fn is_secret_name(name: &str) -> bool {
-    let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    let plain = plain(name);
     WORDS.iter().any(|word| plain.contains(word)) || NAMES.contains(&plain.as_str())
+}
+
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 /// The first parameter of a URL's query that is named like a secret.
@@ -38,6 +42,25 @@ pub fn secret_parameter(url: &str) -> Option<&str> {
         .split(['&', ';'])
         .map(|pair| pair.split('=').next().unwrap_or_default())
         .find(|name| is_secret_name(name) || *name == "key")
+}
+
+/// Whether an environment variable is secret: named like one, unless its value can be no secret, being a number or a switch.
+#[must_use]
+pub fn is_secret_variable(name: &str, value: &str) -> bool {
+    let number = value.len() <= 9 && value.bytes().all(|byte| byte.is_ascii_digit()) && !NAMES.contains(&plain(name).as_str());
+    let harmless = number || ["true", "false"].iter().any(|switch| value.eq_ignore_ascii_case(switch));
+    is_secret_name(name) && !harmless
+}
+
+/// What in an argument of a command is secret: the option that is named like a secret and has a value in the same argument, unless that is
+/// where the secret lies; or the parameter of a URL.
+#[must_use]
+pub fn secret_argument(argument: &str) -> Option<&str> {
+    let option = argument.starts_with('-').then(|| argument.split_once('=')).flatten();
+    let named = option.map(|(name, value)| (name.trim_start_matches('-'), value));
+    let elsewhere = |name: &str| ["file", "path", "env", "dir"].iter().any(|end| name.to_ascii_lowercase().ends_with(end));
+    let secret = named.filter(|(name, value)| !elsewhere(name) && is_secret_variable(name, value));
+    secret.map(|(name, _)| name).or_else(|| argument.contains("://").then(|| secret_parameter(argument)).flatten())
 }
 
 #[cfg(test)]
@@ -69,6 +92,31 @@ mod tests {
         ];
         for (url, found) in table {
             assert_eq!(secret_parameter(url), found, "{url}");
+        }
+    }
+
+    #[test]
+    fn variables_and_arguments_tell_secrets() {
+        for (name, value, secret) in [
+            ("GITHUB_TOKEN", "ghp_x", true),
+            ("API_KEY", "1234567890", true),
+            ("PIN", "1234", true),
+            ("MAX_TOKENS", "4096", false),
+            ("TOKENIZERS_PARALLELISM", "false", false),
+            ("TZ", "UTC", false),
+        ] {
+            assert_eq!(is_secret_variable(name, value), secret, "{name}={value}");
+        }
+        for (argument, secret) in [
+            ("--api-key=x", Some("api-key")),
+            ("--token-file=/run/token", None),
+            ("--max-tokens=4096", None),
+            ("--token", None),
+            ("token=x", None),
+            ("https://h/mcp?token=x", Some("token")),
+            ("--url=https://h/mcp?token=x", Some("token")),
+        ] {
+            assert_eq!(secret_argument(argument), secret, "{argument}");
         }
     }
 }

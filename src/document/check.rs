@@ -46,7 +46,9 @@ pub fn credential_header(given: &str) -> Result<String, String> {
 /// The name under which a server is given its credential: a header's, or a variable's where it is a process; or what is expected instead.
 pub fn credential_name(server: &Server, given: &str) -> Result<String, String> {
     if transport_of(server) == Transport::Stdio {
-        return variable_name(given).map(|()| given.to_owned()).map_err(str::to_owned);
+        let taken = server.stdio.iter().flat_map(|stdio| &stdio.environment).any(|variable| variable.name == given);
+        let named = if taken { Err("expected a variable that stdio.environment does not have") } else { variable_name(given) };
+        return named.map(|()| given.to_owned()).map_err(str::to_owned);
     }
     credential_header(given)
 }

@@ -35,7 +35,7 @@ pub use model::{ApiKey, Endpoint, Issuer, Org, Server, SessionKey, SessionKeys, 
 pub use policy::{Ask, Rule, Subject, Verdict};
 pub use problem::Problem;
 pub use quarantine::Quarantine;
-pub use server::{is_websocket_url, parse_endpoint, parse_url};
+pub use server::{check_server, is_websocket_url, parse_endpoint, parse_url};
 pub use staged::Staged;
 pub use stdio::{Stdio, variable_name, variable_value};
 pub use validate::{MAX_PATTERN_BYTES, check_org, is_slug, is_uuid, shard_of};

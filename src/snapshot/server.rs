@@ -13,6 +13,14 @@ const MAX_BODY_BYTES: u32 = 64 << 20;
 const HTTP: (&[&str], &str) = (&["http", "https"], "http or https");
 const WEBSOCKET: (&[&str], &str) = (&["ws", "wss"], "ws or wss");
 
+/// Everything that is wrong with a server alone.
+#[must_use]
+pub fn check_server(server: &Server) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    check(server, &mut problems);
+    problems
+}
+
 pub(super) fn check(server: &Server, problems: &mut Vec<Problem>) {
     let resource = format!("server {}", server.slug);
     if !is_uuid(&server.id) {

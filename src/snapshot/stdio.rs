@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::Problem;
-use super::validate::known;
 use crate::proto::config::v1::{self as wire, StdioScope, UpstreamCredential};
 
 const MOST_ARGUMENTS: usize = 64;
@@ -74,7 +73,7 @@ pub(super) fn check(server: &str, given: &wire::Stdio, problems: &mut Vec<Proble
     }
     let fits = given.directory.is_empty() || is_directory(&given.directory);
     expect(fits, "stdio.directory".into(), "expected an absolute path of at most 4096 bytes without NUL, or nothing");
-    known::<StdioScope>(&format!("server {server}"), "stdio.scope", given.scope, problems);
+    expect(StdioScope::try_from(given.scope).is_ok(), "stdio.scope".into(), "expected SESSION or SHARED, or nothing");
 }
 
 fn is_program(text: &str) -> bool {

@@ -26,6 +26,7 @@ use crate::{
 
 mod endpoints;
 pub(super) mod fields;
+mod place;
 
 const CREATE: &str = "/mcpgw.admin.v1.ServerService/CreateServer";
 const LIST: &str = "/mcpgw.admin.v1.ServerService/ListServers";

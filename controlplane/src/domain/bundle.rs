@@ -2,7 +2,7 @@
 //!
 //! `store::change` checks with it what a write would publish, `publish` encodes with it what is published.
 
-use mcp_gateway::snapshot::{Problem, check_org};
+use mcp_gateway::snapshot::{Problem, check_org, check_server};
 
 use super::{Organization, Policy, RateLimit, Server, Violation, config};
 
@@ -83,8 +83,40 @@ pub fn server(row: &Server) -> config::Server {
         credential_id: row.credential.as_ref().map(|_| row.id.to_string()).unwrap_or_default(),
         call_timeout_ms: row.call_timeout_ms.unsigned_abs(),
         max_body_bytes: row.max_body_bytes.unsigned_abs(),
-        stdio: None,
-        client_transports: Vec::new(),
+        stdio: row.stdio.clone().map(config::Stdio::from),
+        client_transports: row.client_transports.iter().cloned().map(config::ClientTransportSettings::from).collect(),
+    }
+}
+
+impl From<super::Stdio> for config::Stdio {
+    fn from(row: super::Stdio) -> Self {
+        let super::Stdio { command, environment, directory, scope } = row;
+        let variable = |it: super::EnvironmentVariable| config::EnvironmentVariable { name: it.name, value: it.value };
+        Self { command, environment: environment.into_iter().map(variable).collect(), directory, scope }
+    }
+}
+
+impl From<config::Stdio> for super::Stdio {
+    fn from(given: config::Stdio) -> Self {
+        let config::Stdio { command, environment, directory, scope } = given;
+        let variable = |it: config::EnvironmentVariable| super::EnvironmentVariable { name: it.name, value: it.value };
+        Self { command, environment: environment.into_iter().map(variable).collect(), directory, scope }
+    }
+}
+
+impl From<super::ClientTransportSettings> for config::ClientTransportSettings {
+    fn from(row: super::ClientTransportSettings) -> Self {
+        let super::ClientTransportSettings { transport, disabled, session_idle_seconds, max_connections, keep_alive_seconds } =
+            row;
+        Self { transport, disabled, session_idle_seconds, max_connections, keep_alive_seconds }
+    }
+}
+
+impl From<config::ClientTransportSettings> for super::ClientTransportSettings {
+    fn from(given: config::ClientTransportSettings) -> Self {
+        let config::ClientTransportSettings { transport, disabled, session_idle_seconds, max_connections, keep_alive_seconds } =
+            given;
+        Self { transport, disabled, session_idle_seconds, max_connections, keep_alive_seconds }
     }
 }
 
@@ -129,6 +161,12 @@ impl From<config::Match> for super::Match {
 /// What a node would refuse in these rows, as violations of the request that would make them so.
 pub fn problems(rows: &OrgRows) -> Vec<Violation> {
     check_org(&org_bundles(rows)).into_iter().map(violation).collect()
+}
+
+/// What a node would refuse of how a server is reached, whatever else there is: no such row may be written, not even to be rolled back.
+pub fn unreachable(row: &Server) -> impl Iterator<Item = Violation> {
+    let of_its_own = |problem: &Problem| matches!(problem, Problem::InvalidServer { .. });
+    check_server(&server(row)).into_iter().filter(of_its_own).map(violation)
 }
 
 /// The field of the admin API that a problem is about, with what is expected of it.
@@ -206,6 +244,8 @@ mod tests {
             credential: None,
             call_timeout_ms: 0,
             max_body_bytes: 0,
+            stdio: None,
+            client_transports: Vec::new(),
             meta: meta(),
         }
     }

@@ -138,10 +138,47 @@ pub struct Server {
     pub call_timeout_ms: i32,
     /// 0: 4 MiB.
     pub max_body_bytes: i32,
+    /// Of a process, which has no endpoints.
+    pub stdio: Option<Stdio>,
+    /// Sorted by transport, each at most once.
+    pub client_transports: Vec<ClientTransportSettings>,
     pub meta: Meta,
 }
 
-/// A header that the gateway presents to a server.
+/// What runs on the nodes. The form of `mcp_servers.stdio`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stdio {
+    pub command: Vec<String>,
+    /// Sorted by name, each once.
+    pub environment: Vec<EnvironmentVariable>,
+    pub directory: String,
+    /// `config::StdioScope`.
+    pub scope: i32,
+}
+
+/// A variable of a process. In clear text: what is secret is a [`Credential`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnvironmentVariable {
+    pub name: String,
+    pub value: String,
+}
+
+/// What applies to clients of a server that come over one transport. The form of an element of `mcp_servers.client_transports`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientTransportSettings {
+    /// `config::ClientTransport`.
+    pub transport: i32,
+    pub disabled: bool,
+    /// 0: the node's default, as in the rest.
+    pub session_idle_seconds: u32,
+    pub max_connections: u32,
+    pub keep_alive_seconds: u32,
+}
+
+/// A header that the gateway presents to a server, or a variable of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     pub header: String,

@@ -112,6 +112,8 @@ impl FromRow<'_, PgRow> for Server {
             credential: header.zip(wrapped).map(|(header, wrapped)| Credential { header, wrapped, set_at }),
             call_timeout_ms: row.try_get("call_timeout_ms")?,
             max_body_bytes: row.try_get("max_body_bytes")?,
+            stdio: row.try_get::<Option<Json<_>>, _>("stdio")?.map(|stdio| stdio.0),
+            client_transports: row.try_get::<Json<_>, _>("client_transports")?.0,
             meta: meta(row)?,
         })
     }

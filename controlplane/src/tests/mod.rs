@@ -28,4 +28,5 @@ mod servers;
 mod start;
 mod tls;
 mod tokens;
+mod transports;
 mod users;

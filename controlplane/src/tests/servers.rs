@@ -52,7 +52,7 @@ async fn a_server_is_created_read_changed_and_deleted_each_change_with_its_versi
     assert_eq!(made.name, "organizations/acme/servers/github");
     assert_eq!(made.endpoint_path, format!("/servers/{}/mcp", made.uid));
     assert_eq!(Uuid::parse_str(&made.uid).unwrap().get_version_num(), 7);
-    assert_eq!(made.transport(), Transport::StreamableHttp);
+    assert_eq!(made.transport(), Transport::Unspecified, "nodes find out");
     assert_eq!(made.upstream_credential, credential("authorization", ""));
     assert_eq!((made.config_version, admin.version().await), (before + 1, before + 1));
     assert_eq!(read(&person, &made.name).await, made);
@@ -159,7 +159,11 @@ async fn a_bad_server_is_refused_by_field_and_changes_nothing() {
         ("not a URL", url(&format!("https://exa mple.com/{CANARY}")), vec![one]),
         ("zero byte", url(&format!("https://example.com/{CANARY}\0")), vec![one]),
         ("long URL", url(&format!("https://example.com/{CANARY}{}", "x".repeat(2048))), vec![one]),
-        ("stdio for now", Server { transport: Transport::Stdio.into(), ..server() }, vec!["server.transport"]),
+        (
+            "a process that is none",
+            Server { transport: Transport::Stdio.into(), ..server() },
+            vec!["server.stdio", "server.endpoints"],
+        ),
         ("unknown transport", Server { transport: 99, ..server() }, vec!["server.transport"]),
         ("unknown era", Server { era: 70_000, ..server() }, vec!["server.era"]),
         ("negative timeout", timeout(-1, 0), vec!["server.call_timeout"]),
@@ -187,7 +191,7 @@ async fn a_bad_server_is_refused_by_field_and_changes_nothing() {
         (
             "all at once",
             Server { max_body_bytes: u32::MAX, upstream_credential: credential("host", "\n"), ..timeout(0, 0) },
-            vec![name, secret, "server.call_timeout", "server.max_body_bytes"],
+            vec!["server.call_timeout", "server.max_body_bytes", name, secret],
         ),
     ];
     let before = admin.state().await;

@@ -103,7 +103,7 @@ fn a_process_that_cannot_be_started_as_registered_is_refused() {
             stdio(s).environment = (10..75).map(|n| variable(&format!("A{n}"), "")).collect();
         }),
         ("stdio.directory: expected an absolute path", |s| stdio(s).directory = "srv".into()),
-        ("stdio.scope: 9 is not a value", |s| stdio(s).scope = 9),
+        ("stdio.scope: expected SESSION or SHARED", |s| stdio(s).scope = 9),
     ];
     assert_eq!(found(time(), |_| {}), [""; 0]);
     for (expected, change) in table {

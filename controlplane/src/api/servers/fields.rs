@@ -5,18 +5,20 @@ use mcp_gateway::proto::{
     admin::v1 as admin,
     config::v1::{self as config, Era, Transport},
 };
-use mcp_gateway::secret::secret_parameter;
-use mcp_gateway::snapshot::parse_url;
+use mcp_gateway::snapshot::{variable_name, variable_value};
 use uuid::Uuid;
 
-use super::super::{aip, error::Error};
+use super::{
+    super::{aip, error::Error},
+    place,
+};
 use crate::{
-    domain::{Credential, Endpoint, Meta, Server, bundle, document, rules::Rules},
+    domain::{ClientTransportSettings, Credential, Endpoint, Meta, Server, Stdio, bundle, document, rules::Rules},
     keys::Custody,
 };
 
 /// What a change may name.
-pub const ALL: [&str; 9] = [
+pub const ALL: [&str; 11] = [
     "display_name",
     "transport",
     "era",
@@ -26,10 +28,10 @@ pub const ALL: [&str; 9] = [
     "upstream_credential",
     "call_timeout",
     "max_body_bytes",
+    "stdio",
+    "client_transports",
 ];
 
-const MOST_ENDPOINTS: usize = 64;
-const LONGEST_URL: usize = 2048;
 /// As large as the headers that a server may be expected to read.
 const LONGEST_VALUE: usize = 8192;
 const LONGEST_CALL_MS: i64 = 3_600_000;
@@ -42,7 +44,7 @@ pub fn new(org_id: Uuid, slug: &str) -> Server {
         org_id,
         slug: slug.into(),
         display_name: String::new(),
-        transport: Transport::StreamableHttp.into(),
+        transport: Transport::Unspecified.into(),
         era: Era::Unspecified.into(),
         endpoints: Vec::new(),
         allow_anonymous: false,
@@ -50,6 +52,8 @@ pub fn new(org_id: Uuid, slug: &str) -> Server {
         credential: None,
         call_timeout_ms: 0,
         max_body_bytes: 0,
+        stdio: None,
+        client_transports: Vec::new(),
         meta: Meta::default(),
     }
 }
@@ -84,8 +88,8 @@ pub fn message(org: &str, server: &Server) -> admin::Server {
         create_time: Some(aip::timestamp(server.meta.created_at)),
         update_time: Some(aip::timestamp(server.meta.updated_at)),
         config_version: server.meta.config_version.unsigned_abs(),
-        stdio: None,
-        client_transports: Vec::new(),
+        stdio: server.stdio.clone().map(config::Stdio::from),
+        client_transports: server.client_transports.iter().cloned().map(config::ClientTransportSettings::from).collect(),
         endpoint_states: Vec::new(), // no part of the configuration: `endpoints` adds them
         uid,
     }
@@ -110,18 +114,20 @@ pub fn apply(server: &mut Server, given: &admin::Server, fields: &[&str], custod
                 rules.display_name("server.display_name", &given.display_name);
                 server.display_name.clone_from(&given.display_name);
             }
-            "transport" => server.transport = transport(given.transport, &mut rules),
+            "transport" => {
+                rules.known::<Transport>("server.transport", given.transport);
+                server.transport = given.transport;
+            }
             "era" => {
                 rules.known::<Era>("server.era", given.era);
                 server.era = given.era;
             }
-            "endpoints" => server.endpoints = endpoints(&given.endpoints, &mut rules),
+            "endpoints" => server.endpoints = endpoints(&given.endpoints),
+            "stdio" => server.stdio = stdio(given.stdio.as_ref()),
+            "client_transports" => server.client_transports = client_transports(&given.client_transports),
             "allow_anonymous" => server.allow_anonymous = given.allow_anonymous,
             "disabled" => server.disabled = given.disabled,
-            "upstream_credential" => {
-                let stored = server.credential.take();
-                server.credential = credential(server.id, given.upstream_credential.as_ref(), stored, custody, &mut rules)?;
-            }
+            "upstream_credential" => {} // below: what it is depends on what the server is
             "call_timeout" => server.call_timeout_ms = call_timeout(given.call_timeout.as_ref(), &mut rules),
             "max_body_bytes" => {
                 let expected = format!("expected at most {LARGEST_BODY}, found {}", given.max_body_bytes);
@@ -131,68 +137,75 @@ pub fn apply(server: &mut Server, given: &admin::Server, fields: &[&str], custod
             other => return Err(Error::invalid("update_mask", format!("{other:?} cannot be changed"))),
         }
     }
+    place::settle(server, fields, &mut rules);
+    if fields.contains(&"upstream_credential") {
+        server.credential = credential(server, given.upstream_credential.as_ref(), custody, &mut rules)?;
+    } else if let Some(stored) = &server.credential {
+        header(server, &stored.header, &mut rules);
+    }
     rules.check().map_err(Error::Invalid)
 }
 
-fn transport(given: i32, rules: &mut Rules) -> i32 {
-    rules.known::<Transport>("server.transport", given);
-    if given == i32::from(Transport::Unspecified) { Transport::StreamableHttp.into() } else { given }
-}
-
-/// Each URL is one, and none that should be sealed: looked at before it is written anywhere, because what is rolled back stays on disks for a
-/// while.
-fn endpoints(given: &[config::Endpoint], rules: &mut Rules) -> Vec<Endpoint> {
-    let expected = format!("expected at most {MOST_ENDPOINTS}, found {}", given.len());
-    rules.expect(given.len() <= MOST_ENDPOINTS, "server.endpoints", expected);
-    for (index, endpoint) in given.iter().enumerate().take(MOST_ENDPOINTS) {
-        let fits = endpoint.url.len() <= LONGEST_URL && !endpoint.url.chars().any(char::is_control);
-        let expected = format!("expected at most {LONGEST_URL} bytes and no control characters");
-        rules.expect(fits, &format!("server.endpoints[{index}].url"), expected);
-        let secret = secret_parameter(&endpoint.url);
-        let expected = format!(
-            "expected no parameter {:?}, which is named like a secret: URLs are shown, kept and logged; upstream_credential is sealed",
-            secret.unwrap_or_default()
-        );
-        rules.expect(secret.is_none(), &format!("server.endpoints[{index}].url"), expected);
-        if let (true, true, Err(reason)) = (fits, secret.is_none(), parse_url(&endpoint.url)) {
-            let expected = format!("{reason}; expected an absolute http or https URL without user info or fragment");
-            rules.expect(false, &format!("server.endpoints[{index}].url"), expected);
-        }
-    }
+fn endpoints(given: &[config::Endpoint]) -> Vec<Endpoint> {
     given.iter().map(|endpoint| Endpoint { url: endpoint.url.clone(), weight: endpoint.weight }).collect()
 }
 
-/// What is to be stored: without a value in the request, the stored one under the header that the request names.
+/// In the order of a bundle.
+fn stdio(given: Option<&config::Stdio>) -> Option<Stdio> {
+    let mut stdio = Stdio::from(given?.clone());
+    stdio.environment.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(stdio)
+}
+
+/// In the order of a bundle.
+fn client_transports(given: &[config::ClientTransportSettings]) -> Vec<ClientTransportSettings> {
+    let mut settings: Vec<_> = given.iter().cloned().map(ClientTransportSettings::from).collect();
+    settings.sort_by_key(|settings| settings.transport);
+    settings
+}
+
+/// What is to be stored: without a value in the request, the stored one under the name that the request has.
 fn credential(
-    server: Uuid,
+    server: &Server,
     given: Option<&admin::UpstreamCredential>,
-    stored: Option<Credential>,
     custody: &Custody,
     rules: &mut Rules,
 ) -> Result<Option<Credential>, Error> {
     const FIELD: &str = "server.upstream_credential.value";
     let Some(given) = given else { return Ok(None) };
-    let header = header(&given.header, rules);
+    let header = header(server, &given.header, rules);
     if given.value.is_empty() {
-        rules.expect(stored.is_some(), FIELD, "expected the header's value: none is stored");
-        return Ok(stored.map(|stored| Credential { header, ..stored }));
+        rules.expect(server.credential.is_some(), FIELD, "expected the value: none is stored");
+        return Ok(server.credential.clone().map(|stored| Credential { header, ..stored }));
     }
-    let printable = given.value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && given.value.trim() == given.value;
-    let expected = format!("expected at most {LONGEST_VALUE} printable ASCII characters without spaces around them");
-    rules.expect(printable && given.value.len() <= LONGEST_VALUE, FIELD, expected); // never what was found
-    let wrapped = custody.seal(&bundle::credential_context(&server.to_string()), given.value.as_bytes())?;
+    // Never what was found.
+    if place::is_process(server) {
+        if let Err(expected) = variable_value(&header, &given.value) {
+            rules.expect(false, FIELD, expected);
+        }
+    } else {
+        let printable = given.value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && given.value.trim() == given.value;
+        let expected = format!("expected at most {LONGEST_VALUE} printable ASCII characters without spaces around them");
+        rules.expect(printable && given.value.len() <= LONGEST_VALUE, FIELD, expected);
+    }
+    let wrapped = custody.seal(&bundle::credential_context(&server.id.to_string()), given.value.as_bytes())?;
     Ok(Some(Credential { header, wrapped, set_at: None }))
 }
 
-/// The header's name in lower case.
-fn header(given: &str, rules: &mut Rules) -> String {
-    match credential_header(given) {
-        Ok(name) => name,
-        Err(expected) => {
-            rules.expect(false, "server.upstream_credential.header", expected);
-            String::new()
-        }
-    }
+/// The name of a process' variable, or of a header in lower case.
+fn header(server: &Server, given: &str, rules: &mut Rules) -> String {
+    const FIELD: &str = "server.upstream_credential.header";
+    let named = if place::is_process(server) {
+        let taken = server.stdio.iter().flat_map(|stdio| &stdio.environment).any(|variable| variable.name == given);
+        rules.expect(!taken, FIELD, "expected a variable that server.stdio.environment does not have");
+        variable_name(given).map(|()| given.to_owned()).map_err(str::to_owned)
+    } else {
+        credential_header(given)
+    };
+    named.unwrap_or_else(|expected| {
+        rules.expect(false, FIELD, expected);
+        String::new()
+    })
 }
 
 fn call_timeout(given: Option<&prost_types::Duration>, rules: &mut Rules) -> i32 {

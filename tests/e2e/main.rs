@@ -12,6 +12,7 @@ mod canaries;
 mod capture;
 mod configs;
 mod conformance;
+mod direct_matrix;
 mod direct_peers;
 mod discovery;
 mod distribution;

@@ -1,19 +1,21 @@
 // What the TypeScript peers share: the command line, the answers they give a server that asks, and the one JSON
 // document they print. They differ in how they connect (see ts1.mjs and ts2.mjs).
 //
-// usage: PEER --url URL [--token TOKEN] [--mode MODE] [--transport KIND] [--plain] OPERATION...
+// usage: PEER --url URL | --command JSON-ARRAY [--token TOKEN] [--mode MODE] [--transport KIND] [--sdk PACKAGE] [--plain]
+//   OPERATION...
 //   list-tools | list-resources | list-templates | list-prompts | ping | listen
 //   call NAME JSON | read URI | get-prompt NAME JSON | complete PROMPT ARGUMENT VALUE
-//   subscribe URI | set-level LEVEL | expect NOTIFICATION-METHOD
+//   subscribe URI | set-level LEVEL | expect NOTIFICATION-METHOD | matrix (see matrix.mjs)
 // prints {"connect": OUTCOME, "operations": [OUTCOME...], "notifications": [...]}, where an OUTCOME is
 //   {"op", "ok": true, "result"} or {"op", "ok": false, "error": {"code", "message", "data", "httpStatus"?}}.
 // Exits with non-zero only when the peer itself cannot run.
 
 const ARITY = {
   'list-tools': 0, 'list-resources': 0, 'list-templates': 0, 'list-prompts': 0, ping: 0, listen: 0,
-  call: 2, read: 1, 'get-prompt': 2, complete: 3, subscribe: 1, 'set-level': 1, expect: 1,
+  call: 2, read: 1, 'get-prompt': 2, complete: 3, subscribe: 1, 'set-level': 1, expect: 1, matrix: 0,
 };
 const EXPECT_MS = 10_000;
+const CLOSE_MS = 5_000;
 
 export function parse(argv) {
   const options = { operations: [], transport: 'http' };
@@ -28,7 +30,7 @@ export function parse(argv) {
       options.operations.push({ op: word, args });
     } else throw new Error(`there is no operation ${word}`);
   }
-  if (!options.url) throw new Error('--url is needed');
+  if (!options.url && !options.command) throw new Error('--url or --command is needed');
   return options;
 }
 
@@ -59,10 +61,15 @@ function filled(schema) {
   }
 }
 
-// Remembers the last refusal, because SDK errors do not always carry the HTTP status.
+// Takes the place of the global fetch, which SDKs of every age use, and remembers the last refusal, because their
+// errors do not always carry the HTTP status. `streaming` is kept once a GET was answered: what a server of Streamable
+// HTTP tells unasked before that is lost.
 export function watchedFetch() {
+  const fetch = globalThis.fetch;
+  const streaming = Promise.withResolvers();
   const watched = async (url, init) => {
     const response = await fetch(url, init);
+    if ((init?.method ?? 'GET') === 'GET') streaming.resolve();
     if (response.status >= 400 && (init?.method ?? 'GET') === 'POST') {
       watched.refusal = { httpStatus: response.status };
       const challenge = response.headers.get('www-authenticate');
@@ -70,6 +77,8 @@ export function watchedFetch() {
     }
     return response;
   };
+  watched.streaming = streaming.promise;
+  globalThis.fetch = watched;
   return watched;
 }
 
@@ -87,20 +96,26 @@ export class Notifications {
     this.#waiting = this.#waiting.filter((wakes) => !wakes());
   }
 
-  expect(method) {
+  expect(method, { where = () => true, within = EXPECT_MS } = {}) {
     return new Promise((resolve, reject) => {
       const wakes = () => {
-        const found = this.all.find((notification) => notification.method === method);
+        const found = this.all.find((notification) => notification.method === method && where(notification));
         if (found) {
           clearTimeout(late);
           resolve(found);
         }
         return found !== undefined;
       };
-      const late = setTimeout(() => reject(new Error(`no ${method} within ${EXPECT_MS} ms`)), EXPECT_MS);
+      const late = setTimeout(() => reject(new Error(`no ${method} within ${within} ms`)), within);
       if (!wakes()) this.#waiting.push(wakes);
     });
   }
+}
+
+export function within(ms, action) {
+  const late = Promise.withResolvers();
+  const timer = setTimeout(() => late.reject(new Error(`no answer within ${ms / 1000} s`)), ms);
+  return Promise.race([action, late.promise]).finally(() => clearTimeout(timer));
 }
 
 async function outcome(op, fetched, action) {
@@ -127,7 +142,7 @@ export async function run(options, peer) {
         op === 'expect' ? () => peer.notifications.expect(args[0]) : () => peer.operations[op](...args);
       document.operations.push(await outcome(op, peer.fetch, action));
     }
-    await peer.close().catch(() => {});
+    await within(CLOSE_MS, peer.close()).catch(() => {});
   }
   await new Promise((written) => process.stdout.write(JSON.stringify(document) + '\n', written));
   process.exit(0);

@@ -19,7 +19,7 @@ impl Foreign {
     /// Finds the packages that `tests/foreign/install` put into `.cache/foreign`.
     pub fn installed() -> anyhow::Result<Self> {
         let found = Self { cache: tests_directory().join("../.cache/foreign") };
-        for needed in [found.node(), found.python()] {
+        for needed in [found.node(), found.python(), found.python1()] {
             ensure!(needed.exists(), "{} is missing: run tests/foreign/install first", needed.display());
         }
         Ok(found)
@@ -33,6 +33,11 @@ impl Foreign {
     /// Python with the packages of `requirements.txt`.
     pub fn python(&self) -> PathBuf {
         self.cache.join("python/bin/python")
+    }
+
+    /// Python with the packages of `requirements-python1.txt`: the SDK 1.x.
+    pub fn python1(&self) -> PathBuf {
+        self.cache.join("python1/bin/python")
     }
 
     /// A file of an installed Node package.

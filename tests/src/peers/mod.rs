@@ -1,12 +1,14 @@
-//! Foreign MCP clients and servers, run as they are published: TypeScript SDK 1.x and 2.x, Python SDK 2.x, the
-//! inspector, and server-everything. Owns the scripts' command line and output; judges nothing. Used by `tests/e2e`.
+//! Foreign MCP clients and servers, run as they are published: TypeScript SDK 1.x and 2.x, Python SDK 1.x and 2.x,
+//! the inspector, and server-everything. Owns the scripts' command line and output; judges nothing. Used by `tests/e2e`.
 
 mod document;
 mod everything;
 mod inspector;
+pub mod matrix;
 mod xds;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -60,7 +62,7 @@ impl Peer {
     }
 
     fn command(self, foreign: &Foreign) -> Command {
-        let (script, arguments): (&str, &[&str]) = match self {
+        let (file, arguments): (&str, &[&str]) = match self {
             Self::Ts1 => ("ts1.mjs", &["--transport", "http"]),
             Self::Ts1Sse => ("ts1.mjs", &["--transport", "sse"]),
             Self::Ts1WebSocket => ("ts1.mjs", &["--transport", "ws"]),
@@ -71,17 +73,22 @@ impl Peer {
             Self::Py2Legacy => ("py2.py", &["--mode", "legacy"]),
             Self::Py2Auto => ("py2.py", &["--mode", "auto"]),
         };
-        let scripts = tests_directory().join("peers");
-        let mut command = if script.ends_with(".py") {
-            Command::new(foreign.python())
-        } else {
-            let mut node = Command::new(foreign.node());
-            node.arg("--import").arg(scripts.join("resolve.mjs"));
-            node
-        };
-        command.arg(scripts.join(script)).args(arguments);
+        let interpreter = if file.ends_with(".py") { foreign.python() } else { foreign.node() };
+        let mut command = script(interpreter, file);
+        command.args(arguments);
         command
     }
+}
+
+/// The command that runs a script of `tests/peers`; Node is told where its packages are.
+fn script(interpreter: PathBuf, file: &str) -> Command {
+    let scripts = tests_directory().join("peers");
+    let mut command = Command::new(interpreter);
+    if file.ends_with(".mjs") {
+        command.arg("--import").arg(scripts.join("resolve.mjs"));
+    }
+    command.arg(scripts.join(file));
+    command
 }
 
 /// What a peer is to do: connect to a URL, then one operation after the other.

@@ -106,6 +106,8 @@ pub struct Metrics {
     pub slow_readers: Counter,
     /// WebSockets that are open to clients.
     pub sockets: Gauge,
+    /// Sessions that live in this node.
+    pub sessions: Gauge,
     /// Owned sessions that went on with another session of their server's.
     pub sessions_healed: Counter,
     /// Requests that panicked.
@@ -165,6 +167,7 @@ impl Default for Metrics {
             streams_revoked: Counter::default(),
             slow_readers: Counter::default(),
             sockets: Gauge::default(),
+            sessions: Gauge::default(),
             sessions_healed: Counter::default(),
             panics: Counter::default(),
             records_lost: Counter::default(),
@@ -186,6 +189,7 @@ impl Default for Metrics {
         registry.register("in_flight", "Requests being decided or answered", metrics.in_flight.clone());
         registry.register("streams_revoked", "Streams ended by revocation or policy", metrics.streams_revoked.clone());
         registry.register("slow_readers", "Streams ended because their client does not read", metrics.slow_readers.clone());
+        registry.register("sessions", "Sessions that live in this node", metrics.sessions.clone());
         registry.register("sockets", "WebSockets open to clients", metrics.sockets.clone());
         registry.register(
             "sessions_healed",

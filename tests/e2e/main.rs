@@ -33,4 +33,5 @@ mod shared_limits;
 mod simulation;
 mod status;
 mod stock_xds;
+mod three_nodes;
 mod versions;

@@ -269,11 +269,6 @@ impl Sessions {
         shards.flat_map(|shard| shard.values().filter(|handle| wanted(&handle.facts)).cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// How many there are.
-    pub fn count_all(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
-    }
-
     pub(crate) fn settings(&self) -> &config::Sessions {
         &self.around.sessions
     }
@@ -299,6 +294,7 @@ impl Sessions {
         }
         let whose: Vec<_> = wanted.into_iter().map(|(whose, _, _)| whose).collect();
         whose.iter().for_each(|whose| *counts.entry(whose.clone()).or_default() += 1);
+        self.around.metrics.sessions.inc();
         Ok(Counted { sessions: self.clone(), id, whose })
     }
 }
@@ -310,6 +306,7 @@ fn subject(principal: &Principal) -> Box<str> {
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        self.sessions.around.metrics.sessions.dec();
         self.sessions.shard(self.id).write().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         let mut counts = self.sessions.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for whose in &self.whose {

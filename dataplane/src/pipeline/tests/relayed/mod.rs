@@ -3,5 +3,6 @@
 mod client;
 mod conversation;
 mod faults;
+mod operators;
 mod rpc;
 mod server;

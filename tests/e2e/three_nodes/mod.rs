@@ -1,0 +1,112 @@
+//! Sessions that live in one of three nodes, before which a proxy knows no affinity: every request may come to any of them.
+
+mod client;
+mod proxy;
+mod server;
+mod world;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use client::Client;
+use world::World;
+
+const SESSIONS: usize = 100;
+const CALLS: usize = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_sessions_call_a_hundred_times_each_through_any_node_and_every_broadcast_arrives_once() {
+    let world = World::start().await.unwrap();
+    let clients = join_all((0..SESSIONS).map(|number| Client::open(&world, number))).await;
+    let opened_on: usize = join_all(world.nodes.iter().map(|node| node.metric("mcpgw_dataplane_sessions")))
+        .await
+        .into_iter()
+        .map(|count| usize::try_from(count.unwrap()).unwrap())
+        .inspect(|count| assert!(*count > 0, "the proxy spreads sessions over all nodes"))
+        .sum();
+    assert_eq!(opened_on, SESSIONS);
+
+    let failures: usize = join_all(clients.iter().map(|client| client.calls(CALLS))).await.into_iter().sum();
+    assert_eq!(failures, 0);
+    assert_eq!(world.server.calls(), SESSIONS * CALLS, "each call was carried out once");
+
+    // Whoever listens hears each announcement once, on whatever node it is.
+    let listening = join_all(clients.iter().map(Client::listen)).await;
+    for round in 0..3 {
+        let told =
+            world.broadcast(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": round}})).await;
+        assert_eq!((&told["reached"], &told["unreachable"]), (&json!(SESSIONS), &json!([])), "{told}");
+    }
+    for mut heard in listening {
+        for round in 0..3 {
+            assert_eq!(heard.next().await["params"]["data"], round);
+        }
+    }
+    let status = world.status().await;
+    let sessions: HashSet<_> =
+        status["sessions"].as_array().unwrap().iter().map(|session| session["session"].to_string()).collect();
+    assert_eq!(sessions.len(), SESSIONS);
+    let nodes: HashSet<_> = status["sessions"].as_array().unwrap().iter().map(|session| session["node"].to_string()).collect();
+    assert_eq!(nodes.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_takes_only_its_own_sessions_with_it_and_every_client_finishes() {
+    let mut world = World::start().await.unwrap();
+    let clients = join_all((0..30).map(|number| Client::open(&world, number))).await;
+    let mut owned = Vec::new();
+    for node in &world.nodes {
+        owned.push(usize::try_from(node.metric("mcpgw_dataplane_sessions").await.unwrap()).unwrap());
+    }
+    let (called, killed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut running: Vec<_> = Vec::new();
+    for client in clients {
+        let (called, killed) = (called.clone(), killed.clone());
+        #[allow(clippy::disallowed_methods)] // joined below
+        running.push(tokio::spawn(async move { client.finishes(40, &called, &killed).await }));
+    }
+    // In mid-run: once a third of all calls has been answered.
+    let mut turn = tokio::time::interval(std::time::Duration::from_millis(2));
+    while called.load(Relaxed) < 400 {
+        turn.tick().await;
+    }
+    world.nodes[1].kill().await.unwrap();
+    killed.store(true, Relaxed);
+    let mut started_over = 0;
+    for client in running {
+        let outcome = client.await.unwrap();
+        started_over += usize::from(outcome.started_over > 0);
+        assert!(outcome.started_over <= 1, "one node died once");
+        assert_eq!(outcome.answered, 40);
+    }
+    println!("{started_over} of 30 sessions started over; the killed node owned {}", owned[1]);
+    assert_eq!(started_over, owned[1], "only those that the killed node owned");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_key_ends_streams_of_every_transport_on_every_node() {
+    let world = World::start().await.unwrap();
+    let key = world.key().await;
+    let (mut sockets, mut streams, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, node) in world.nodes.iter().enumerate() {
+        let client = Client::with(&world, number, &key.secret).await;
+        let heard = client.listen().await;
+        sessions.push((client, heard));
+        sockets.push(client::Socket::open(node.address(), &key.secret).await);
+        streams.push(client::Events::open(node.address(), &key.secret).await);
+    }
+    world.revoke(&key).await;
+    for (mut socket, events) in sockets.into_iter().zip(streams) {
+        assert_eq!(socket.closed().await, 1008);
+        assert_eq!(events.post().await, 401, "the next message is refused");
+        events.ended().await;
+    }
+    for (client, mut heard) in sessions {
+        assert_eq!(client.calls(1).await, 1, "the next message is refused");
+        while !heard.next().await.is_null() {}
+    }
+}

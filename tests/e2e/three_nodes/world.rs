@@ -1,0 +1,143 @@
+//! Three nodes as processes, a proxy before them, a server behind them, and who may do what.
+
+use bytes::Bytes;
+use http::Method;
+use mcp_gateway::proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
+use mcp_gateway::proto::admin::v1::auth_service_client::AuthServiceClient;
+use mcp_gateway::proto::admin::v1::membership_service_client::MembershipServiceClient;
+use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
+use mcp_gateway::proto::admin::v1::user_service_client::UserServiceClient;
+use mcp_gateway::proto::admin::v1::{
+    Audience, CreateApiKeyResponse, CreateMembershipRequest, CreateServerRequest, CreateUserRequest, LoginRequest, Membership,
+    RevokeApiKeyRequest, Role, Server as Registered, User,
+};
+use mcp_gateway::proto::config::v1::{Endpoint, Transport};
+use mcpgw_tests::fleet::{Admin, Call, Control, Http, NodeProcess, ORG, Rule};
+use serde_json::Value;
+
+use super::proxy::Proxy;
+use super::server::Server;
+
+/// The server, as it is registered.
+pub const NAME: &str = "fixture";
+const OPERATOR: (&str, &str) = ("operator@acme.test", "a long enough password");
+
+pub struct World {
+    pub nodes: Vec<NodeProcess>,
+    pub server: Server,
+    pub proxy: Proxy,
+    pub key: String,
+    operator: String,
+    admin: Admin,
+    http: Http,
+    _control: Control,
+}
+
+impl World {
+    pub async fn start() -> anyhow::Result<Self> {
+        let (control, server) = (Control::start().await?, Server::start().await?);
+        let admin = control.owner().await?;
+        admin.create_org(ORG).await?;
+        register(&admin, &server.url()).await?;
+        let rule = Rule { name: "tester", server: NAME, roles: &["tester"], tools: &["*"], ..Rule::default() };
+        admin.create_policy(ORG, rule).await?;
+        let operator = operator(&admin).await?;
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            let settings = [("PEER__LISTEN", "127.0.0.1:0".to_owned()), ("LIMITS__CONNECTIONS_PER_IP", "4096".to_owned())];
+            nodes.push(NodeProcess::join(&control, &admin, &settings).await?);
+        }
+        let key = admin.create_key(ORG, &["tester"]).await?;
+        admin.wait(key.api_key.as_ref().map_or(0, |key| key.config_version)).await?;
+        for node in &nodes {
+            until(node, "mcpgw_dataplane_peers", 3).await;
+        }
+        let addresses: Vec<_> = nodes.iter().map(NodeProcess::address).collect();
+        let proxy = Proxy::before(&addresses).await?;
+        Ok(Self { nodes, server, proxy, key: key.secret, operator, admin, http: Http::default(), _control: control })
+    }
+
+    /// Where clients come.
+    pub fn url(&self) -> String {
+        format!("http://{}/o/{ORG}/servers/{NAME}/mcp", self.proxy.address)
+    }
+
+    /// An operator says something to every stream.
+    pub async fn broadcast(&self, message: &Value) -> Value {
+        self.order(Method::POST, "/sse/broadcast", message.to_string()).await
+    }
+
+    /// An operator looks at every connection.
+    pub async fn status(&self) -> Value {
+        self.order(Method::GET, "/sse/status", String::new()).await
+    }
+
+    async fn order(&self, method: Method, path: &str, body: String) -> Value {
+        let url = format!("http://{}{path}", self.proxy.address);
+        let call = Call { url, method, headers: Vec::new(), body: Bytes::from(body) };
+        let answer = self.http.send(call.header("authorization", &format!("Bearer {}", self.operator))).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.message()
+    }
+
+    /// A key that can be revoked.
+    pub async fn key(&self) -> CreateApiKeyResponse {
+        let key = self.admin.create_key(ORG, &["tester"]).await.unwrap();
+        self.admin.wait(key.api_key.as_ref().map_or(0, |key| key.config_version)).await.unwrap();
+        key
+    }
+
+    /// Revokes a key; returns once every node knows.
+    pub async fn revoke(&self, key: &CreateApiKeyResponse) {
+        let name = key.api_key.as_ref().unwrap().name.clone();
+        let request = self.admin.request(RevokeApiKeyRequest { name, ..RevokeApiKeyRequest::default() });
+        let revoked = ApiKeyServiceClient::new(self.admin.channel.clone()).revoke_api_key(request).await.unwrap().into_inner();
+        self.admin.wait(revoked.config_version).await.unwrap();
+    }
+}
+
+async fn register(admin: &Admin, url: &str) -> anyhow::Result<()> {
+    let endpoints = vec![Endpoint { url: url.to_owned(), weight: 1 }];
+    let request = CreateServerRequest {
+        parent: format!("organizations/{ORG}"),
+        server_id: NAME.to_owned(),
+        server: Some(Registered { endpoints, transport: Transport::HttpSse.into(), ..Registered::default() }),
+        ..CreateServerRequest::default()
+    };
+    ServerServiceClient::new(admin.channel.clone()).create_server(admin.request(request)).await?;
+    Ok(())
+}
+
+/// An operator's token for the gateway.
+async fn operator(admin: &Admin) -> anyhow::Result<String> {
+    let (email, password) = OPERATOR;
+    let user = User { email: email.to_owned(), ..User::default() };
+    let request = CreateUserRequest { user: Some(user), password: password.to_owned(), ..CreateUserRequest::default() };
+    let user = UserServiceClient::new(admin.channel.clone()).create_user(admin.request(request)).await?.into_inner();
+    let membership = Membership { user: user.name, role: Role::Operator.into(), ..Membership::default() };
+    let request = CreateMembershipRequest {
+        parent: format!("organizations/{ORG}"),
+        membership: Some(membership),
+        ..CreateMembershipRequest::default()
+    };
+    MembershipServiceClient::new(admin.channel.clone()).create_membership(admin.request(request)).await?;
+    let request = LoginRequest {
+        email: email.to_owned(),
+        password: password.to_owned(),
+        organization: format!("organizations/{ORG}"),
+        audience: Audience::Gateway.into(),
+    };
+    Ok(AuthServiceClient::new(admin.channel.clone()).login(request).await?.into_inner().access_token)
+}
+
+/// Returns when a metric of the node has this value. There is no watch on metrics, so this asks again and again.
+async fn until(node: &NodeProcess, name: &str, expected: u64) {
+    let asked = async {
+        let mut turn = tokio::time::interval(std::time::Duration::from_millis(20));
+        while node.metric(name).await.unwrap() != expected {
+            turn.tick().await;
+        }
+    };
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(60), asked).await;
+    asked.unwrap_or_else(|_elapsed| panic!("{name} never was {expected}"));
+}

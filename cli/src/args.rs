@@ -198,7 +198,6 @@ macro_rules! enum_flag {
     };
 }
 
-enum_flag!(transport, Transport, "TRANSPORT_", ["streamable-http", "http-sse", "websocket", "stdio", "json-rpc"]);
 enum_flag!(era, Era, "ERA_", ["unspecified", "legacy", "modern"]);
 enum_flag!(effect, Effect, "EFFECT_", ["allow", "deny"]);
 enum_flag!(mode, Mode, "MODE_", ["enforce", "shadow"]);
@@ -206,6 +205,14 @@ enum_flag!(audit_full, AuditFullAction, "AUDIT_FULL_ACTION_", ["block", "allow"]
 enum_flag!(audit_sync, AuditSync, "AUDIT_SYNC_", ["write", "disk"]);
 enum_flag!(limit_away, LimitAway, "LIMIT_AWAY_", ["share", "open", "closed"]);
 enum_flag!(role, Role, "ROLE_", ["owner", "admin", "operator", "auditor", "member", "service-account"]);
+
+/// Values of `Transport`; `auto` is none of them.
+pub fn transport() -> impl TypedValueParser<Value = i32> {
+    PossibleValuesParser::new(["auto", "streamable-http", "http-sse", "websocket", "stdio", "json-rpc"]).map(|name| {
+        let transport = Transport::from_str_name(&format!("TRANSPORT_{}", name.to_uppercase().replace('-', "_")));
+        transport.unwrap_or(Transport::Unspecified).into()
+    })
+}
 
 /// Values of `LimitPer`, and `organization`, which is none of them: one count of everything.
 pub fn limit_per() -> impl TypedValueParser<Value = i32> {

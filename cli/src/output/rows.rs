@@ -129,19 +129,31 @@ impl Tabular for ApiKey {
 }
 
 impl Tabular for Server {
-    const HEADER: &'static [&'static str] = &["SERVER", "TRANSPORT", "ERA", "ENDPOINTS", "ANONYMOUS", "DISABLED", "VERSION"];
+    const HEADER: &'static [&'static str] = &["SERVER", "TRANSPORT", "ERA", "REACHED BY", "ANONYMOUS", "DISABLED", "VERSION"];
     fn cells(&self) -> Vec<String> {
         let urls: Vec<_> = self.endpoints.iter().map(|it| it.url.clone()).collect();
+        let transport = label(self.transport().as_str_name(), "TRANSPORT_");
         vec![
             last(&self.name),
-            label(self.transport().as_str_name(), "TRANSPORT_"),
+            if transport.is_empty() { "auto".to_owned() } else { transport },
             label(self.era().as_str_name(), "ERA_"),
-            list(&urls),
+            self.stdio.as_ref().map_or_else(|| list(&urls), |stdio| command(&stdio.command)),
             yes(self.allow_anonymous),
             yes(self.disabled),
             version(self.config_version),
         ]
     }
+}
+
+/// The arguments as a shell would need them, to be read and copied.
+fn command(arguments: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/:=@%+,".contains(c);
+    let quoted = |text: &String| match text.as_str() {
+        "" => "''".to_owned(),
+        text if text.chars().all(plain) => text.to_owned(),
+        text => format!("'{}'", text.replace('\'', "'\\''")),
+    };
+    arguments.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 impl Tabular for Policy {

@@ -2,7 +2,7 @@
 
 use mcp_gateway::document::{Document, Faults};
 use mcp_gateway::proto::admin::v1::{Node, NodeState, Policy, Server};
-use mcp_gateway::proto::config::v1::{Effect, Endpoint, Match, Subjects, Transport};
+use mcp_gateway::proto::config::v1::{Effect, Endpoint, Match, Stdio, Subjects, Transport};
 use prost_types::{Duration, Timestamp};
 
 use super::{Format, render_many, render_one};
@@ -56,11 +56,19 @@ fn a_list_as_json_is_an_array() {
 
 #[test]
 fn a_list_as_table_has_a_line_per_resource() {
-    let text = render_many(Format::Table, &[server("time"), server("weather-of-the-world")]).unwrap();
+    let process = Server {
+        transport: Transport::Stdio.into(),
+        endpoints: Vec::new(),
+        stdio: Some(Stdio { command: vec!["uvx".into(), "it's".into(), String::new()], ..Stdio::default() }),
+        ..server("clock")
+    };
+    let found = Server { transport: Transport::Unspecified.into(), ..server("weather-of-the-world") };
+    let text = render_many(Format::Table, &[server("time"), found, process]).unwrap();
     let expected = "\
-SERVER                TRANSPORT        ERA  ENDPOINTS               ANONYMOUS  DISABLED  VERSION
+SERVER                TRANSPORT        ERA  REACHED BY              ANONYMOUS  DISABLED  VERSION
 time                  streamable-http       http://127.0.0.1:9/mcp                       12
-weather-of-the-world  streamable-http       http://127.0.0.1:9/mcp                       12";
+weather-of-the-world  auto                  http://127.0.0.1:9/mcp                       12
+clock                 stdio                 uvx 'it'\\''s' ''                             12";
     assert_eq!(text, expected);
 }
 

@@ -11,10 +11,21 @@ use crate::args::{Change, Mask};
 use crate::context::Context;
 use crate::document;
 
+const EXAMPLES: &str = "\
+Examples:
+  mcpgw server create time --url http://127.0.0.1:9000/mcp
+  mcpgw server create github --url https://mcp.github.example/mcp --credential-header authorization --credential-file ./token
+  mcpgw server create chat --url wss://chat.example/ws --client-transport websocket=idle:10m,max:100 --client-transport json-rpc=off
+  mcpgw server create time --env TZ=UTC --shared -- uvx mcp-server-time
+  mcpgw server create jira --credential-variable JIRA_TOKEN --credential-file ./token -- /opt/mcp/jira --read-only
+  mcpgw server create time -f time.yaml
+
+What follows -- is run on the nodes, by their user, without a shell; its environment holds what is given here and little else.";
+
 /// Flags of `server create`.
 #[derive(Debug, Flags)]
 #[command(
-    after_help = "Examples:\n  mcpgw server create time --url http://127.0.0.1:9000/mcp\n  mcpgw server create github --url https://mcp.github.example/mcp --credential-header authorization --credential-file ./token\n  mcpgw server create time -f time.yaml"
+    after_help = EXAMPLES
 )]
 pub struct Args {
     /// Its slug: 1 to 63 characters of a-z, 0-9 and hyphen, starting with a letter

@@ -5,6 +5,7 @@ mod delete;
 mod drain;
 mod get;
 mod list;
+mod place;
 mod update;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use mcp_gateway::proto::admin::v1::{Server, UpstreamCredential};
-use mcp_gateway::proto::config::v1::{Endpoint, EndpointState};
+use mcp_gateway::proto::config::v1::EndpointState;
 
 use crate::args::{self, Mask};
 use crate::context::Context;
@@ -52,15 +53,11 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
 /// The fields that people set.
 #[derive(Debug, Args)]
 struct Fields {
-    /// Where it is reached; repeatable
-    #[arg(long, value_name = "URL")]
-    url: Vec<String>,
+    #[command(flatten)]
+    place: place::Place,
     /// For people
     #[arg(long)]
     display_name: Option<String>,
-    /// How the gateway speaks to it
-    #[arg(long, value_parser = args::transport())]
-    transport: Option<i32>,
     /// Which protocol era it speaks; unspecified is whichever the client speaks
     #[arg(long, value_parser = args::era())]
     era: Option<i32>,
@@ -76,20 +73,18 @@ struct Fields {
     /// The largest request body
     #[arg(long, value_name = "BYTES")]
     max_body_bytes: Option<u32>,
-    /// The header of the credential that the gateway presents, such as authorization
-    #[arg(long, value_name = "NAME", requires = "credential_file")]
+    /// The header of the credential that the gateway presents, such as authorization; for a command its variable, such as API_TOKEN
+    #[arg(long, visible_alias = "credential-variable", value_name = "NAME", requires = "credential_file")]
     credential_header: Option<String>,
-    /// Read the header's value from a file, - for stdin; stored encrypted, never shown again
+    /// Read its value from a file, - for stdin; stored encrypted, never shown again
     #[arg(long, value_name = "FILE", requires = "credential_header")]
     credential_file: Option<PathBuf>,
 }
 
 impl Fields {
     fn apply(self, to: &mut Server, mask: &mut Mask) -> anyhow::Result<()> {
-        let endpoints: Vec<_> = self.url.into_iter().map(|url| Endpoint { url, weight: 0 }).collect();
-        mask.set("endpoints", &mut to.endpoints, (!endpoints.is_empty()).then_some(endpoints));
+        self.place.apply(to, mask)?;
         mask.set("display_name", &mut to.display_name, self.display_name);
-        mask.set("transport", &mut to.transport, self.transport);
         mask.set("era", &mut to.era, self.era);
         mask.set("allow_anonymous", &mut to.allow_anonymous, self.allow_anonymous);
         mask.set("disabled", &mut to.disabled, self.disabled);

@@ -14,7 +14,7 @@ use crate::{document, names};
 /// Flags of `server update`.
 #[derive(Debug, Flags)]
 #[command(
-    after_help = "Examples:\n  mcpgw server update time --disabled\n  mcpgw server update time --disabled false --call-timeout 10s\n  mcpgw server get time -o yaml > time.yaml; $EDITOR time.yaml; mcpgw server update time -f time.yaml"
+    after_help = "Examples:\n  mcpgw server update time --disabled\n  mcpgw server update time --disabled false --call-timeout 10s\n  mcpgw server update time --env TZ=CET --unset-env LANG -- uvx mcp-server-time@2\n  mcpgw server update time --client-transport http-sse=off\n  mcpgw server get time -o yaml > time.yaml; $EDITOR time.yaml; mcpgw server update time -f time.yaml"
 )]
 pub struct Args {
     /// The server

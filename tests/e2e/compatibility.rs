@@ -1,0 +1,115 @@
+//! The transport matrix through the gateway: every foreign client against every foreign server, long-lived servers, one client process per
+//! pair. What does not pass is a committed list with the exact answer; the page in docs is what was measured.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
+use mcp_gateway::proto::admin::v1::{CreateServerRequest, Server as Registered};
+use mcp_gateway::proto::config::v1::{self as config, Stdio, Transport};
+use mcpgw_tests::fleet::{Admin, Control, NodeProcess, ORG, Rule};
+use mcpgw_tests::peers::matrix::{Client, Endpoint, Exceptions, Pair, Running, Server, committed_page, markdown};
+use mcpgw_tests::program::beside;
+
+/// Clients are processes, and the machine has two cores.
+const AT_ONCE: usize = 3;
+
+struct World {
+    node: NodeProcess,
+    /// Where the command line finds its login, which it needs none of here.
+    home: tempfile::TempDir,
+    _control: Control,
+    _servers: BTreeMap<Server, Running>,
+}
+
+impl World {
+    async fn start() -> anyhow::Result<Self> {
+        let started = Server::ALL.map(async |server| server.start().await.map(|running| (server, running)));
+        let servers: BTreeMap<Server, Running> = try_join_all(started).await?.into_iter().collect();
+        let control = Control::start().await?;
+        let admin = control.owner().await?;
+        admin.create_org(ORG).await?;
+        for (server, running) in &servers {
+            register(&admin, *server, running.endpoint()).await?;
+        }
+        let all = &["*"];
+        let rule = Rule { name: "everybody", server: "*", anonymous: true, tools: all, prompts: all, resources: all, ..Rule::default() };
+        admin.create_policy(ORG, rule).await?;
+        let node = NodeProcess::join(&control, &admin, &[]).await?;
+        Ok(Self { node, home: tempfile::tempdir()?, _control: control, _servers: servers })
+    }
+
+    /// Where a client finds a server.
+    fn endpoint(&self, client: Client, server: Server) -> anyhow::Result<Endpoint> {
+        let base = format!("/o/{ORG}/servers/{}", slug(server));
+        Ok(match client {
+            Client::Sse20241105 => Endpoint::Url(self.node.url(&format!("{base}/sse"))),
+            Client::StreamableHttp20250326 | Client::StreamableHttp20250618 | Client::StreamableHttp20251125 => {
+                Endpoint::Url(self.node.url(&format!("{base}/mcp")))
+            }
+            Client::WebSocket => Endpoint::Url(self.node.url(&format!("{base}/ws")).replace("http:", "ws:")),
+            Client::JsonRpc => Endpoint::Url(self.node.url(&format!("{base}/rpc"))),
+            Client::Stdio => Endpoint::Command(self.connect(server)?),
+        })
+    }
+
+    /// The command line of a desktop client.
+    fn connect(&self, server: Server) -> anyhow::Result<Vec<String>> {
+        let program = beside("mcpgw")?.display().to_string();
+        let config = format!("MCPGW_CONFIG_DIR={}", self.home.path().display());
+        let words = ["env".to_owned(), config, program, "connect".to_owned(), slug(server).to_owned()];
+        let flags = ["--anonymous".to_owned(), "--org".to_owned(), ORG.to_owned(), "--gateway".to_owned(), self.node.url("")];
+        Ok(words.into_iter().chain(flags).collect())
+    }
+}
+
+fn slug(server: Server) -> &'static str {
+    match server {
+        Server::Sse => "sse",
+        Server::StreamableHttp => "streamable-http",
+        Server::WebSocket => "websocket",
+        Server::Stdio => "stdio",
+        Server::JsonRpc => "json-rpc",
+    }
+}
+
+/// As an administrator would; of the two over http that can be told apart, the gateway finds out by itself how they are spoken to.
+async fn register(admin: &Admin, server: Server, endpoint: &Endpoint) -> anyhow::Result<()> {
+    let mut registered = Registered { allow_anonymous: true, ..Registered::default() };
+    match endpoint {
+        Endpoint::Url(url) => registered.endpoints = vec![config::Endpoint { url: url.clone(), weight: 1 }],
+        Endpoint::Command(command) => registered.stdio = Some(Stdio { command: command.clone(), ..Stdio::default() }),
+    }
+    if server == Server::JsonRpc {
+        registered.transport = Transport::JsonRpc.into();
+    }
+    let request = CreateServerRequest {
+        parent: format!("organizations/{ORG}"),
+        server_id: slug(server).to_owned(),
+        server: Some(registered),
+        ..CreateServerRequest::default()
+    };
+    ServerServiceClient::new(admin.channel.clone()).create_server(admin.request(request)).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_client_reaches_every_server_and_the_page_says_so() {
+    let world = World::start().await.unwrap();
+    let pairs = Client::ALL.into_iter().flat_map(|client| Server::ALL.map(|server| (client, server)));
+    let reports = pairs.map(async |(client, server)| {
+        let report = client.check(&world.endpoint(client, server)?, None).await?;
+        anyhow::Ok(Pair { client, server, report })
+    });
+    let pairs: Vec<Pair> = stream::iter(reports).buffer_unordered(AT_ONCE).try_collect().await.unwrap();
+    let exceptions = Exceptions::committed().unwrap();
+    println!("{} exceptions", exceptions.list().len());
+    let page = markdown(&pairs, &exceptions).unwrap();
+    let committed = std::fs::read_to_string(committed_page()).unwrap_or_default();
+    if page != committed {
+        let measured = std::env::temp_dir().join("COMPATIBILITY.md");
+        std::fs::write(&measured, &page).unwrap();
+        panic!("docs/COMPATIBILITY.md is not what was measured: that is in {}", measured.display());
+    }
+}

@@ -70,6 +70,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map_or(1, Failure::exit_code)
 }
 
+/// Whether something could not be reached, or not now.
+pub fn is_unreachable(error: &anyhow::Error) -> bool {
+    exit_code(error) == 6
+}
+
 fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod config;
+mod connect;
 mod context;
 mod document;
 mod failure;

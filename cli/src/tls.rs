@@ -15,6 +15,8 @@ use rustls::{ClientConfig, RootCertStore};
 pub enum Protocols {
     /// gRPC speaks nothing else.
     Http2,
+    /// A WebSocket begins as a request of HTTP/1.1.
+    Http1,
     /// MCP servers may speak either.
     Any,
 }
@@ -28,6 +30,7 @@ pub fn connector(ca: Option<&Path>, protocols: Protocols) -> anyhow::Result<Http
     let builder = HttpsConnectorBuilder::new().with_tls_config(config(ca)?).https_or_http();
     Ok(match protocols {
         Protocols::Http2 => builder.enable_http2().wrap_connector(tcp),
+        Protocols::Http1 => builder.enable_http1().wrap_connector(tcp),
         Protocols::Any => builder.enable_all_versions().wrap_connector(tcp),
     })
 }

@@ -5,6 +5,7 @@ mod apply;
 mod audit;
 mod call;
 mod config;
+mod connect;
 mod custody;
 mod export;
 mod key;
@@ -21,6 +22,7 @@ mod standalone;
 mod stats;
 mod tools;
 mod user;
+mod way;
 mod whoami;
 mod why;
 
@@ -90,6 +92,8 @@ pub enum Remote {
     Tools(tools::Args),
     /// Calls a tool of a server
     Call(call::Args),
+    /// Is an MCP server on stdin and stdout that stands for one behind the gateway, for desktop clients
+    Connect(connect::Args),
 }
 
 pub async fn run(global: Global, command: Command) -> anyhow::Result<()> {
@@ -126,5 +130,6 @@ async fn remote(cx: &Context, command: Remote) -> anyhow::Result<()> {
         Remote::Why(args) => why::run(cx, args).await,
         Remote::Tools(args) => tools::run(cx, args).await,
         Remote::Call(args) => call::run(cx, args).await,
+        Remote::Connect(args) => Box::pin(connect::run(cx, args)).await,
     }
 }

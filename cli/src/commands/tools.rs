@@ -1,18 +1,17 @@
 //! `mcpgw tools`: what a server offers to the caller; and the flags that `call` shares with it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args as Flags;
 use mcp_gateway::proto::admin::v1::Audience;
 use serde_json::Value;
-use uuid::Uuid;
 
+use super::way::{Presented, Way};
 use crate::args;
-use crate::context::{Context, with_scheme};
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::mcp::{Client, Era, Error, Http};
-use crate::{names, output};
+use crate::output;
 
 /// Flags of `tools`.
 #[derive(Debug, Flags)]
@@ -29,18 +28,8 @@ pub struct Args {
 /// How to reach a server.
 #[derive(Debug, Flags)]
 pub struct Reach {
-    /// Where the server is, if not behind the gateway; the saved login is not presented to it
-    #[arg(long)]
-    url: Option<String>,
-    /// The gateway's URL [default: of the saved login]
-    #[arg(long, env = "MCPGW_GATEWAY", value_name = "URL")]
-    gateway: Option<String>,
-    /// An API key to present instead of the saved login
-    #[arg(long, env = "MCPGW_API_KEY", hide_env_values = true, value_name = "mcpgw_...")]
-    key: Option<String>,
-    /// Present no credential at all
-    #[arg(long, conflicts_with = "key")]
-    anonymous: bool,
+    #[command(flatten)]
+    way: Way,
     /// Which protocol era to speak
     #[arg(long, value_enum, default_value_t = Era::Auto)]
     era: Era,
@@ -52,43 +41,18 @@ pub struct Reach {
 impl Reach {
     /// A conversation with `server`, as the flags say.
     pub async fn connect(&self, cx: &Context, server: &str) -> anyhow::Result<Client> {
-        let direct = self.url.clone().or_else(|| server.contains("://").then(|| server.to_owned()));
-        let url = match &direct {
-            Some(url) => url.clone(),
-            None => self.behind_gateway(cx, server)?,
-        };
-        let ca = self.ca(cx)?;
+        let (url, presented) = self.way.to(cx, server, "mcp")?;
         let notice = Box::new(|said: &str| eprintln!("{said}"));
-        let mut http = Http::new(&url, ca.as_deref(), self.timeout, notice)?;
-        // A token is for the gateway that it was made for: it is never shown to a URL somebody typed.
-        let token = match (&self.key, &direct) {
-            _ if self.anonymous => None,
-            (Some(key), _) => Some(key.clone()),
-            (None, Some(_)) => None,
-            (None, None) => Some(cx.token(Audience::Gateway, None).await?),
+        let mut http = Http::new(&url, self.way.ca(cx)?.as_deref(), self.timeout, notice)?;
+        let token = match presented {
+            Presented::Nothing => None,
+            Presented::Key(key) => Some(key),
+            Presented::Login => Some(cx.token(Audience::Gateway, None).await?),
         };
         if let Some(token) = token {
             http = http.with_bearer(&token)?;
         }
         Client::connect(http, self.era).await.map_err(failed)
-    }
-
-    fn behind_gateway(&self, cx: &Context, server: &str) -> anyhow::Result<String> {
-        let saved = cx.saved()?.and_then(|it| it.gateway);
-        let gateway = self.gateway.as_deref().map(with_scheme).or(saved);
-        let gateway = gateway.ok_or_else(|| Failure::Usage("which gateway? Add --gateway URL, or --url URL".into()))?;
-        if Uuid::parse_str(server).is_ok() {
-            return Ok(format!("{gateway}/servers/{server}/mcp"));
-        }
-        let org = cx.org()?;
-        Ok(format!("{gateway}/o/{}/servers/{}/mcp", names::id(&org), names::id(server)))
-    }
-
-    fn ca(&self, cx: &Context) -> anyhow::Result<Option<PathBuf>> {
-        Ok(match &cx.global.ca {
-            Some(ca) => Some(ca.clone()),
-            None => cx.saved()?.and_then(|it| it.ca),
-        })
     }
 }
 

@@ -176,6 +176,7 @@ impl Actor {
             Command::Tell { message } => self.tell(&message),
             Command::Attach { tap, after } => self.attach(tap, after),
             Command::Say { message } => self.deliver(STANDING, Outgoing { message, event: None, recorded: None, last: false }),
+            Command::HungUp { request } => self.hung_up(request),
             Command::Ping => self.hand(STANDING, Outgoing { message: Bytes::new(), event: None, recorded: None, last: false }),
             Command::Replay { after, reply } => {
                 let said = self.log.after(after).map(|(event, message)| (event, message.clone())).collect();
@@ -192,9 +193,7 @@ impl Actor {
         let now = Instant::now();
         for number in self.calls.overdue(now) {
             if let Some(call) = self.calls.remove(number) {
-                let cancelled =
-                    format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
-                self.say_to_server(cancelled.into(), Kind::Other);
+                self.say_cancelled(number);
                 self.fail(call, "The server did not answer in time");
             }
         }
@@ -258,7 +257,8 @@ impl Actor {
     /// Whether another request fits; a refusal gives the record back.
     pub(super) fn has_room(&self, message: &Message) -> Result<(), &'static str> {
         let id = message.id().unwrap_or("null");
-        if self.calls.called(id).is_some() {
+        // Callers without a session of their own share one, and know nothing of each other's ids.
+        if self.manners.listens && self.calls.called(id).is_some() {
             return Err("A request with this id is under way");
         }
         if self.calls.len() >= MOST_CALLS {
@@ -296,11 +296,26 @@ impl Actor {
         }
         let digits = number.to_string();
         let bytes = splice(&message.bytes(), &[(span.before(message.span().range().start), &digits)]);
-        self.say_to_server(bytes, Kind::Other);
+        self.say_to_server(bytes, Kind::Cancelled(number));
         if let Some(call) = self.calls.remove(number) {
             self.close(call.stream);
             call.abandon(Answered::new(Outcome::Cancelled, 0));
         }
+    }
+
+    /// The client of a request that has no other way to give it up is gone.
+    fn hung_up(&mut self, request: Uuid) {
+        let Some(number) = self.calls.recorded_as(request) else { return };
+        self.say_cancelled(number);
+        if let Some(call) = self.calls.remove(number) {
+            self.close(call.stream);
+            call.abandon(Answered::new(Outcome::Cancelled, 0));
+        }
+    }
+
+    fn say_cancelled(&mut self, number: u64) {
+        let cancelled = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
+        self.say_to_server(cancelled.into(), Kind::Cancelled(number));
     }
 
     fn attach(&mut self, tap: Tap, after: Option<EventId>) {

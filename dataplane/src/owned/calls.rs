@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use hashbrown::HashMap;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::stream::Recorded;
 use crate::pipeline::limit::Seat;
@@ -57,6 +58,12 @@ impl Calls {
     /// The number of the request that the client calls so.
     pub fn called(&self, id: &str) -> Option<u64> {
         self.by_number.iter().find(|(_, call)| *call.id == *id).map(|(number, _)| *number)
+    }
+
+    /// The number of the request with this id in the records.
+    pub fn recorded_as(&self, request: Uuid) -> Option<u64> {
+        let is_it = |call: &Call| call.record.as_ref().is_some_and(|record| record.0.id() == request);
+        self.by_number.iter().find(|(_, call)| is_it(call)).map(|(number, _)| *number)
     }
 
     /// The youngest request under way.

@@ -134,6 +134,8 @@ pub(crate) enum Command {
     Say {
         message: Bytes,
     },
+    /// Give up the request with this id in the records: its client hung up, and has no other way to say so.
+    HungUp { request: Uuid },
     /// Ask a socket's client for a sign of life.
     Ping,
     /// Tell what was said after an event.

@@ -22,6 +22,7 @@ use crate::pipeline::{Pipeline, Reply};
 use crate::relay::batch::gathered;
 use crate::relay::outcome::{self, Answered};
 use crate::relay::{OK, whole};
+use crate::tasks::{OnExit, Tasks};
 use crate::transport::scan::{self, Message};
 use crate::transport::{Operation, Refusal, Version, message};
 use mcp_gateway::proto::node::v1::Outcome;
@@ -74,15 +75,42 @@ async fn one(
 ) -> Result<Option<Outgoing>, Denial> {
     let is_request = passed.call.call().message().is_some_and(Message::is_request);
     let (tap, mut spout) = pipe(pipeline);
+    let mut line = Line { session, tasks: pipeline.relay().tasks(), request: trail.id(), is_open: is_request };
     pass(passed, session, Some(tap), trail).await?;
     if !is_request {
         return Ok(None);
     }
     loop {
         match spout.next().await {
-            Ok(outgoing) if outgoing.last => return Ok(Some(outgoing)),
+            Ok(outgoing) if outgoing.last => {
+                line.is_open = false;
+                return Ok(Some(outgoing));
+            }
             Ok(_progress) => continue,
-            Err(end) => return Err(over(end)),
+            Err(end) => {
+                line.is_open = false;
+                return Err(over(end));
+            }
+        }
+    }
+}
+
+/// Who waits for an answer. Dropped while it waits, the client has hung up: without a session, that is how it gives a request up.
+struct Line<'a> {
+    session: &'a Handle,
+    tasks: &'a Tasks,
+    request: Uuid,
+    is_open: bool,
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            let (session, request) = (self.session.clone(), self.request);
+            self.tasks.spawn("hang-up", OnExit::Ignore, async move {
+                // A session that is over has given up everything.
+                let _ = session.ask(Command::HungUp { request }).await;
+            });
         }
     }
 }

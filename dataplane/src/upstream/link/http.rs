@@ -9,9 +9,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use hashbrown::HashMap;
 use http_body_util::Full;
 use mcp_gateway::proto::config::v1::Transport;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::super::{Fault, Upstreams};
 use super::answer::{Reading, Refusal, Said, refusal};
@@ -33,6 +35,8 @@ pub(super) struct Connector {
     plain: bool,
     session: Option<HeaderValue>,
     version: Option<Version>,
+    /// Of plain JSON-RPC: what hangs up on a request under way.
+    under_way: HashMap<u64, CancellationToken>,
 }
 
 /// What one exchange came to.
@@ -54,7 +58,7 @@ type Exchange = BoxFuture<'static, Came>;
 impl Connector {
     pub fn new(way: Way, upstreams: Upstreams) -> Self {
         let plain = way.transport == Transport::JsonRpc;
-        Self { way, upstreams, plain, session: None, version: None }
+        Self { way, upstreams, plain, session: None, version: None, under_way: HashMap::new() }
     }
 
     /// Carries messages until the session is over.
@@ -74,9 +78,18 @@ impl Connector {
                         }
                         continue;
                     }
+                    if let (true, Kind::Cancelled(request)) = (self.plain, message.kind) {
+                        self.hang_up(request);
+                        continue;
+                    }
                     let listen = message.kind == Kind::Initialized && !self.plain;
                     let ordered = message.kind == Kind::Initialized;
+                    let number = message.kind.request();
                     let exchange = self.post(message, &ends.from);
+                    let exchange = match number.filter(|_| self.plain) {
+                        Some(number) => self.interruptible(number, exchange),
+                        None => exchange,
+                    };
                     if ordered {
                         // Some servers refuse requests until they have heard it.
                         if matches!(exchange.await, Came::Lost) {
@@ -104,6 +117,25 @@ impl Connector {
             ends.down(why).await;
         }
         self.say_goodbye().await;
+    }
+
+    /// A service without notifications is told that nobody waits by nobody waiting.
+    fn hang_up(&mut self, request: u64) {
+        if let Some(token) = self.under_way.remove(&request) {
+            token.cancel();
+        }
+    }
+
+    fn interruptible(&mut self, number: u64, exchange: Exchange) -> Exchange {
+        self.under_way.retain(|_, token| !token.is_cancelled());
+        let token = CancellationToken::new();
+        self.under_way.insert(number, token.clone());
+        Box::pin(async move {
+            let came = token.run_until_cancelled(exchange).await;
+            // Whatever came of it, there is nothing left to hang up on.
+            token.cancel();
+            came.unwrap_or(Came::Whole)
+        })
     }
 
     /// Ends the server's session, so that it need not wait for it.
@@ -154,10 +186,7 @@ impl Connector {
         let (had_session, slug) = (self.session.is_some(), self.way.server.slug.clone());
         let template = self.stream_request();
         Box::pin(async move {
-            let about = match message.kind {
-                Kind::Request(number) | Kind::Initialize(number) => Some(number),
-                Kind::Initialized | Kind::Other => None,
-            };
+            let about = message.kind.request();
             let unanswered = async |begun, why: String| {
                 if let Some(request) = about {
                     // The session may be gone.

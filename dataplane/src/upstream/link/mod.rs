@@ -46,8 +46,20 @@ pub enum Kind {
     Initialize(u64),
     /// `notifications/initialized`: streams that answer nothing may be opened now.
     Initialized,
+    /// `notifications/cancelled`, of the request with this number.
+    Cancelled(u64),
     /// A notification, or the answer to a request of the server's.
     Other,
+}
+
+impl Kind {
+    /// The number of a request.
+    pub fn request(self) -> Option<u64> {
+        match self {
+            Self::Request(number) | Self::Initialize(number) => Some(number),
+            Self::Initialized | Self::Cancelled(_) | Self::Other => None,
+        }
+    }
 }
 
 /// What comes from the server.

@@ -34,7 +34,8 @@ impl World {
             register(&admin, *server, running.endpoint()).await?;
         }
         let all = &["*"];
-        let rule = Rule { name: "everybody", server: "*", anonymous: true, tools: all, prompts: all, resources: all, ..Rule::default() };
+        let rule =
+            Rule { name: "everybody", server: "*", anonymous: true, tools: all, prompts: all, resources: all, ..Rule::default() };
         admin.create_policy(ORG, rule).await?;
         let node = NodeProcess::join(&control, &admin, &[]).await?;
         Ok(Self { node, home: tempfile::tempdir()?, _control: control, _servers: servers })

@@ -135,7 +135,9 @@ pub(crate) enum Command {
         message: Bytes,
     },
     /// Give up the request with this id in the records: its client hung up, and has no other way to say so.
-    HungUp { request: Uuid },
+    HungUp {
+        request: Uuid,
+    },
     /// Ask a socket's client for a sign of life.
     Ping,
     /// Tell what was said after an event.

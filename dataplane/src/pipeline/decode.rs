@@ -33,6 +33,8 @@ pub struct Decoded {
     client: ClientTransport,
     /// The event after which a stream is taken up again, as the client wrote it.
     last_event_id: Option<Box<str>>,
+    /// What lets a socket in without headers, unlooked at.
+    ticket: Option<Box<str>>,
 }
 
 /// What a request brings.
@@ -71,7 +73,8 @@ pub async fn read(call: Targeted, limits: &Limits, timeouts: &Timeouts, trail: &
 fn bare(call: Targeted, client: ClientTransport, way: Way, payload: Payload) -> Result<Decoded, DecodeDenial> {
     let (parts, _body, place) = call.into_parts();
     way.head(&parts.method, &parts.headers)?;
-    Ok(Decoded::legacy(place, parts, payload, client))
+    let ticket = parts.uri.query().filter(|_| way == Way::Socket).and_then(|query| parameter(query, "ticket")).map(Box::from);
+    Ok(Decoded { ticket, ..Decoded::legacy(place, parts, payload, client) })
 }
 
 /// A request whose body is a message, or several.
@@ -95,13 +98,13 @@ async fn posted(
         trail.echo(message.id());
         Payload::One(Box::new(message))
     };
-    let session = parts.uri.query().and_then(session_of).map(Box::from);
+    let session = parts.uri.query().and_then(|query| parameter(query, "session")).map(Box::from);
     Ok(Decoded { session, ..Decoded::legacy(place, parts, payload, client) })
 }
 
-/// `session` of a query; tokens need no escaping.
-fn session_of(query: &str) -> Option<&str> {
-    query.split('&').find_map(|pair| pair.strip_prefix("session="))
+/// A parameter of a query; tokens and tickets need no escaping.
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
 }
 
 async fn streamable(call: Targeted, limits: &Limits, timeouts: &Timeouts, trail: &mut Trail) -> Result<Decoded, DecodeDenial> {
@@ -131,7 +134,7 @@ async fn streamable(call: Targeted, limits: &Limits, timeouts: &Timeouts, trail:
     };
     let client = ClientTransport::StreamableHttp;
     let (method, headers) = (parts.method, parts.headers);
-    Ok(Decoded { place, method, headers, payload, era, version, session, client, last_event_id: resumed })
+    Ok(Decoded { place, method, headers, payload, era, version, session, client, last_event_id: resumed, ticket: None })
 }
 
 impl From<Scanned> for Payload {
@@ -219,14 +222,36 @@ impl Decoded {
     fn legacy(place: Place, parts: Parts, payload: Payload, client: ClientTransport) -> Self {
         let version = (client == ClientTransport::HttpSse).then_some(Version::V2024_11_05);
         let (method, headers) = (parts.method, parts.headers);
-        Self { place, method, headers, payload, era: Era::Legacy, version, session: None, client, last_event_id: None }
+        Self {
+            place,
+            method,
+            headers,
+            payload,
+            era: Era::Legacy,
+            version,
+            session: None,
+            client,
+            last_event_id: None,
+            ticket: None,
+        }
     }
 
     /// A message that came over a connection which this request opened.
     pub fn on_connection(&self, place: Place, message: Message, version: Option<Version>) -> Self {
         let (method, headers) = (Method::POST, HeaderMap::new());
         let payload = Payload::One(Box::new(message));
-        Self { place, method, headers, payload, era: self.era, version, session: None, client: self.client, last_event_id: None }
+        Self {
+            place,
+            method,
+            headers,
+            payload,
+            era: self.era,
+            version,
+            session: None,
+            client: self.client,
+            last_event_id: None,
+            ticket: None,
+        }
     }
 
     /// The whole body, batch or not.
@@ -246,6 +271,11 @@ impl Decoded {
     /// The event after which a stream is to be taken up again.
     pub fn last_event_id(&self) -> Option<&str> {
         self.last_event_id.as_deref()
+    }
+
+    /// The ticket that a socket is opened with.
+    pub fn ticket(&self) -> Option<&str> {
+        self.ticket.as_deref()
     }
 
     /// The order that the path stands for.
@@ -339,6 +369,7 @@ impl Decoded {
                     session: session.clone(),
                     client,
                     last_event_id: None,
+                    ticket: None,
                 };
                 messages.into_iter().map(one).collect()
             }

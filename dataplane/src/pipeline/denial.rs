@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::authenticate::TokenError;
+use super::authenticate::{TokenError, ticket};
 use crate::audit::SpoolError;
 use crate::limits::{Micros, Room};
 use crate::origin;
@@ -89,6 +89,8 @@ pub enum AuthenticateDenial {
     Missing,
     #[error("the credential is none of ours")]
     Unusable,
+    #[error("no such ticket: it was used, has expired, or is for another server")]
+    Ticket,
     #[error("no such API key, or another secret")]
     WrongKey,
     #[error("the API key has expired")]
@@ -160,6 +162,8 @@ pub enum RouteDenial {
     Lost(#[from] Lost),
     #[error("no session can be opened: {0}")]
     Sessions(Crowded),
+    #[error(transparent)]
+    Tickets(#[from] ticket::Crowded),
 }
 
 /// When an order about connections is not carried out.

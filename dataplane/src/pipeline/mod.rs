@@ -38,17 +38,19 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::operate;
 use crate::owned::{self, Sessions};
-use crate::peers::Peers;
+use crate::peers::{Forward, Peers};
 use crate::relay::{self, Body};
 use crate::transport::scan;
 use crate::upstream::Upstreams;
 use crate::upstream::link::Reach;
 
+use authenticate::ticket::{self, Tickets};
 use authenticate::{Authenticated, Principal, Tokens, Verifier};
+use decode::Decoded;
 use denial::{AuthenticateDenial, Denial, LimitDenial, RouteDenial, TargetDenial};
 use failures::Failures;
 use limit::Limiter;
-use target::{Doors, Place};
+use target::{Doors, Place, Upgrade};
 use trail::{Recorder, Stage, Trail};
 
 pub use reply::{Answer, Reply};
@@ -109,9 +111,12 @@ impl Pipeline {
         let mut call = target::resolve(request, &config, &self.doors, trail)?;
         self.admit_credential(call.headers(), trail)?;
         trail.mark(Stage::Target);
-        let upgrade = call.take_upgrade();
+        let mut upgrade = call.take_upgrade();
         let call = decode::read(call, &self.config.limits, &self.config.timeouts, trail).await?;
         trail.mark(Stage::Decode);
+        if let Some(reply) = self.elsewhere(&call, &mut upgrade, trail).await? {
+            return Ok(reply);
+        }
         let call = authenticate::verify(call, &self.verifier, &config, &revocations)?;
         trail.principal(call.principal());
         trail.mark(Stage::Authenticate);
@@ -130,6 +135,28 @@ impl Pipeline {
         trail.decided(&call).await?;
         let reply = self.upstreams.send(&call, trail).await?;
         relay::answer(call, reply, &config, &self.relay, trail).await
+    }
+
+    /// A socket whose ticket another node keeps is that node's to open: everything passes through to there.
+    async fn elsewhere(&self, call: &Decoded, upgrade: &mut Option<Upgrade>, trail: &mut Trail) -> Result<Option<Reply>, Denial> {
+        let keeper = call.ticket().and_then(ticket::keeper).filter(|node| **node != **self.live.node());
+        let (Some(node), Some(ticket)) = (keeper, call.ticket()) else { return Ok(None) };
+        let Place::Server { server, .. } = call.place() else { return Ok(None) };
+        let upgrade = upgrade.take().ok_or(AuthenticateDenial::Ticket)?;
+        let request = Forward {
+            method: call.http_method().clone(),
+            path: format!("/servers/{}/ws?ticket={ticket}", server.id),
+            headers: call.headers().clone(),
+            body: Bytes::new(),
+            address: trail.address(),
+            request_id: trail.id(),
+        };
+        let opened = self.peers.forward(node, request).await.map_err(|error| {
+            tracing::info!(%error, "the node that keeps a ticket cannot be reached");
+            AuthenticateDenial::Ticket
+        })?;
+        trail.forget();
+        Ok(Some(relay::sessions::pass_through(opened, upgrade, self.relay.tasks())))
     }
 
     /// How the call gets across to its server.
@@ -196,6 +223,11 @@ impl Pipeline {
                 response
             }
         }
+    }
+
+    /// What lets sockets in without headers.
+    pub(crate) fn tickets(&self) -> &Tickets {
+        self.verifier.tickets()
     }
 
     /// Sessions that live in this node.

@@ -201,6 +201,15 @@ impl Socket {
     pub async fn open(node: SocketAddr, key: &str) -> Self {
         let mut request = format!("ws://{node}/o/{ORG}/servers/{NAME}/ws").into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        Self::by(node, request).await
+    }
+
+    /// Opened without any header.
+    pub async fn with_ticket(node: SocketAddr, path: &str) -> Self {
+        Self::by(node, format!("ws://{node}{path}").into_client_request().unwrap()).await
+    }
+
+    async fn by(node: SocketAddr, request: tokio_tungstenite::tungstenite::handshake::client::Request) -> Self {
         let stream = tokio::net::TcpStream::connect(node).await.unwrap();
         let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
@@ -209,6 +218,16 @@ impl Socket {
         let answer = socket.next().await.unwrap().unwrap();
         assert!(answer.to_text().unwrap().contains("fixture"), "{answer}");
         Self(socket)
+    }
+
+    /// What a call is answered with.
+    pub async fn call(&mut self, say: &str) -> String {
+        let params = json!({"name": "echo", "arguments": {"say": say}});
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+        futures_util::SinkExt::send(&mut self.0, Message::text(call)).await.unwrap();
+        let answer = self.0.next().await.unwrap().unwrap();
+        let answer: Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
+        answer["result"]["content"][0]["text"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The code that it is closed with.
@@ -223,6 +242,16 @@ impl Socket {
             }
         };
         tokio::time::timeout(PATIENCE, closing).await.expect("the socket is closed")
+    }
+}
+
+/// The status with which a socket is refused; 101 if it is not.
+pub async fn refused(node: SocketAddr, path: &str) -> u16 {
+    let stream = tokio::net::TcpStream::connect(node).await.unwrap();
+    match tokio_tungstenite::client_async(format!("ws://{node}{path}"), stream).await {
+        Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => answer.status().as_u16(),
+        Ok(_) => 101,
+        Err(error) => panic!("{error}"),
     }
 }
 

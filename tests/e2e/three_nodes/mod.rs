@@ -88,6 +88,17 @@ async fn a_node_that_is_killed_takes_only_its_own_sessions_with_it_and_every_cli
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_of_one_node_opens_a_socket_at_any() {
+    let world = World::start().await.unwrap();
+    for node in &world.nodes {
+        let path = world.ticket(&world.nodes[0]).await;
+        let mut socket = client::Socket::with_ticket(node.address(), &path).await;
+        assert_eq!(socket.call("hello").await, "hello");
+        assert_eq!(client::refused(node.address(), &path).await, 401, "once, wherever");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_key_ends_streams_of_every_transport_on_every_node() {
     let world = World::start().await.unwrap();
     let key = world.key().await;

@@ -80,6 +80,15 @@ impl World {
         answer.message()
     }
 
+    /// The path of a ticket that a node keeps.
+    pub async fn ticket(&self, node: &NodeProcess) -> String {
+        let url = node.url(&format!("/o/{ORG}/servers/{NAME}/ws/ticket"));
+        let call = Call { url, method: Method::POST, headers: Vec::new(), body: Bytes::new() };
+        let answer = self.http.send(call.header("authorization", &format!("Bearer {}", self.key))).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.message()["path"].as_str().unwrap().to_owned()
+    }
+
     /// A key that can be revoked.
     pub async fn key(&self) -> CreateApiKeyResponse {
         let key = self.admin.create_key(ORG, &["tester"]).await.unwrap();

@@ -5,6 +5,7 @@
 
 mod credential;
 mod principal;
+pub mod ticket;
 mod token;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use http::HeaderMap;
 use mcp_gateway::snapshot::{Org, Server, Snapshot};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::time::Instant;
 
 use super::decode::Decoded;
 use super::denial::AuthenticateDenial;
@@ -28,6 +30,7 @@ use crate::transport::scan::Message;
 use credential::Ambiguous;
 pub use credential::{Credential, X_API_KEY};
 pub use principal::{ANONYMOUS, Principal};
+use ticket::Tickets;
 pub use token::{LEEWAY_SECONDS, TokenError, Tokens};
 
 /// A call whose sender is known, on a server of the sender's organisation. Only [`verify`] makes one.
@@ -42,17 +45,23 @@ pub struct Authenticated {
 pub struct Verifier {
     tokens: Tokens,
     keys: Proved,
+    tickets: Tickets,
     metrics: Arc<Metrics>,
 }
 
 impl Verifier {
     pub fn new(tokens: Tokens, metrics: Arc<Metrics>) -> Self {
-        Self { tokens, keys: Proved::default(), metrics }
+        Self { tokens, keys: Proved::default(), tickets: Tickets::default(), metrics }
     }
 
     /// Verified tokens that are remembered now.
     pub fn remembered(&self) -> u64 {
         self.tokens.remembered()
+    }
+
+    /// What lets sockets in whose clients cannot send headers.
+    pub fn tickets(&self) -> &Tickets {
+        &self.tickets
     }
 
     /// Whether a request offers nothing to be looked at, or what has held before. It may not hold any more: [`Verifier::recognise`] sees.
@@ -114,13 +123,31 @@ pub fn verify(
         }
         Place::Server { org, server } => (org.clone(), server.clone()),
     };
-    let principal = match verifier.recognise(call.headers(), Some(&org), config, revocations)? {
+    let principal = match recognise(&call, verifier, (&org, &server), (config, revocations))? {
         Some(principal) if principal.org_id == org.id => principal,
         Some(_) => return Err(AuthenticateDenial::UnknownServer),
         None if server.allow_anonymous => Arc::new(Principal::anonymous(org.id.clone())),
         None => return Err(AuthenticateDenial::Missing),
     };
     Ok(Authenticated { call, org, server, principal })
+}
+
+/// By its ticket where it has one, and by nothing else then.
+fn recognise(
+    call: &Decoded,
+    verifier: &Verifier,
+    (org, server): (&Org, &Server),
+    (config, revocations): (&Snapshot, &Revocations),
+) -> Result<Option<Arc<Principal>>, AuthenticateDenial> {
+    let Some(ticket) = call.ticket() else { return verifier.recognise(call.headers(), Some(org), config, revocations) };
+    if !matches!(credential::read(call.headers()), Ok(Credential::None)) {
+        return Err(AuthenticateDenial::Ambiguous);
+    }
+    let principal = verifier.tickets.redeem(ticket, &server.id, Instant::now()).ok_or(AuthenticateDenial::Ticket)?;
+    if principal.revoked(revocations) {
+        return Err(AuthenticateDenial::Revoked);
+    }
+    Ok(Some(principal))
 }
 
 impl Authenticated {

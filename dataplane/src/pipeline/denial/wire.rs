@@ -175,6 +175,7 @@ impl AuthenticateDenial {
                 Wire::own(StatusCode::UNAUTHORIZED, "authenticate.missing", message).challenge(CHALLENGE)
             }
             Self::Unusable => invalid("authenticate.unusable"),
+            Self::Ticket => invalid("authenticate.ticket"),
             Self::WrongKey => invalid("authenticate.wrong_key"),
             Self::ExpiredKey => invalid("authenticate.expired_key"),
             Self::Revoked => invalid("authenticate.revoked"),
@@ -293,6 +294,10 @@ impl RouteDenial {
                     Crowded::Server => "This server has as many sessions over this transport as it takes; try again",
                 };
                 Wire::own(StatusCode::TOO_MANY_REQUESTS, "route.sessions", message).retry_after(5)
+            }
+            Self::Tickets(_) => {
+                let message = "Too many tickets were given out and not used; try again";
+                Wire::own(StatusCode::TOO_MANY_REQUESTS, "route.tickets", message).retry_after(30)
             }
             Self::Lost(Lost::Revoked) => AuthenticateDenial::Revoked.wire(),
             Self::Lost(Lost::KeyGone) => AuthenticateDenial::Token(TokenError::UnknownKey).wire(),

@@ -10,7 +10,9 @@ mod streamable;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use mcp_gateway::snapshot::Snapshot;
 use tokio::time::Instant;
 
@@ -26,6 +28,7 @@ use crate::pipeline::target::Upgrade;
 use crate::pipeline::trail::{Going, Stage, Trail};
 use crate::pipeline::{Answer, Pipeline, Reply, authorize};
 use crate::session::{self, Owned, Token};
+use crate::tasks::{OnExit, Tasks};
 use crate::transport::scan::Message;
 use crate::transport::{ClientTransport, Era};
 use crate::upstream::link::Way;
@@ -174,6 +177,22 @@ async fn forward(pipeline: &Pipeline, call: &Authenticated, node: &str, trail: &
             Err(RouteDenial::NoSession.into())
         }
     }
+}
+
+/// A connection that another node answers: once both have become sockets, everything passes through as it is.
+pub fn pass_through(mut opened: Response<Incoming>, upgrade: Upgrade, tasks: &Tasks) -> Reply {
+    if opened.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let theirs = hyper::upgrade::on(&mut opened);
+        tasks.spawn("pass-through", OnExit::Ignore, async move {
+            let Upgrade { connection, kept: _kept } = upgrade;
+            let Ok((ours, theirs)) = tokio::try_join!(connection, theirs) else { return };
+            let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
+            // Either side may simply be gone.
+            let _ = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await;
+        });
+    }
+    let (head, body) = opened.into_parts();
+    Reply { status: head.status, headers: head.headers, answer: Answer::Forwarded(body) }
 }
 
 /// Where a request of a session went, in the one spelling that names the server by its id.

@@ -29,6 +29,7 @@ use super::{judge, keep_alive, open, pass, pipe, until};
 use crate::owned::stream::{End, Outgoing, Spout};
 use crate::owned::{Command, Handle};
 use crate::pipeline::authenticate::Authenticated;
+use crate::pipeline::authenticate::ticket::GOOD_FOR;
 use crate::pipeline::denial::{DecodeDenial, Denial, RouteDenial};
 use crate::pipeline::limit::Seat;
 use crate::pipeline::target::Upgrade;
@@ -77,6 +78,9 @@ pub(super) async fn run(
     config: &Snapshot,
     trail: &mut Trail,
 ) -> Result<Reply, Denial> {
+    if call.call().order().is_some() {
+        return ticket(pipeline, call, trail).await;
+    }
     let upgrade = upgrade.ok_or(DecodeDenial::from(Refusal::NoUpgrade))?;
     let passed = judge(pipeline, call, trail).await?;
     trail.mark(Stage::Route);
@@ -109,6 +113,19 @@ pub(super) async fn run(
         socket.serve(keep_alive, until).await;
     });
     Ok(whole(StatusCode::SWITCHING_PROTOCOLS, headers, Bytes::new(), OK))
+}
+
+/// A ticket for a socket, which lets in whoever the caller is.
+async fn ticket(pipeline: &Arc<Pipeline>, call: Authenticated, trail: &mut Trail) -> Result<Reply, Denial> {
+    let passed = judge(pipeline, call, trail).await?;
+    trail.mark(Stage::Route);
+    trail.allowed().await?;
+    let (principal, server) = (passed.call.principal(), passed.call.server());
+    let text =
+        pipeline.tickets().issue(&pipeline.live().node(), principal, &server.id, Instant::now()).map_err(RouteDenial::from)?;
+    let path = format!("/servers/{}/ws?ticket={text}", server.id);
+    let body = serde_json::json!({ "ticket": text, "path": path, "expires_in": GOOD_FOR.as_secs() }).to_string();
+    Ok(Reply::json(StatusCode::OK, body, OK))
 }
 
 /// The head of the answer (RFC 6455 section 4.2.2). The subprotocol is named only where it was offered.

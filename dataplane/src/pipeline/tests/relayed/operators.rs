@@ -65,6 +65,43 @@ async fn an_operator_speaks_to_one_socket_or_to_all_and_ends_one() {
 }
 
 #[tokio::test]
+async fn a_ticket_opens_one_socket_without_any_header() {
+    let (gateway, _server) = world().await;
+    let ticket = order(&gateway, ENGINEER, Method::POST, &format!("/servers/{GITHUB}/ws/ticket"), Value::Null).await.json();
+    let path = ticket["path"].as_str().unwrap();
+    assert_eq!(ticket["expires_in"], 30);
+    let open = async |path: &str| {
+        let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+        tokio_tungstenite::client_async(format!("ws://{}{path}", gateway.address), stream).await
+    };
+    let status = async |path: &str| match open(path).await {
+        Ok(_) => 101,
+        Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => answer.status().as_u16(),
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(
+        status(&path.replace(GITHUB, super::super::scope::OPEN)).await,
+        401,
+        "another server, which lets anybody in without one"
+    );
+    let ticket = order(&gateway, ENGINEER, Method::POST, &format!("/servers/{GITHUB}/ws/ticket"), Value::Null).await.json();
+    let path = ticket["path"].as_str().unwrap();
+    assert_eq!(status(path).await, 101);
+    assert_eq!(status(path).await, 401, "once");
+    assert_eq!(
+        status(&format!("/servers/{GITHUB}/ws?ticket=0190a000-0000-7000-8000-00000000000f.AAAA")).await,
+        401,
+        "no such node"
+    );
+    assert_eq!(status(&format!("/servers/{GITHUB}/ws")).await, 401, "nothing at all");
+    let records = gateway.records();
+    let opened = records
+        .iter()
+        .find(|(decided, _)| decided.method == "GET" && decided.client_transport == "websocket" && !decided.subject.is_empty());
+    assert_eq!(opened.unwrap().0.subject, "key:engineerkeyaaaaa");
+}
+
+#[tokio::test]
 async fn others_see_and_take_up_what_is_their_own_and_touch_nothing() {
     let (gateway, _server) = world().await;
     let mut client = Client::connect(&gateway, GITHUB, &bearer(ENGINEER), ClientTransport::StreamableHttp).await;

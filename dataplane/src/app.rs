@@ -166,6 +166,9 @@ impl App {
             Some(address) => Some(open_door(address, identity, provider).await?),
             None => None,
         };
+        if door.is_some() && advertised(&config, config.peer.listen).is_empty() {
+            tracing::warn!("peer.listen is every address and peer.advertise is not set: other nodes cannot reach this one");
+        }
         let peer = door.as_ref().map(Listener::address).transpose().map_err(at)?;
         let addresses = Addresses { listen, admin: admin.local_addr().map_err(at)?, peer };
         let control = restored.map(|restored| Control {

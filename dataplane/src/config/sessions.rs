@@ -49,6 +49,11 @@ pub struct Transport {
     /// How long an owned session may be unused.
     #[serde(with = "units::duration")]
     pub session_idle: Duration,
+    /// Owned sessions of clients of this transport, on this node.
+    pub max_sessions: usize,
+    /// Between two signs of life on a silent stream or socket.
+    #[serde(with = "units::duration")]
+    pub keep_alive: Duration,
 }
 
 impl Default for Sessions {
@@ -67,7 +72,7 @@ impl Default for Sessions {
 
 impl Default for Transport {
     fn default() -> Self {
-        Self { enabled: true, session_idle: Duration::from_mins(30) }
+        Self { enabled: true, session_idle: Duration::from_mins(30), max_sessions: 10_000, keep_alive: Duration::from_secs(15) }
     }
 }
 
@@ -107,8 +112,13 @@ impl Transports {
             ("json_rpc", &self.json_rpc),
         ];
         for (name, transport) in all {
-            if transport.session_idle.is_zero() {
-                problems.push(format!("transports.{name}.session_idle: must be more than 0"));
+            for (key, value) in [("session_idle", transport.session_idle), ("keep_alive", transport.keep_alive)] {
+                if value.is_zero() {
+                    problems.push(format!("transports.{name}.{key}: must be more than 0"));
+                }
+            }
+            if transport.max_sessions == 0 {
+                problems.push(format!("transports.{name}.max_sessions: must be at least 1; enabled: false switches it off"));
             }
         }
     }

@@ -149,6 +149,13 @@ fn described(handle: &Handle, node: &str) -> Connection {
     }
 }
 
+/// A caller's own connections to this node, over any transport.
+pub(crate) fn own(pipeline: &Pipeline, org: &str, subject: &str) -> Vec<Connection> {
+    let node = pipeline.live().node();
+    let own = pipeline.sessions().select(|facts| *facts.org_id == *org && *facts.subject == *subject);
+    own.into_iter().map(|handle| described(&handle, &node)).collect()
+}
+
 async fn broadcast(pipeline: &Arc<Pipeline>, org: &str, kind: Kind, message: &RawValue) -> Told {
     let message: bytes::Bytes = message.get().to_owned().into();
     let listens = |facts: &Facts| *facts.org_id == *org && kind.has(facts) && facts.is_listening();

@@ -26,7 +26,7 @@ use crate::relay::outcome::Answered;
 use crate::relay::{OK, whole};
 use crate::sse;
 
-pub(crate) use local::{Question, Told, answer};
+pub(crate) use local::{Connection, Question, Told, answer, own};
 pub(crate) use order::Order;
 
 /// Roles that may see and touch connections of others.

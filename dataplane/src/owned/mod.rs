@@ -59,6 +59,7 @@ pub struct Surroundings {
     pub timeouts: Timeouts,
     pub limits: config::Limits,
     pub sessions: config::Sessions,
+    pub transports: config::Transports,
 }
 
 /// Every owned session of the process.
@@ -86,6 +87,7 @@ pub(crate) type OfCaller = tokio::sync::Mutex<Option<Handle>>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Whose {
     Node,
+    Transport(ClientTransport),
     Organization(Arc<str>),
     /// Organisation and subject.
     Principal(Arc<str>, Box<str>),
@@ -287,6 +289,7 @@ impl Sessions {
         let of_server = settings.max_connections.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
         let wanted = [
             (Whose::Node, bounds.max, Refused::Node),
+            (Whose::Transport(manners.client), self.around.transports.of(manners.client).max_sessions, Refused::Node),
             (Whose::Organization(org.clone()), bounds.max_per_organization, Refused::Organization),
             (Whose::Principal(org, subject(caller.principal())), bounds.max_per_principal, Refused::Principal),
             (Whose::Server(caller.server().id.clone(), manners.client), of_server, Refused::Server),

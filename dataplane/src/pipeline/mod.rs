@@ -87,6 +87,7 @@ impl Pipeline {
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),
             sessions: config.sessions.clone(),
+            transports: config.transports.clone(),
         });
         let tokens = Tokens::new(config.limits.verified_tokens, config.public_url.clone());
         Self {

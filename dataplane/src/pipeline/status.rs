@@ -10,6 +10,7 @@ use super::authenticate::Principal;
 use super::denial::{AuthenticateDenial, Denial, TargetDenial};
 use super::reply::Reply;
 use super::trail::{Asked, Ending, Trail};
+use crate::operate::{self, Connection};
 use crate::relay::outcome::Answered;
 use crate::target::{self, Endpoint, Target};
 
@@ -19,6 +20,8 @@ struct Status<'a> {
     organization: Organization<'a>,
     configuration: Configuration,
     servers: Vec<Visible<'a>>,
+    /// The caller's own, on this node.
+    sessions: Vec<Connection>,
 }
 
 #[derive(Serialize)]
@@ -89,7 +92,11 @@ async fn status<B: Sync>(pipeline: &Pipeline, request: &Request<B>, trail: &mut 
         Target::Server { .. } | Target::Unknown { .. } => return Err(AuthenticateDenial::UnknownServer.into()),
     };
     trail.allowed().await?;
-    let body = serde_json::to_vec(&describe(&principal, visible_org, only, &config)).expect("plain data serialises");
+    // Callers without a credential are all one, and none of each other's business.
+    let somebody = principal.via != Via::Anonymous;
+    let sessions = if somebody { operate::own(pipeline, &visible_org.id, &principal.subject) } else { Vec::new() };
+    let described = Status { sessions, ..describe(&principal, visible_org, only, &config) };
+    let body = serde_json::to_vec(&described).expect("plain data serialises");
     Ok(Reply::json(StatusCode::OK, body, Ending::of(Answered::new(Outcome::Ok, 0))))
 }
 
@@ -113,6 +120,7 @@ fn describe<'a>(principal: &'a Principal, org: &'a Org, only: Option<&str>, conf
         organization: Organization { id: &org.id, slug: &org.slug },
         configuration: Configuration { epoch: config.version().epoch, version: config.version().version },
         servers,
+        sessions: Vec::new(),
     }
 }
 

@@ -216,7 +216,7 @@ fn until(pipeline: &Pipeline, principal: &Principal) -> Instant {
 /// Between two signs of life on a silent stream.
 fn keep_alive(pipeline: &Pipeline, call: &Authenticated) -> Duration {
     let settings = call.server().client_transports.settings(call.call().client().into());
-    settings.keep_alive.unwrap_or(pipeline.config().timeouts.keep_alive)
+    settings.keep_alive.unwrap_or(pipeline.config().transports.of(call.call().client()).keep_alive)
 }
 
 /// For records: where a session's server is.

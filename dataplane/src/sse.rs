@@ -265,13 +265,14 @@ impl Event {
     }
 }
 
-/// Writes a message as an event, with its id where it has one; an empty message says only where the stream is.
+/// Writes a message as an event, with its id where it has one; an empty message says where the stream begins, and how long a client that
+/// lost it should wait before it comes back (2025-11-25, streamable HTTP).
 pub fn write_event(out: &mut BytesMut, id: Option<&impl std::fmt::Display>, message: &[u8]) {
     if let Some(id) = id {
         out.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
     if message.is_empty() {
-        out.extend_from_slice(b"data: \n");
+        out.extend_from_slice(b"retry: 1000\ndata: \n");
     } else {
         out.extend_from_slice(b"event: message\n");
         write_data(out, message, b"\n");

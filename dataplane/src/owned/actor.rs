@@ -94,7 +94,7 @@ impl Actor {
         // Whoever asks from now on is told; whoever has asked is answered.
         mailbox.close();
         while let Some(command) = mailbox.recv().await {
-            if let Command::Call { message, record, tap } = command {
+            if let Command::Call { message, record, tap, .. } = command {
                 self.refuse(&message, record, tap, "The session is over");
             }
         }
@@ -169,10 +169,13 @@ impl Actor {
 
     async fn obey(&mut self, command: Command) -> Option<End> {
         match command {
-            Command::Call { message, record, tap } => match self.ready(&message).await {
-                Ok(()) => self.send(&message, record, tap),
-                Err(why) => self.refuse(&message, record, tap, why),
-            },
+            Command::Call { message, record, tap, caller } => {
+                caller.into_iter().for_each(|caller| self.standing.assume(caller));
+                match self.ready(&message).await {
+                    Ok(()) => self.send(&message, record, tap),
+                    Err(why) => self.refuse(&message, record, tap, why),
+                }
+            }
             Command::Tell { message } => self.tell(&message),
             Command::Attach { tap, after } => self.attach(tap, after),
             Command::Say { message } => self.deliver(STANDING, Outgoing { message, event: None, recorded: None, last: false }),

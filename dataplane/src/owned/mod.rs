@@ -122,6 +122,8 @@ pub(crate) enum Command {
         message: Box<Message>,
         record: Option<Box<(Trail, Seat)>>,
         tap: Option<Tap>,
+        /// Who sends it, as it has just proved: the session's answers are filtered for that one from now on.
+        caller: Option<Arc<Principal>>,
     },
     /// Send a notification, or the answer to a question of the server's.
     Tell {

@@ -50,6 +50,13 @@ impl Standing {
         (self.org.clone(), self.server.clone(), self.principal.clone())
     }
 
+    /// The caller has proved who it is again; what it may do has perhaps changed since.
+    pub fn assume(&mut self, principal: Arc<Principal>) {
+        if !Arc::ptr_eq(&principal, &self.principal) && principal.subject == self.principal.subject && principal.via == self.principal.via {
+            self.principal = principal;
+        }
+    }
+
     pub fn org(&self) -> &Org {
         &self.org
     }

@@ -76,10 +76,11 @@ async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Tr
     let going = Going { transport: bridge::name(facts.server_transport), era: Era::Legacy, place: &facts.place };
     trail.relayed(&call, going, facts.version.get().copied()).await?;
     let is_request = call.call().message().is_some_and(Message::is_request);
+    let caller = call.principal().clone();
     let message = Box::new(call.into_call().into_message().ok_or(RouteDenial::NoSession)?);
     let command = if is_request {
         trail.status(StatusCode::OK);
-        Command::Call { message, record: Some(Box::new((trail.hand_over(), seat))), tap }
+        Command::Call { message, record: Some(Box::new((trail.hand_over(), seat))), tap, caller: Some(caller) }
     } else {
         Command::Tell { message }
     };

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,13 +15,12 @@ use uuid::Uuid;
 
 use super::calls::{Call, Calls};
 use super::log::Log;
-use super::stream::{End, EventId, Outgoing, Refused, Tap};
+use super::stream::{End, EventId, Outgoing, Tap};
 use super::{Command, Facts, Manners, Surroundings};
 use crate::pipeline::limit::Seat;
 use crate::pipeline::trail::Trail;
 use crate::relay::outcome::Answered;
 use crate::relay::{Lost, Standing};
-use crate::transport::Version;
 use crate::transport::scan::{Kind as Form, Message};
 use crate::upstream::link::{FromServer, Kind, Link, ToServer, Way};
 
@@ -53,11 +51,11 @@ pub(super) struct Actor {
     pub(super) calls: Calls,
     /// Questions of the server's, by id as it wrote it, and the stream that each went to.
     pub(super) questions: HashMap<Box<str>, u32>,
-    streams: HashMap<u32, Tap>,
-    last_stream: u32,
-    log: Log,
+    pub(super) streams: HashMap<u32, Tap>,
+    pub(super) last_stream: u32,
+    pub(super) log: Log,
     /// What was said last on the standing stream while somebody read it.
-    said: EventId,
+    pub(super) said: EventId,
     /// Whether the server keeps something for this session that another one would not have.
     pub(super) bound: bool,
     used: Instant,
@@ -243,20 +241,6 @@ impl Actor {
         self.say_to_server(bytes, if initialize { Kind::Initialize(number) } else { Kind::Request(number) });
     }
 
-    fn own_stream(&mut self, tap: Tap) -> u32 {
-        self.last_stream += 1;
-        let stream = self.last_stream;
-        // A client that knows how to come back is told where from, before anything else (2025-11-25, resumability).
-        let primes = self.manners.resumable && self.facts.version.get().is_some_and(|version| *version >= Version::V2025_11_25);
-        if primes {
-            let event = self.log.place(stream);
-            // Gone already: it will come back, or not.
-            let _ = tap.send(Outgoing { message: Bytes::new(), event: Some(event), recorded: None, last: false });
-        }
-        self.streams.insert(stream, tap);
-        stream
-    }
-
     /// Whether another request fits; a refusal gives the record back.
     pub(super) fn has_room(&self, message: &Message) -> Result<(), &'static str> {
         let id = message.id().unwrap_or("null");
@@ -319,86 +303,6 @@ impl Actor {
     fn say_cancelled(&mut self, number: u64) {
         let cancelled = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
         self.say_to_server(cancelled.into(), Kind::Cancelled(number));
-    }
-
-    fn attach(&mut self, tap: Tap, after: Option<EventId>) {
-        let Some(after) = after else {
-            let missed: Vec<_> = self.log.after(self.said).map(|(event, message)| (event, message.clone())).collect();
-            if let Some(before) = self.streams.insert(STANDING, tap) {
-                before.end(End::Replaced);
-            }
-            self.count_streams();
-            for (event, message) in missed {
-                self.replay(STANDING, event, message);
-            }
-            return;
-        };
-        let missed: Vec<_> = self.log.after(after).map(|(event, message)| (event, message.clone())).collect();
-        let over = after.stream != STANDING && !self.calls.has_stream(after.stream);
-        if let Some(before) = self.streams.insert(after.stream, tap) {
-            before.end(End::Replaced);
-        }
-        self.count_streams();
-        for (event, message) in missed {
-            self.replay(after.stream, event, message);
-        }
-        if over {
-            self.close(after.stream);
-        }
-    }
-
-    fn replay(&mut self, stream: u32, event: EventId, message: Bytes) {
-        self.hand(stream, Outgoing { message, event: Some(event), recorded: None, last: false });
-    }
-
-    /// Brings a message to the client, on a stream of its own or on the standing one, and remembers it for whoever takes the stream up.
-    pub(super) fn deliver(&mut self, stream: u32, outgoing: Outgoing) {
-        let event = self.manners.resumable.then(|| self.log.push(stream, &outgoing.message));
-        self.hand(stream, Outgoing { event, ..outgoing });
-    }
-
-    fn hand(&mut self, stream: u32, outgoing: Outgoing) {
-        let Some(tap) = self.streams.get(&stream) else { return };
-        let event = outgoing.event;
-        match tap.send(outgoing) {
-            Ok(()) => {
-                if let Some(event) = event.filter(|event| event.stream == STANDING) {
-                    self.said = event;
-                }
-            }
-            Err(Refused::Gone) => self.forget(stream),
-            Err(Refused::Slow) => {
-                tracing::info!(server = %self.way.server.slug, "a client does not read; its stream was closed");
-                self.around.metrics.slow_readers.inc();
-                tap.end(End::Slow);
-                self.forget(stream);
-            }
-        }
-    }
-
-    fn forget(&mut self, stream: u32) {
-        self.streams.remove(&stream);
-        self.count_streams();
-    }
-
-    /// Nothing more comes on a stream.
-    pub(super) fn close(&mut self, stream: u32) {
-        if stream != STANDING
-            && let Some(tap) = self.streams.remove(&stream)
-        {
-            tap.end(End::Complete);
-        }
-        self.count_streams();
-    }
-
-    fn count_streams(&self) {
-        self.facts.listening.store(self.has_reader(STANDING), Relaxed);
-        self.facts.streams.store(u32::try_from(self.streams.len()).unwrap_or(u32::MAX), Relaxed);
-    }
-
-    /// Whether anybody reads the standing stream.
-    pub(super) fn has_reader(&self, stream: u32) -> bool {
-        self.streams.get(&stream).is_some_and(|tap| !tap.is_gone())
     }
 
     pub(super) fn say_to_server(&mut self, message: Bytes, kind: Kind) {

@@ -13,6 +13,7 @@ mod link;
 mod log;
 mod splice;
 pub mod stream;
+mod streams;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};

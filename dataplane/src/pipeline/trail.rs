@@ -5,6 +5,7 @@
 //! Frames are queued first and written together with those of other calls; what may only happen afterwards waits for that.
 
 mod facts;
+mod handing;
 mod keeping;
 mod record;
 mod unsettled;
@@ -278,36 +279,6 @@ impl Trail {
         let queued = self.queue_decided();
         self.keep_arguments(call.org(), call.call());
         self.recorded(queued).await
-    }
-
-    /// Hands the record over to whoever sees the call end, if that is not who answers the request. What is left says nothing more.
-    #[must_use]
-    pub fn hand_over(&mut self) -> Self {
-        self.recorder.metrics.in_flight.inc();
-        let now = Instant::now();
-        let left = Self {
-            served: self.served.clone(),
-            recorder: self.recorder.clone(),
-            request_id: self.request_id,
-            started: now,
-            last: now,
-            state: State::Ended,
-            class: Class::Access,
-            audit_full: self.audit_full,
-            audit_on_disk: false,
-            keeping: None,
-            echo: self.echo.clone(),
-            record: Record::new(),
-            address: self.address,
-            room: self.room.take(),
-            unsettled: None,
-        };
-        std::mem::replace(self, left)
-    }
-
-    /// Nothing is recorded here: another node does.
-    pub fn forget(&mut self) {
-        self.state = State::Ended;
     }
 
     /// Writes the first frame of a call that the gateway answers itself.

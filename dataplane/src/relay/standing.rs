@@ -52,7 +52,10 @@ impl Standing {
 
     /// The caller has proved who it is again; what it may do has perhaps changed since.
     pub fn assume(&mut self, principal: Arc<Principal>) {
-        if !Arc::ptr_eq(&principal, &self.principal) && principal.subject == self.principal.subject && principal.via == self.principal.via {
+        if !Arc::ptr_eq(&principal, &self.principal)
+            && principal.subject == self.principal.subject
+            && principal.via == self.principal.via
+        {
             self.principal = principal;
         }
     }

@@ -196,7 +196,10 @@ async fn begin(pipeline: &Pipeline, session: &Handle) -> Result<(), Denial> {
     });
     let (tap, mut spout) = pipe(pipeline);
     let message = Box::new(own(&opening)?);
-    session.ask(Command::Call { message, record: None, tap: Some(tap), caller: None }).await.map_err(|_over| RouteDenial::NoSession)?;
+    session
+        .ask(Command::Call { message, record: None, tap: Some(tap), caller: None })
+        .await
+        .map_err(|_over| RouteDenial::NoSession)?;
     let answer = loop {
         match spout.next().await {
             Ok(outgoing) if outgoing.last => break outgoing,

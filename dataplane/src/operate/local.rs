@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::stdio;
 use crate::owned::stream::{End, EventId};
 use crate::owned::{Command, Facts, Handle};
 use crate::pipeline::Pipeline;
@@ -32,6 +33,10 @@ pub(crate) enum Question {
     Ping { org: String, session: Uuid },
     Close { org: String, session: Uuid },
     Replay { org: String, session: Uuid, after: Option<String>, subject: String },
+    Processes { org: String },
+    StopProcess { org: String, process: Uuid },
+    Tell { org: String, process: Uuid, message: Box<RawValue> },
+    Logs { org: String, server: String },
 }
 
 /// What a node answers; added up over all of them.
@@ -47,6 +52,10 @@ pub(crate) struct Told {
     pub sessions: Vec<Connection>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Vec<Process>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<Vec<Line>>,
 }
 
 /// One connection.
@@ -82,8 +91,9 @@ impl Question {
     /// Whether it names a session, which has to be somewhere.
     pub fn is_about_one(&self) -> bool {
         match self {
-            Self::Status { .. } | Self::Broadcast { .. } => false,
+            Self::Status { .. } | Self::Broadcast { .. } | Self::Processes { .. } => false,
             Self::Send { .. } | Self::Ping { .. } | Self::Close { .. } | Self::Replay { .. } => true,
+            Self::StopProcess { .. } | Self::Tell { .. } | Self::Logs { .. } => true,
         }
     }
 }
@@ -94,6 +104,12 @@ impl Told {
         self.found |= other.found;
         self.sessions.extend(other.sessions);
         self.events.extend(other.events);
+        if let Some(processes) = other.processes {
+            self.processes.get_or_insert_default().extend(processes);
+        }
+        if let Some(lines) = other.lines {
+            self.lines.get_or_insert_default().extend(lines);
+        }
     }
 }
 
@@ -106,6 +122,8 @@ impl Kind {
         }
     }
 }
+
+pub(super) use super::stdio::{Line, Process};
 
 /// Answers for this node.
 pub(crate) async fn answer(pipeline: &Arc<Pipeline>, question: &Question) -> Told {
@@ -122,6 +140,10 @@ pub(crate) async fn answer(pipeline: &Arc<Pipeline>, question: &Question) -> Tol
         Question::Close { org, session } => {
             one(pipeline, org, *session, async |handle| handle.ask(Command::End(End::Closed)).await.is_ok()).await
         }
+        Question::Processes { org } => stdio::processes(pipeline, org),
+        Question::StopProcess { org, process } => stdio::stop(pipeline, org, *process),
+        Question::Tell { org, process, message } => stdio::tell(pipeline, org, *process, message).await,
+        Question::Logs { org, server } => stdio::logs(pipeline, org, server),
         Question::Replay { org, session, after, subject } => replay(pipeline, org, *session, after.as_deref(), subject).await,
     }
 }

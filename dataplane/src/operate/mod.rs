@@ -5,6 +5,7 @@
 
 mod local;
 mod order;
+mod stdio;
 
 use std::sync::Arc;
 
@@ -71,7 +72,11 @@ pub(crate) async fn run(
     let of = (!is_operator).then(|| principal.subject.clone());
     let (head, body) = request.into_parts();
     let body = Limited::new(body, LARGEST).collect().await.map_err(|_too_large| OperateDenial::TooLarge { limit: LARGEST })?;
-    let question = order.question(&org, of, &head, &body.to_bytes())?;
+    let body = body.to_bytes();
+    if order == Order::Execute {
+        return stdio::execute(pipeline, principal, (head, body), &config, trail).await;
+    }
+    let question = order.question(&org, of, &head, &body)?;
     trail.allowed().await?;
     if let Question::Replay { .. } = question {
         return replay(pipeline, question, &principal, &config).await;

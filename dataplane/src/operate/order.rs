@@ -21,6 +21,25 @@ pub(crate) enum Order {
     Send,
     Ping,
     Close,
+    /// Processes of stdio servers.
+    Processes,
+    StopProcess,
+    /// A notification into a process.
+    Tell,
+    /// What processes of a server wrote beside messages.
+    Logs,
+    /// One request to a server in a process of its own.
+    Execute,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfProcess {
+    process: Uuid,
+    #[serde(default)]
+    action: Option<String>,
+    #[serde(default)]
+    message: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -32,21 +51,28 @@ struct Addressed {
 }
 
 impl Order {
-    /// The order of a path, and the only method that it has.
-    pub fn of(path: &str) -> Option<(Self, Method)> {
-        Some(match path {
-            "/sse/status" => (Self::Status(Kind::Events), Method::GET),
-            "/ws/status" => (Self::Status(Kind::Sockets), Method::GET),
-            "/sse/broadcast" => (Self::Broadcast(Kind::Events), Method::POST),
-            "/ws/broadcast" => (Self::Broadcast(Kind::Sockets), Method::POST),
-            "/ws/send" => (Self::Send, Method::POST),
-            "/ws/ping" => (Self::Ping, Method::POST),
-            "/ws/close" => (Self::Close, Method::DELETE),
+    /// The order of a path and a method; of a path that has others, those.
+    pub fn of(path: &str, method: &Method) -> Option<Result<Self, &'static str>> {
+        let (order, wanted, allow) = match (path, method) {
+            ("/sse/status", _) => (Self::Status(Kind::Events), Method::GET, "GET"),
+            ("/ws/status", _) => (Self::Status(Kind::Sockets), Method::GET, "GET"),
+            ("/sse/broadcast", _) => (Self::Broadcast(Kind::Events), Method::POST, "POST"),
+            ("/ws/broadcast", _) => (Self::Broadcast(Kind::Sockets), Method::POST, "POST"),
+            ("/ws/send", _) => (Self::Send, Method::POST, "POST"),
+            ("/ws/ping", _) => (Self::Ping, Method::POST, "POST"),
+            ("/ws/close", _) => (Self::Close, Method::DELETE, "DELETE"),
+            ("/stdio/process", &Method::GET) => (Self::Processes, Method::GET, "GET, POST"),
+            ("/stdio/process", _) => (Self::StopProcess, Method::POST, "GET, POST"),
+            ("/stdio/send", _) => (Self::Tell, Method::POST, "POST"),
+            ("/stdio/logs", _) => (Self::Logs, Method::GET, "GET"),
+            ("/stdio/execute", _) => (Self::Execute, Method::POST, "POST"),
             _ => {
                 let id = path.strip_prefix("/sse/replay/")?;
-                (Self::Replay(Uuid::try_parse(id).ok().filter(|found| found.to_string() == id)?), Method::GET)
+                let id = Uuid::try_parse(id).ok().filter(|found| found.to_string() == id)?;
+                (Self::Replay(id), Method::GET, "GET")
             }
-        })
+        };
+        Some(if *method == wanted { Ok(order) } else { Err(allow) })
     }
 
     /// As in records.
@@ -60,14 +86,19 @@ impl Order {
             Self::Send => "ws/send",
             Self::Ping => "ws/ping",
             Self::Close => "ws/close",
+            Self::Processes | Self::StopProcess => "stdio/process",
+            Self::Tell => "stdio/send",
+            Self::Logs => "stdio/logs",
+            Self::Execute => "stdio/execute",
         }
     }
 
     /// Everybody may see what is their own.
     pub fn is_for_operators(self) -> bool {
         match self {
-            Self::Status(_) | Self::Replay(_) => false,
+            Self::Status(_) | Self::Replay(_) | Self::Execute => false,
             Self::Broadcast(_) | Self::Send | Self::Ping | Self::Close => true,
+            Self::Processes | Self::StopProcess | Self::Tell | Self::Logs => true,
         }
     }
 
@@ -93,6 +124,27 @@ impl Order {
                 Question::Send { org, session, message: notification(&message.get().to_owned().into())? }
             }
             Self::Ping => Question::Ping { org, session: addressed(body)?.session },
+            Self::Processes => Question::Processes { org },
+            Self::StopProcess => {
+                let OfProcess { process, action, message } = of_process(body)?;
+                if action.as_deref() != Some("stop") || message.is_some() {
+                    return Err(OperateDenial::Bad("the body has to be {\"action\": \"stop\", \"process\": \"<id>\"}"));
+                }
+                Question::StopProcess { org, process }
+            }
+            Self::Tell => {
+                let OfProcess { process, action, message } = of_process(body)?;
+                let (None, Some(message)) = (action, message) else {
+                    return Err(OperateDenial::Bad("the body has to be {\"process\": \"<id>\", \"message\": {...}}"));
+                };
+                Question::Tell { org, process, message: notification(&message.get().to_owned().into())? }
+            }
+            Self::Logs => {
+                let server = parameter(head, "server").ok_or(OperateDenial::Bad("`?server=` has to name a server"))?.to_owned();
+                Question::Logs { org, server }
+            }
+            // Asks nobody else.
+            Self::Execute => return Err(OperateDenial::NotFound),
             Self::Close => {
                 let session = match parameter(head, "session") {
                     Some(text) => {
@@ -110,7 +162,11 @@ fn addressed(body: &bytes::Bytes) -> Result<Addressed, OperateDenial> {
     serde_json::from_slice(body).map_err(|_invalid| OperateDenial::Bad("the body has to be JSON: {\"session\": \"<id>\", ...}"))
 }
 
-fn parameter<'h>(head: &'h Parts, name: &str) -> Option<&'h str> {
+fn of_process(body: &bytes::Bytes) -> Result<OfProcess, OperateDenial> {
+    serde_json::from_slice(body).map_err(|_invalid| OperateDenial::Bad("the body has to be JSON: {\"process\": \"<id>\", ...}"))
+}
+
+pub(super) fn parameter<'h>(head: &'h Parts, name: &str) -> Option<&'h str> {
     head.uri.query()?.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
 }
 

@@ -5,9 +5,10 @@ use tokio::time::timeout;
 use super::actor::{Actor, STANDING};
 use super::splice::{number, splice};
 use super::stream::End;
+use crate::children::StartError;
 use crate::transport::scan::Message;
 use crate::transport::server_message::{self, ServerMessage};
-use crate::upstream::link::{FromServer, Kind, Link, ToServer};
+use crate::upstream::link::{FromServer, Kind, Link, LinkError, ToServer};
 
 const UNREACHABLE: &str = "The server cannot be reached";
 const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -33,7 +34,7 @@ impl Actor {
     async fn connect(&self) -> Result<Link, &'static str> {
         self.way.open(&self.around.reach, &self.id.to_string()).await.map_err(|error| {
             tracing::warn!(server = %self.way.server.slug, %error, "no link to a server");
-            UNREACHABLE
+            words(&error)
         })
     }
 
@@ -84,6 +85,20 @@ impl Actor {
         self.around.metrics.sessions_healed.inc();
         self.link = Some(link);
         Ok(())
+    }
+}
+
+/// What the client is told: what it can do something about, and nothing of the node's.
+fn words(error: &LinkError) -> &'static str {
+    match error {
+        LinkError::Child(StartError::Full { .. }) => "As many processes of servers run as may; end a session, or try again later",
+        LinkError::Child(StartError::Backoff { .. }) => "The server's process keeps ending; try again later",
+        LinkError::Child(StartError::Disabled | StartError::NotAllowed(_)) => "This node does not run the server's program",
+        LinkError::Child(StartError::Stopping | StartError::Spawn(_))
+        | LinkError::Fault(_)
+        | LinkError::Socket(_)
+        | LinkError::Events(_)
+        | LinkError::Transport => UNREACHABLE,
     }
 }
 

@@ -164,6 +164,11 @@ impl Decoded {
         }
     }
 
+    /// A message by itself, of a caller without a session.
+    pub fn without_session(place: Place, parts: Parts, message: Message) -> Self {
+        Self::legacy(place, parts, Payload::One(Box::new(message)), ClientTransport::JsonRpc)
+    }
+
     /// A message that came over a connection which this request opened.
     pub fn on_connection(&self, place: Place, message: Message, version: Option<Version>) -> Self {
         let (method, headers) = (Method::POST, HeaderMap::new());

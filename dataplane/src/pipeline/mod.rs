@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use mcp_gateway::proto::config::v1::Transport;
@@ -31,6 +31,7 @@ use mcp_gateway::snapshot::Snapshot;
 use uuid::Uuid;
 
 use crate::bridge::{self, Plan};
+use crate::children::Children;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::listener::Handler;
@@ -236,6 +237,11 @@ impl Pipeline {
         &self.sessions
     }
 
+    /// Servers that are processes of this node.
+    pub(crate) fn children(&self) -> &Children {
+        self.relay.children()
+    }
+
     /// The other nodes of the pool.
     pub(crate) fn peers(&self) -> &Peers {
         &self.peers
@@ -294,10 +300,8 @@ impl Pipeline {
         }
         let mut trail = Trail::open(self.recorder.clone(), request_id, address);
         let work = async {
-            if let Some((order, method)) = operate::Order::of(request.uri().path()) {
-                if request.method() != method {
-                    return Err(TargetDenial::Method { allow: allowed(&method) }.into());
-                }
+            if let Some(order) = operate::Order::of(request.uri().path(), request.method()) {
+                let order = order.map_err(|allow| TargetDenial::Method { allow })?;
                 return Box::pin(operate::run(&self, order, request, &mut trail)).await;
             }
             if let Some(answer) = status::answer(&self, &request, &mut trail).await {
@@ -308,15 +312,6 @@ impl Pipeline {
         let outcome = caught(work, &self.recorder.metrics, request_id).await;
         let outcome = outcome.map_err(|denial| self.counted(denial, &trail));
         reply::finish(outcome, trail, request_id, origin).await
-    }
-}
-
-/// For `Allow`.
-fn allowed(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::DELETE => "DELETE",
-        _ => "POST",
     }
 }
 

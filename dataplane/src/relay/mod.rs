@@ -78,6 +78,11 @@ impl Settings {
         &self.announcements
     }
 
+    /// Servers that are processes of this node.
+    pub fn children(&self) -> &Children {
+        &self.surroundings.children
+    }
+
     /// What runs beside requests.
     pub fn tasks(&self) -> &Tasks {
         &self.surroundings.tasks

@@ -172,6 +172,13 @@ impl Authenticated {
         self.call
     }
 
+    /// A request whose sender was recognised by other means, if the server is of the sender's organisation.
+    pub fn recognised(call: Decoded, principal: Arc<Principal>) -> Option<Self> {
+        let Place::Server { org, server } = call.place() else { return None };
+        let (org, server) = (org.clone(), server.clone());
+        (principal.org_id == org.id && server.org_id == org.id).then_some(Self { call, org, server, principal })
+    }
+
     /// A message over the connection that this request opened, by the same sender as it is judged now.
     pub fn on_connection(&self, standing: &Standing, message: Message, version: Option<Version>) -> Self {
         let (org, server, principal) = standing.parties();

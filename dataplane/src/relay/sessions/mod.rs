@@ -35,6 +35,7 @@ use crate::upstream::link::Way;
 use crate::upstream::place;
 
 pub use events::ClientStream;
+pub(crate) use rpc::execute;
 
 /// Answers a request whose server is reached through an owned session.
 pub async fn run(

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::streamable::{self, over};
 use super::{judge, open, pass, pipe};
-use crate::owned::stream::Outgoing;
+use crate::owned::stream::{End, Outgoing};
 use crate::owned::{Command, Handle};
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial, RouteDenial};
@@ -52,6 +52,28 @@ pub(super) async fn run(
     let passed = judge(pipeline, call, trail).await?;
     let session = session(pipeline, &passed.call, config).await?;
     match one(pipeline, passed, &session, trail).await? {
+        Some(answer) => Ok(streamable::json(answer).await),
+        None => Ok(whole(StatusCode::ACCEPTED, HeaderMap::new(), Bytes::new(), OK)),
+    }
+}
+
+/// One request in a session of its own, which ends with it.
+pub(crate) async fn execute(
+    pipeline: &Arc<Pipeline>,
+    call: Authenticated,
+    config: &Snapshot,
+    trail: &mut Trail,
+) -> Result<Reply, Denial> {
+    check(&call)?;
+    let passed = judge(pipeline, call, trail).await?;
+    let session = open(pipeline, &passed.call, config, false).await?;
+    let carried = async {
+        begin(pipeline, &session).await?;
+        one(pipeline, passed, &session, trail).await
+    };
+    let answer = carried.await;
+    session.end(End::Closed).await;
+    match answer? {
         Some(answer) => Ok(streamable::json(answer).await),
         None => Ok(whole(StatusCode::ACCEPTED, HeaderMap::new(), Bytes::new(), OK)),
     }
@@ -176,7 +198,7 @@ pub(super) async fn session(pipeline: &Arc<Pipeline>, caller: &Authenticated, co
             Ok(session)
         }
         Err(denial) => {
-            session.end(crate::owned::stream::End::Closed).await;
+            session.end(End::Closed).await;
             Err(denial)
         }
     }

@@ -123,6 +123,18 @@ async fn others_see_and_take_up_what_is_their_own_and_touch_nothing() {
         (COLLEAGUE, Method::POST, "/ws/ping", json!({"session": "x"}), 400),
         (COLLEAGUE, Method::POST, "/ws/ping", json!({"session": session, "more": 1}), 400),
         (COLLEAGUE, Method::GET, "/ws/broadcast", Value::Null, 405),
+        (ENGINEER, Method::GET, "/stdio/process", Value::Null, 403),
+        (ENGINEER, Method::GET, "/stdio/logs?server=github", Value::Null, 403),
+        (ENGINEER, Method::POST, "/stdio/send", json!({"process": session, "message": news()}), 403),
+        (COLLEAGUE, Method::GET, "/stdio/process", Value::Null, 200),
+        (COLLEAGUE, Method::DELETE, "/stdio/process", Value::Null, 405),
+        (COLLEAGUE, Method::POST, "/stdio/process", json!({"action": "start", "command": ["/bin/sh"]}), 400),
+        (COLLEAGUE, Method::POST, "/stdio/process", json!({"action": "stop", "process": session}), 404),
+        (COLLEAGUE, Method::POST, "/stdio/send", json!({"process": session, "message": news()}), 404),
+        (COLLEAGUE, Method::GET, "/stdio/logs", Value::Null, 400),
+        (COLLEAGUE, Method::GET, "/stdio/logs?server=github", Value::Null, 404),
+        (ENGINEER, Method::POST, "/stdio/execute", json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}), 400),
+        (ENGINEER, Method::POST, "/stdio/execute?server=github", json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}), 404),
         ("nobody", Method::GET, "/ws/status", Value::Null, 401),
     ] {
         let answer = order(&gateway, key, method.clone(), path, body).await;

@@ -1,0 +1,137 @@
+//! Processes of stdio servers: what this node runs of an organisation, what they write, and one request in a process of its own. Which program
+//! runs is the registration's to say; nothing of an order reaches it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use mcp_gateway::snapshot::{Org, Server, Snapshot};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::local::Told;
+use super::order::parameter;
+use crate::children::{ChildStatus, State, Stream};
+use crate::owned::Command;
+use crate::pipeline::authenticate::{Authenticated, Principal};
+use crate::pipeline::decode::Decoded;
+use crate::pipeline::denial::{DecodeDenial, Denial, OperateDenial};
+use crate::pipeline::target::Place;
+use crate::pipeline::trail::Trail;
+use crate::pipeline::{Pipeline, Reply};
+use crate::relay;
+use crate::transport::{message, scan};
+
+/// One process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub process: Uuid,
+    pub node: String,
+    pub server: String,
+    /// The session that it serves, or `shared`.
+    pub owner: String,
+    pub pid: u32,
+    /// Seconds since the Unix epoch.
+    pub started_at: u64,
+    /// `running` or `ending`.
+    pub state: String,
+    pub messages_in: u64,
+    pub messages_out: u64,
+}
+
+/// One line that a process wrote beside messages.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub node: String,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    pub pid: u32,
+    /// `stderr`, or `stdout` for what was no message.
+    pub stream: String,
+    pub text: String,
+}
+
+pub(super) fn processes(pipeline: &Arc<Pipeline>, org: &str) -> Told {
+    let (node, config) = (pipeline.live().node(), pipeline.live().snapshot());
+    let slug = |id: &str| {
+        config.as_ref().and_then(|config| config.server(id)).map_or_else(|| id.to_owned(), |(_, server)| server.slug.to_string())
+    };
+    let own = pipeline.children().list().into_iter().filter(|child| *child.org_id == *org);
+    let described = own.map(|child| Process {
+        process: child.id,
+        node: node.to_string(),
+        server: slug(&child.server_id),
+        owner: child.owner,
+        pid: child.pid,
+        started_at: child.started_at_ms / 1000,
+        state: match child.state {
+            State::Running => "running".to_owned(),
+            State::Ending => "ending".to_owned(),
+        },
+        messages_in: child.messages_in,
+        messages_out: child.messages_out,
+    });
+    Told { processes: Some(described.collect()), ..Told::default() }
+}
+
+pub(super) fn stop(pipeline: &Arc<Pipeline>, org: &str, process: Uuid) -> Told {
+    let found = find(pipeline, org, process).is_some_and(|child| pipeline.children().stop(child.id));
+    Told { found, reached: u64::from(found), ..Told::default() }
+}
+
+/// Into a process through its session, so that the order of messages stays one.
+pub(super) async fn tell(pipeline: &Arc<Pipeline>, org: &str, process: Uuid, said: &RawValue) -> Told {
+    let owner = find(pipeline, org, process).and_then(|child| Uuid::try_parse(&child.owner).ok());
+    let session = owner.and_then(|owner| pipeline.sessions().find(owner)).filter(|session| *session.facts.org_id == *org);
+    let read = message(&Bytes::from(said.get().to_owned()), &scan::Limits::default());
+    let (Some(session), Ok(message)) = (session, read) else { return Told::default() };
+    let found = session.ask(Command::Tell { message: Box::new(message) }).await.is_ok();
+    Told { found, reached: u64::from(found), ..Told::default() }
+}
+
+pub(super) fn logs(pipeline: &Arc<Pipeline>, org: &str, slug: &str) -> Told {
+    let config = pipeline.live().snapshot();
+    let Some(server) = config.as_ref().and_then(|config| stdio_server(config.org(org)?, slug)) else { return Told::default() };
+    let node = pipeline.live().node();
+    let lines = pipeline.children().logs(&server.id).into_iter().map(|line| Line {
+        node: node.to_string(),
+        at_ms: line.at_ms,
+        pid: line.pid,
+        stream: match line.stream {
+            Stream::Stderr => "stderr".to_owned(),
+            Stream::Stdout => "stdout".to_owned(),
+        },
+        text: line.text.to_string(),
+    });
+    Told { found: true, lines: Some(lines.collect()), ..Told::default() }
+}
+
+/// One request to a registered server in a process that is started for it and ends with it; judged, limited and recorded as every call.
+pub(super) async fn execute(
+    pipeline: &Arc<Pipeline>,
+    principal: Arc<Principal>,
+    (head, body): (Parts, Bytes),
+    config: &Snapshot,
+    trail: &mut Trail,
+) -> Result<Reply, Denial> {
+    let slug = parameter(&head, "server").ok_or(OperateDenial::Bad("`?server=` has to name a server of the organisation's"))?;
+    let org = config.org(&principal.org_id).ok_or(OperateDenial::NotFound)?;
+    let server = stdio_server(org, slug).ok_or(OperateDenial::NotFound)?;
+    trail.target(org, &server);
+    let place = Place::Server { org: org.clone(), server };
+    let read = message(&body, &pipeline.scan_limits(&place)).map_err(DecodeDenial::from)?;
+    trail.echo(read.id());
+    let call = Decoded::without_session(place, head, read);
+    call.describe(trail);
+    let call = Authenticated::recognised(call, principal).ok_or(OperateDenial::NotFound)?;
+    relay::sessions::execute(pipeline, call, config, trail).await
+}
+
+fn find(pipeline: &Arc<Pipeline>, org: &str, process: Uuid) -> Option<ChildStatus> {
+    pipeline.children().list().into_iter().find(|child| child.id == process && *child.org_id == *org)
+}
+
+fn stdio_server(org: &Org, slug: &str) -> Option<Arc<Server>> {
+    org.servers().find(|server| *server.slug == *slug && server.stdio.is_some()).cloned()
+}

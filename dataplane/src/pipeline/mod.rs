@@ -26,7 +26,6 @@ use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use mcp_gateway::proto::config::v1::Transport;
 use mcp_gateway::snapshot::Snapshot;
 use uuid::Uuid;
 
@@ -164,12 +163,12 @@ impl Pipeline {
     /// How the call gets across to its server.
     async fn way_across(&self, call: &Authenticated, config: &Snapshot) -> Result<Plan, RouteDenial> {
         let server = call.server();
-        let transport = match server.transport {
-            Transport::Unspecified => {
+        let transport = match self.upstreams.known_transport(server) {
+            Some(known) => known,
+            None => {
                 let place = route::place(server, config, &self.live.drained())?;
                 self.upstreams.transport_at(server, &place.url, place.credential.as_ref()).await
             }
-            known => known,
         };
         bridge::plan(call.call(), server, transport)
     }

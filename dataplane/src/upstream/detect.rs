@@ -2,8 +2,9 @@
 //! 2024-11-05 (2025-03-26 transports, backwards compatibility). What was found is remembered per URL until the server cannot be
 //! reached there any more.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -22,28 +23,44 @@ const OPENING: &str = concat!(
     r#""}}}"#
 );
 
-/// What was found, by URL.
+/// What was found, by URL. Read on the path of every call: never locked for that.
 #[derive(Clone, Default)]
-pub(super) struct Found(Arc<RwLock<HashMap<String, Transport>>>);
+pub(super) struct Found(Arc<ArcSwap<HashMap<Uri, Transport>>>);
 
 impl Found {
     fn get(&self, url: &Uri) -> Option<Transport> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&url.to_string()).copied()
+        self.0.load().get(url).copied()
     }
 
     fn set(&self, url: &Uri, transport: Transport) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(url.to_string(), transport);
+        self.0.rcu(|found| {
+            let mut found = HashMap::clone(found);
+            found.insert(url.clone(), transport);
+            found
+        });
     }
 
     /// The server could not be reached there: it may be another one when it is back.
     pub fn forget(&self, url: &Uri) {
-        if !self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&url.to_string());
+        if self.0.load().contains_key(url) {
+            self.0.rcu(|found| {
+                let mut found = HashMap::clone(found);
+                found.remove(url);
+                found
+            });
         }
     }
 }
 
 impl Upstreams {
+    /// The transport of a server, if it is known without asking.
+    pub fn known_transport(&self, server: &Server) -> Option<Transport> {
+        match server.transport {
+            Transport::Unspecified => server.endpoints.iter().find_map(|endpoint| self.found.get(&endpoint.url)),
+            known => Some(known),
+        }
+    }
+
     /// The transport of a server, at a place of its own; found out where it is not known.
     pub async fn transport_at(&self, server: &Server, url: &Uri, credential: Option<&(HeaderName, HeaderValue)>) -> Transport {
         if server.transport != Transport::Unspecified {

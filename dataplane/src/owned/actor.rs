@@ -123,11 +123,13 @@ impl Actor {
             if clock.deadline() != next {
                 clock.as_mut().reset(next);
             }
+            let reader = self.streams.get(&STANDING).filter(|_| self.manners.lives_with_stream).cloned();
             let (to, from) = self.link.as_mut().map(|link| (&link.to, &mut link.from)).unzip();
             tokio::select! {
                 biased;
                 lost = lost(&mut self.standing) => return self.denied(lost),
                 () = stopping.cancelled() => return End::Draining,
+                () = gone(reader.as_ref()) => return End::Closed,
                 // Whatever waits for the server leaves before more is taken in.
                 taken = hand_over(to, &mut self.outbox) => {
                     if !taken && let Err(end) = self.server_lost("it takes nothing any more").await {
@@ -357,6 +359,14 @@ async fn lost(standing: &mut Standing) -> Lost {
         Err(lost) => Poll::Ready(lost),
     })
     .await
+}
+
+/// Resolves when the client of a stream has left.
+async fn gone(reader: Option<&Tap>) {
+    match reader {
+        Some(tap) => tap.gone().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next thing that the server says.

@@ -122,6 +122,11 @@ impl Tap {
         let _ = self.end.set(end);
     }
 
+    /// Resolves when nobody reads it any more.
+    pub async fn gone(&self) {
+        self.to.closed().await;
+    }
+
     /// Whether nobody reads it any more.
     pub fn is_gone(&self) -> bool {
         self.to.is_closed()

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{Method, Request, Response, Uri};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -79,15 +79,22 @@ impl Peers {
         *outgoing.method_mut() = request.method;
         *outgoing.uri_mut() = uri(node, &request.path).ok_or_else(|| PeerError::Unknown(node.to_owned()))?;
         let mut headers = request.headers;
-        for name in [FORWARDED_FOR, FORWARDED_ID, CONTENT_LENGTH, TRANSFER_ENCODING] {
+        for name in [FORWARDED_FOR, FORWARDED_ID, CONTENT_LENGTH] {
             headers.remove(name);
+        }
+        if !headers.contains_key(UPGRADE) {
+            strip(&mut headers);
         }
         let text = |text: String| HeaderValue::from_str(&text).expect("addresses and ids are visible ASCII");
         headers.insert(FORWARDED_FOR, text(request.address.to_string()));
         headers.insert(FORWARDED_ID, text(request.request_id.to_string()));
         *outgoing.headers_mut() = headers;
         let silent = |error: hyper_util::client::legacy::Error| PeerError::Silent { node: node.to_owned(), why: whole(&error) };
-        self.client.request(outgoing).await.map_err(silent)
+        let mut answer = self.client.request(outgoing).await.map_err(silent)?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            strip(answer.headers_mut());
+        }
+        Ok(answer)
     }
 
     /// Asks every other node of the pool; each with its answer, or why there is none.
@@ -139,6 +146,14 @@ pub struct Forward {
     pub body: Bytes,
     pub address: IpAddr,
     pub request_id: uuid::Uuid,
+}
+
+/// Takes out what is about one connection and not about the message (RFC 9110 section 7.6.1).
+fn strip(headers: &mut HeaderMap) {
+    for name in [CONNECTION, TRANSFER_ENCODING, TE, TRAILER, UPGRADE] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
 }
 
 /// Nodes are dialled by id.

@@ -219,6 +219,14 @@ impl Gateway {
         self.post(server, &all, body)
     }
 
+    /// Sessions that live in the gateway.
+    pub async fn sessions(&self) -> usize {
+        let request = Request::get(format!("http://{}/metrics", self.admin)).body(Full::default()).unwrap();
+        let page = self.ask(request).await.body;
+        let value = page.lines().find_map(|line| line.strip_prefix("mcpgw_dataplane_sessions "));
+        value.unwrap().parse().unwrap()
+    }
+
     /// Every record so far, by request id.
     pub fn records(&self) -> Vec<(Decided, Option<Ended>)> {
         let mut events = Vec::new();

@@ -114,6 +114,12 @@ async fn a_client_that_leaves_ends_its_session_and_its_room_is_free_again() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), over).await.expect("both streams end");
     assert_eq!(server.opened(), 2);
+    let sessions = async {
+        while gateway.sessions().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), sessions).await.expect("both sessions end with their streams");
     let ended = gateway.records().into_iter().filter(|(decided, _)| decided.method == "GET");
     assert!(ended.map(|(_, ended)| ended.unwrap().outcome()).all(|outcome| matches!(outcome, Outcome::Ok | Outcome::Cancelled)));
 }

@@ -10,6 +10,7 @@ mod bench;
 mod beside;
 mod canaries;
 mod capture;
+mod children;
 mod compatibility;
 mod configs;
 mod conformance;

@@ -1,0 +1,167 @@
+//! Servers that are processes of a node: bounded, ended when nobody uses them, gone with the node however it goes, and never anything but
+//! what was registered.
+
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
+use http::Method;
+use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
+use mcp_gateway::proto::admin::v1::{CreateServerRequest, Server};
+use mcp_gateway::proto::config::v1::Stdio;
+use mcpgw_tests::fleet::{Admin, Answer, Call, Control, Http, NodeProcess, ORG, Rule};
+use mcpgw_tests::foreign::tests_directory;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const NAME: &str = "stray";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node, and a server that it runs; `mark` is in the command line of all its processes.
+struct World {
+    node: NodeProcess,
+    mark: String,
+    http: Http,
+    _control: Control,
+}
+
+impl World {
+    async fn start(settings: &[(&'static str, String)]) -> anyhow::Result<Self> {
+        let control = Control::start().await?;
+        let admin = control.owner().await?;
+        admin.create_org(ORG).await?;
+        let mark = Uuid::new_v4().to_string();
+        register(&admin, &mark).await?;
+        let rule = Rule { name: "everybody", server: "*", anonymous: true, tools: &["*"], ..Rule::default() };
+        admin.create_policy(ORG, rule).await?;
+        let node = NodeProcess::join(&control, &admin, settings).await?;
+        Ok(Self { node, mark, http: Http::default(), _control: control })
+    }
+
+    async fn send(&self, method: Method, path: &str, session: Option<&str>, body: &Value) -> Answer {
+        let mut call = Call::post(&self.node.url(path), body.to_string());
+        call.method = method;
+        let call = session.into_iter().fold(call, |call, session| call.header("mcp-session-id", session));
+        self.http.send(call).await.unwrap()
+    }
+
+    /// Opens a session, or tells why there is none.
+    async fn open(&self) -> Result<String, Value> {
+        let path = format!("/o/{ORG}/servers/{NAME}/mcp");
+        let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let opening = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
+        let answer = self.send(Method::POST, &path, None, &opening).await;
+        let session = answer.headers.get("mcp-session-id").map(|session| session.to_str().unwrap().to_owned());
+        session.ok_or_else(|| answer.message())
+    }
+
+    async fn call(&self, session: &str, tool: &str) -> Answer {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool}});
+        self.send(Method::POST, &format!("/o/{ORG}/servers/{NAME}/mcp"), Some(session), &call).await
+    }
+
+    /// The server's processes that are there, zombies too.
+    fn processes(&self) -> Vec<u32> {
+        marked(&self.mark)
+    }
+
+    /// Returns when so many of the server's processes are there. The kernel tells nobody, so this looks again and again.
+    async fn until(&self, wanted: usize) {
+        until(&self.mark, wanted).await;
+    }
+}
+
+async fn until(mark: &str, wanted: usize) {
+    let looked = async {
+        let mut turn = tokio::time::interval(Duration::from_millis(20));
+        while marked(mark).len() != wanted {
+            turn.tick().await;
+        }
+    };
+    let looked = tokio::time::timeout(PATIENCE, looked).await;
+    looked.unwrap_or_else(|_elapsed| panic!("{} processes instead of {wanted}", marked(mark).len()));
+}
+
+/// Interpreters whose command line has this mark; helpers have it too and are not counted.
+fn marked(mark: &str) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_one = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        words.next().is_some_and(|program| program.ends_with(b"python3")) && words.any(|word| word == mark.as_bytes())
+    };
+    processes.filter(is_one).collect()
+}
+
+/// Children of a process that have ended and were not buried.
+fn zombies_of(parent: u32) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_one = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        let mut fields = after.split_whitespace();
+        fields.next() == Some("Z") && fields.next() == Some(&parent.to_string())
+    };
+    processes.filter(is_one).count()
+}
+
+async fn register(admin: &Admin, mark: &str) -> anyhow::Result<()> {
+    let script = tests_directory().join("peers/servers/stray.py").display().to_string();
+    let stdio = Stdio { command: vec!["python3".to_owned(), script, mark.to_owned()], ..Stdio::default() };
+    let request = CreateServerRequest {
+        parent: format!("organizations/{ORG}"),
+        server_id: NAME.to_owned(),
+        server: Some(Server { allow_anonymous: true, stdio: Some(stdio), ..Server::default() }),
+        ..CreateServerRequest::default()
+    };
+    ServerServiceClient::new(admin.channel.clone()).create_server(admin.request(request)).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_abandoned_sessions_keep_to_the_bound_and_leave_nothing() {
+    const MOST: usize = 10;
+    let settings = [
+        ("CHILDREN__MAX", MOST.to_string()),
+        ("CHILDREN__MAX_PER_ORGANIZATION", MOST.to_string()),
+        ("TRANSPORTS__STREAMABLE_HTTP__SESSION_IDLE", "5s".to_owned()),
+    ];
+    let world = World::start(&settings).await.unwrap();
+    let opened: Vec<Result<String, Value>> = stream::iter((0..200).map(|_| world.open())).buffer_unordered(8).collect().await;
+    let (open, refused): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
+    println!("{} sessions opened, {} refused", open.len(), refused.len());
+    assert!(open.len() >= MOST, "as many as may are");
+    for refusal in refused {
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal["error"]["code"], -32603, "{refusal}");
+        assert!(refusal["error"]["message"].as_str().unwrap().starts_with("As many processes of servers run as may"), "{refusal}");
+    }
+    assert!(world.processes().len() <= MOST);
+    world.until(0).await;
+    assert_eq!(zombies_of(world.node.id().unwrap()), 0);
+    // And there is room again.
+    let session = world.open().await.unwrap();
+    assert_eq!(world.call(&session, "echo").await.text().as_deref(), Some("echo"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_node_leaves_no_process_not_even_one_that_ran_away() {
+    let mut world = World::start(&[]).await.unwrap();
+    for _ in 0..3 {
+        let session = world.open().await.unwrap();
+        assert_eq!(world.call(&session, "stray").await.text().as_deref(), Some("stray"));
+    }
+    world.until(6).await;
+    let mark = world.mark.clone();
+    world.node.kill().await.unwrap();
+    until(&mark, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_in_a_call_is_an_error_that_says_so_and_its_session_is_over() {
+    let world = World::start(&[]).await.unwrap();
+    let session = world.open().await.unwrap();
+    let answer = world.call(&session, "die").await;
+    assert_eq!(answer.code(), Some(-32603), "{answer:?}");
+    assert_eq!(world.call(&session, "echo").await.status, 404);
+    world.until(0).await;
+}

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use http::Method;
 use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
-use mcp_gateway::proto::admin::v1::{CreateServerRequest, Server};
+use mcp_gateway::proto::admin::v1::{CreateServerRequest, Role, Server};
 use mcp_gateway::proto::config::v1::Stdio;
 use mcpgw_tests::fleet::{Admin, Answer, Call, Control, Http, NodeProcess, ORG, Rule};
 use mcpgw_tests::foreign::tests_directory;
+use mcpgw_tests::strace::Strace;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -21,6 +22,8 @@ struct World {
     node: NodeProcess,
     mark: String,
     http: Http,
+    /// An operator's token.
+    operator: String,
     _control: Control,
 }
 
@@ -31,10 +34,11 @@ impl World {
         admin.create_org(ORG).await?;
         let mark = Uuid::new_v4().to_string();
         register(&admin, &mark).await?;
-        let rule = Rule { name: "everybody", server: "*", anonymous: true, tools: &["*"], ..Rule::default() };
+        let rule = Rule { name: "everybody", server: "*", roles: &["*"], anonymous: true, tools: &["*"], ..Rule::default() };
         admin.create_policy(ORG, rule).await?;
+        let operator = admin.member(ORG, "operator@acme.test", Role::Operator).await?;
         let node = NodeProcess::join(&control, &admin, settings).await?;
-        Ok(Self { node, mark, http: Http::default(), _control: control })
+        Ok(Self { node, mark, http: Http::default(), operator, _control: control })
     }
 
     async fn send(&self, method: Method, path: &str, session: Option<&str>, body: &Value) -> Answer {
@@ -42,6 +46,13 @@ impl World {
         call.method = method;
         let call = session.into_iter().fold(call, |call, session| call.header("mcp-session-id", session));
         self.http.send(call).await.unwrap()
+    }
+
+    /// What an operator orders.
+    async fn order(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let call = Call { method, ..Call::post(&self.node.url(path), body) };
+        self.http.send(call.header("authorization", &format!("Bearer {}", self.operator))).await.unwrap()
     }
 
     /// Opens a session, or tells why there is none.
@@ -133,7 +144,10 @@ async fn two_hundred_abandoned_sessions_keep_to_the_bound_and_leave_nothing() {
     for refusal in refused {
         let refusal = refusal.unwrap_err();
         assert_eq!(refusal["error"]["code"], -32603, "{refusal}");
-        assert!(refusal["error"]["message"].as_str().unwrap().starts_with("As many processes of servers run as may"), "{refusal}");
+        assert!(
+            refusal["error"]["message"].as_str().unwrap().starts_with("As many processes of servers run as may"),
+            "{refusal}"
+        );
     }
     assert!(world.processes().len() <= MOST);
     world.until(0).await;
@@ -154,6 +168,82 @@ async fn a_killed_node_leaves_no_process_not_even_one_that_ran_away() {
     let mark = world.mark.clone();
     world.node.kill().await.unwrap();
     until(&mark, 0).await;
+}
+
+/// What would start something else if a shell, a path or a loader ever saw it.
+const PAYLOADS: [&str; 10] = [
+    "; /bin/sh -c id",
+    "$(id)",
+    "`id`",
+    "| id",
+    "&& id",
+    "../../../../bin/sh",
+    "/bin/sh",
+    "stray\n/bin/sh",
+    "LD_PRELOAD=/tmp/x.so stray",
+    "stray\0/bin/sh",
+];
+
+/// Everything but letters and digits, as a query has it.
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(byte).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_payloads_start_no_process_and_an_order_starts_what_was_registered() {
+    let world = World::start(&[]).await.unwrap();
+    let (list, note) =
+        (json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}), json!({"jsonrpc": "2.0", "method": "notifications/x"}));
+    let trace = Strace::attach(world.node.id().unwrap(), &["-e", "trace=execve,execveat"]).await.unwrap();
+    let mut refused = 0;
+    for payload in PAYLOADS {
+        let query = escaped(payload);
+        for (method, path, body) in [
+            (Method::POST, format!("/stdio/execute?server={query}"), list.clone()),
+            (Method::GET, format!("/stdio/logs?server={query}"), Value::Null),
+            (Method::POST, "/stdio/process".to_owned(), json!({"action": "stop", "process": payload})),
+            (
+                Method::POST,
+                "/stdio/process".to_owned(),
+                json!({"action": "start", "server": payload, "command": [payload], "env": {"LD_PRELOAD": payload}}),
+            ),
+            (Method::POST, "/stdio/send".to_owned(), json!({"process": payload, "message": note})),
+        ] {
+            let answer = world.order(method, &path, &body).await;
+            assert!(answer.status.is_client_error(), "{path} {body}: {answer:?}");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 50);
+    assert_eq!(trace.detach().await.unwrap(), [""; 0], "nothing was executed");
+    assert_eq!(world.processes(), [0; 0]);
+
+    let trace = Strace::attach(world.node.id().unwrap(), &["-e", "trace=execve,execveat"]).await.unwrap();
+    let answer = world.order(Method::POST, &format!("/stdio/execute?server={NAME}"), &list).await;
+    assert_eq!(answer.message()["result"]["tools"][0]["name"], "echo", "{answer:?}");
+    world.until(0).await;
+    let executed: Vec<String> = trace.detach().await.unwrap().into_iter().filter(|line| line.contains("= 0")).collect();
+    let known = |line: &String| line.contains("/proc/self/exe") || line.contains("python3");
+    assert!(!executed.is_empty() && executed.iter().all(known), "{executed:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_sees_ends_and_reads_processes() {
+    let world = World::start(&[]).await.unwrap();
+    let session = world.open().await.unwrap();
+    assert_eq!(world.call(&session, "echo").await.status, 200);
+    let listed = world.order(Method::GET, "/stdio/process", &Value::Null).await.message();
+    let process = &listed["processes"][0];
+    assert_eq!(
+        (&process["server"], &process["state"], listed["processes"].as_array().map(Vec::len)),
+        (&json!(NAME), &json!("running"), Some(1))
+    );
+    let told = world.order(Method::GET, &format!("/stdio/logs?server={NAME}"), &Value::Null).await;
+    assert_eq!(told.message()["lines"], json!([]), "it wrote nothing: {told:?}");
+    let ended = world.order(Method::POST, "/stdio/process", &json!({"action": "stop", "process": process["process"]})).await;
+    assert_eq!(ended.status, 200, "{ended:?}");
+    world.until(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,14 +3,8 @@
 use bytes::Bytes;
 use http::Method;
 use mcp_gateway::proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
-use mcp_gateway::proto::admin::v1::auth_service_client::AuthServiceClient;
-use mcp_gateway::proto::admin::v1::membership_service_client::MembershipServiceClient;
 use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
-use mcp_gateway::proto::admin::v1::user_service_client::UserServiceClient;
-use mcp_gateway::proto::admin::v1::{
-    Audience, CreateApiKeyResponse, CreateMembershipRequest, CreateServerRequest, CreateUserRequest, LoginRequest, Membership,
-    RevokeApiKeyRequest, Role, Server as Registered, User,
-};
+use mcp_gateway::proto::admin::v1::{CreateApiKeyResponse, CreateServerRequest, RevokeApiKeyRequest, Role, Server as Registered};
 use mcp_gateway::proto::config::v1::{Endpoint, Transport};
 use mcpgw_tests::fleet::{Admin, Call, Control, Http, NodeProcess, ORG, Rule};
 use serde_json::Value;
@@ -20,7 +14,6 @@ use super::server::Server;
 
 /// The server, as it is registered.
 pub const NAME: &str = "fixture";
-const OPERATOR: (&str, &str) = ("operator@acme.test", "a long enough password");
 
 pub struct World {
     pub nodes: Vec<NodeProcess>,
@@ -41,7 +34,7 @@ impl World {
         register(&admin, &server.url()).await?;
         let rule = Rule { name: "tester", server: NAME, roles: &["tester"], tools: &["*"], ..Rule::default() };
         admin.create_policy(ORG, rule).await?;
-        let operator = operator(&admin).await?;
+        let operator = admin.member(ORG, "operator@acme.test", Role::Operator).await?;
         let mut nodes = Vec::new();
         for _ in 0..3 {
             let settings = [("PEER__LISTEN", "127.0.0.1:0".to_owned()), ("LIMITS__CONNECTIONS_PER_IP", "4096".to_owned())];
@@ -115,28 +108,6 @@ async fn register(admin: &Admin, url: &str) -> anyhow::Result<()> {
     };
     ServerServiceClient::new(admin.channel.clone()).create_server(admin.request(request)).await?;
     Ok(())
-}
-
-/// An operator's token for the gateway.
-async fn operator(admin: &Admin) -> anyhow::Result<String> {
-    let (email, password) = OPERATOR;
-    let user = User { email: email.to_owned(), ..User::default() };
-    let request = CreateUserRequest { user: Some(user), password: password.to_owned(), ..CreateUserRequest::default() };
-    let user = UserServiceClient::new(admin.channel.clone()).create_user(admin.request(request)).await?.into_inner();
-    let membership = Membership { user: user.name, role: Role::Operator.into(), ..Membership::default() };
-    let request = CreateMembershipRequest {
-        parent: format!("organizations/{ORG}"),
-        membership: Some(membership),
-        ..CreateMembershipRequest::default()
-    };
-    MembershipServiceClient::new(admin.channel.clone()).create_membership(admin.request(request)).await?;
-    let request = LoginRequest {
-        email: email.to_owned(),
-        password: password.to_owned(),
-        organization: format!("organizations/{ORG}"),
-        audience: Audience::Gateway.into(),
-    };
-    Ok(AuthServiceClient::new(admin.channel.clone()).login(request).await?.into_inner().access_token)
 }
 
 /// Returns when a metric of the node has this value. There is no watch on metrics, so this asks again and again.

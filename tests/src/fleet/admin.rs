@@ -9,13 +9,16 @@ use mcp_gateway::proto::admin::v1::auth_service_client::AuthServiceClient;
 use mcp_gateway::proto::admin::v1::config_version_service_client::ConfigVersionServiceClient;
 use mcp_gateway::proto::admin::v1::join_token_service_client::JoinTokenServiceClient;
 use mcp_gateway::proto::admin::v1::log_service_client::LogServiceClient;
+use mcp_gateway::proto::admin::v1::membership_service_client::MembershipServiceClient;
 use mcp_gateway::proto::admin::v1::organization_service_client::OrganizationServiceClient;
 use mcp_gateway::proto::admin::v1::policy_service_client::PolicyServiceClient;
 use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
+use mcp_gateway::proto::admin::v1::user_service_client::UserServiceClient;
 use mcp_gateway::proto::admin::v1::{
-    ApiKey, Audience, CreateApiKeyRequest, CreateApiKeyResponse, CreateJoinTokenRequest, CreateOrganizationRequest,
-    CreatePolicyRequest, CreateServerRequest, GetRequestLogRequest, JoinToken, LoginRequest, Organization, Policy, RequestLog,
-    Server, WaitConfigVersionRequest, WaitConfigVersionResponse,
+    ApiKey, Audience, CreateApiKeyRequest, CreateApiKeyResponse, CreateJoinTokenRequest, CreateMembershipRequest,
+    CreateOrganizationRequest, CreatePolicyRequest, CreateServerRequest, CreateUserRequest, GetRequestLogRequest, JoinToken,
+    LoginRequest, Membership, Organization, Policy, RequestLog, Role, Server, User, WaitConfigVersionRequest,
+    WaitConfigVersionResponse,
 };
 use mcp_gateway::proto::config::v1::{Effect, Endpoint, Match, Subjects};
 use tokio::time::timeout;
@@ -73,6 +76,28 @@ impl Admin {
             ..CreateOrganizationRequest::default()
         };
         Ok(OrganizationServiceClient::new(self.channel.clone()).create_organization(self.request(request)).await?.into_inner())
+    }
+
+    /// A new user with a role in an organisation; a token of that user's for the gateway.
+    pub async fn member(&self, org: &str, email: &str, role: Role) -> anyhow::Result<String> {
+        const PASSWORD: &str = "a long enough password";
+        let user = User { email: email.to_owned(), ..User::default() };
+        let request = CreateUserRequest { user: Some(user), password: PASSWORD.to_owned(), ..CreateUserRequest::default() };
+        let user = UserServiceClient::new(self.channel.clone()).create_user(self.request(request)).await?.into_inner();
+        let membership = Membership { user: user.name, role: role.into(), ..Membership::default() };
+        let request = CreateMembershipRequest {
+            parent: format!("organizations/{org}"),
+            membership: Some(membership),
+            ..CreateMembershipRequest::default()
+        };
+        MembershipServiceClient::new(self.channel.clone()).create_membership(self.request(request)).await?;
+        let request = LoginRequest {
+            email: email.to_owned(),
+            password: PASSWORD.to_owned(),
+            organization: format!("organizations/{org}"),
+            audience: Audience::Gateway.into(),
+        };
+        Ok(AuthServiceClient::new(self.channel.clone()).login(request).await?.into_inner().access_token)
     }
 
     pub async fn create_server(&self, org: &str, slug: &str, url: &str, allow_anonymous: bool) -> anyhow::Result<Server> {

@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt as _};
 use http::Method;
 use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
 use mcp_gateway::proto::admin::v1::{CreateServerRequest, Role, Server};
-use mcp_gateway::proto::config::v1::Stdio;
+use mcp_gateway::proto::config::v1::{Stdio, StdioScope};
 use mcpgw_tests::fleet::{Admin, Answer, Call, Control, Http, NodeProcess, ORG, Rule};
 use mcpgw_tests::foreign::tests_directory;
 use mcpgw_tests::strace::Strace;
@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 const NAME: &str = "stray";
+/// The same, in one process for everybody.
+const SHARED: &str = "shared";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node, and a server that it runs; `mark` is in the command line of all its processes.
@@ -33,7 +35,8 @@ impl World {
         let admin = control.owner().await?;
         admin.create_org(ORG).await?;
         let mark = Uuid::new_v4().to_string();
-        register(&admin, &mark).await?;
+        register(&admin, NAME, &mark, StdioScope::Session).await?;
+        register(&admin, SHARED, &mark, StdioScope::Shared).await?;
         let rule = Rule { name: "everybody", server: "*", roles: &["*"], anonymous: true, tools: &["*"], ..Rule::default() };
         admin.create_policy(ORG, rule).await?;
         let operator = admin.member(ORG, "operator@acme.test", Role::Operator).await?;
@@ -57,7 +60,11 @@ impl World {
 
     /// Opens a session, or tells why there is none.
     async fn open(&self) -> Result<String, Value> {
-        let path = format!("/o/{ORG}/servers/{NAME}/mcp");
+        self.open_at(NAME).await
+    }
+
+    async fn open_at(&self, server: &str) -> Result<String, Value> {
+        let path = format!("/o/{ORG}/servers/{server}/mcp");
         let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
         let opening = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
         let answer = self.send(Method::POST, &path, None, &opening).await;
@@ -66,8 +73,12 @@ impl World {
     }
 
     async fn call(&self, session: &str, tool: &str) -> Answer {
+        self.call_at(NAME, session, tool).await
+    }
+
+    async fn call_at(&self, server: &str, session: &str, tool: &str) -> Answer {
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool}});
-        self.send(Method::POST, &format!("/o/{ORG}/servers/{NAME}/mcp"), Some(session), &call).await
+        self.send(Method::POST, &format!("/o/{ORG}/servers/{server}/mcp"), Some(session), &call).await
     }
 
     /// The server's processes that are there, zombies too.
@@ -115,12 +126,12 @@ fn zombies_of(parent: u32) -> usize {
     processes.filter(is_one).count()
 }
 
-async fn register(admin: &Admin, mark: &str) -> anyhow::Result<()> {
+async fn register(admin: &Admin, name: &str, mark: &str, scope: StdioScope) -> anyhow::Result<()> {
     let script = tests_directory().join("peers/servers/stray.py").display().to_string();
-    let stdio = Stdio { command: vec!["python3".to_owned(), script, mark.to_owned()], ..Stdio::default() };
+    let stdio = Stdio { command: vec!["python3".to_owned(), script, mark.to_owned()], scope: scope.into(), ..Stdio::default() };
     let request = CreateServerRequest {
         parent: format!("organizations/{ORG}"),
-        server_id: NAME.to_owned(),
+        server_id: name.to_owned(),
         server: Some(Server { allow_anonymous: true, stdio: Some(stdio), ..Server::default() }),
         ..CreateServerRequest::default()
     };
@@ -254,4 +265,31 @@ async fn a_process_that_dies_in_a_call_is_an_error_that_says_so_and_its_session_
     assert_eq!(answer.code(), Some(-32603), "{answer:?}");
     assert_eq!(world.call(&session, "echo").await.status, 404);
     world.until(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_share_a_process_and_never_each_others_answers() {
+    let world = World::start(&[]).await.unwrap();
+    let sessions: Vec<String> =
+        stream::iter((0..20).map(|_| world.open_at(SHARED))).buffer_unordered(8).map(Result::unwrap).collect().await;
+    assert_eq!(world.processes().len(), 1);
+    // All with the same id, all at once.
+    let calls = (0..200).map(|call| {
+        let (world, session) = (&world, &sessions[call % sessions.len()]);
+        async move {
+            let tool = format!("tool-{call}");
+            (world.call_at(SHARED, session, &tool).await.text(), tool)
+        }
+    });
+    // A session has one request of an id under way: as many calls at once as there are sessions.
+    let answers: Vec<_> = stream::iter(calls).buffered(sessions.len()).collect().await;
+    for (answer, tool) in answers {
+        assert_eq!(answer.as_deref(), Some(&*tool));
+    }
+    assert_eq!(world.call_at(SHARED, &sessions[0], "die").await.code(), Some(-32603));
+    for session in &sessions[1..] {
+        // A session in which nothing was lost goes on with the next process.
+        assert_eq!(world.call_at(SHARED, session, "echo").await.text().as_deref(), Some("echo"));
+    }
+    assert_eq!(world.processes().len(), 1);
 }

@@ -98,6 +98,7 @@ fn words(error: &LinkError) -> &'static str {
         | LinkError::Fault(_)
         | LinkError::Socket(_)
         | LinkError::Events(_)
+        | LinkError::NotOpened
         | LinkError::Transport => UNREACHABLE,
     }
 }

@@ -42,7 +42,7 @@ use crate::peers::{Forward, Peers};
 use crate::relay::{self, Body};
 use crate::transport::scan;
 use crate::upstream::Upstreams;
-use crate::upstream::link::Reach;
+use crate::upstream::link::{Hubs, Reach};
 
 use authenticate::ticket::{self, Tickets};
 use authenticate::{Authenticated, Principal, Tokens, Verifier};
@@ -82,7 +82,12 @@ impl Pipeline {
         let sessions = Sessions::new(owned::Surroundings {
             live: live.clone(),
             metrics: recorder.metrics.clone(),
-            reach: Reach { upstreams: upstreams.clone(), tasks: around.tasks.clone(), children: around.children.clone() },
+            reach: Reach {
+                hubs: Hubs::default(),
+                upstreams: upstreams.clone(),
+                tasks: around.tasks.clone(),
+                children: around.children.clone(),
+            },
             draining: around.draining.clone(),
             timeouts: config.timeouts.clone(),
             limits: config.limits.clone(),

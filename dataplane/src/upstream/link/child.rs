@@ -13,18 +13,7 @@ pub(super) struct Connector {
 impl Connector {
     /// Starts the process, for the session that is named.
     pub async fn open(way: &Way, reach: &Reach, owner: &str) -> Result<Self, LinkError> {
-        let stdio = way.server.stdio.as_ref().ok_or(LinkError::Transport)?;
-        let mut env = stdio.environment.clone();
-        env.extend(way.variable.clone());
-        let spec = Spec {
-            server_id: way.server.id.clone(),
-            org_id: way.server.org_id.clone(),
-            argv: stdio.command.clone(),
-            env,
-            dir: stdio.directory.as_ref().map(PathBuf::from),
-            owner: owner.to_owned(),
-        };
-        Ok(Self { child: reach.children.start(spec).await? })
+        Ok(Self { child: start(way, reach, owner).await? })
     }
 
     /// Carries messages until the process or the session is over.
@@ -59,4 +48,20 @@ impl Connector {
         // Nobody listens any more: then nobody has to know.
         let _ = say.send(super::FromServer::Down { why }).await;
     }
+}
+
+/// Starts a server's process, as it is registered; `owner` is for those who look.
+pub(super) async fn start(way: &Way, reach: &Reach, owner: &str) -> Result<Child, LinkError> {
+    let stdio = way.server.stdio.as_ref().ok_or(LinkError::Transport)?;
+    let mut env = stdio.environment.clone();
+    env.extend(way.variable.clone());
+    let spec = Spec {
+        server_id: way.server.id.clone(),
+        org_id: way.server.org_id.clone(),
+        argv: stdio.command.clone(),
+        env,
+        dir: stdio.directory.as_ref().map(PathBuf::from),
+        owner: owner.to_owned(),
+    };
+    Ok(reach.children.start(spec).await?)
 }

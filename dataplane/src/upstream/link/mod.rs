@@ -6,6 +6,7 @@ mod answer;
 mod child;
 mod events;
 mod http;
+mod shared;
 mod socket;
 mod sse;
 
@@ -21,6 +22,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Fault, Upstreams};
 use crate::children::{Children, StartError};
+pub use shared::Hubs;
+
 use crate::tasks::{OnExit, Tasks};
 
 /// Messages that may wait in each direction.
@@ -112,6 +115,8 @@ pub struct Reach {
     pub upstreams: Upstreams,
     pub tasks: Tasks,
     pub children: Children,
+    /// Processes that sessions share.
+    pub hubs: Hubs,
 }
 
 /// Why a link cannot be opened.
@@ -125,6 +130,8 @@ pub enum LinkError {
     Events(&'static str),
     #[error(transparent)]
     Child(#[from] StartError),
+    #[error("the server's process does not open a session")]
+    NotOpened,
     #[error("the server is registered as a process, and what to run is not")]
     Transport,
 }
@@ -146,6 +153,9 @@ impl Way {
             Transport::Websocket => {
                 let connector = socket::Connector::open(self, upstreams).await?;
                 tasks.spawn("link-websocket", OnExit::Ignore, connector.run(ends));
+            }
+            Transport::Stdio if self.server.stdio.as_ref().is_some_and(|stdio| stdio.shared) => {
+                reach.hubs.join(self, reach, ends).await?;
             }
             Transport::Stdio => {
                 let connector = child::Connector::open(self, reach, owner).await?;

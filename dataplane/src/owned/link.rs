@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use super::actor::{Actor, STANDING};
 use super::splice::{number, splice};
 use super::stream::End;
-use crate::children::StartError;
+use crate::children::{StartError, Whose};
 use crate::transport::scan::Message;
 use crate::transport::server_message::{self, ServerMessage};
 use crate::upstream::link::{FromServer, Kind, Link, LinkError, ToServer};
@@ -91,7 +91,12 @@ impl Actor {
 /// What the client is told: what it can do something about, and nothing of the node's.
 fn words(error: &LinkError) -> &'static str {
     match error {
-        LinkError::Child(StartError::Full { .. }) => "As many processes of servers run as may; end a session, or try again later",
+        LinkError::Child(StartError::Full { whose: Whose::Organization }) => {
+            "As many processes of servers run as may for the organization; end a session, or try again later"
+        }
+        LinkError::Child(StartError::Full { whose: Whose::Node }) => {
+            "As many processes of servers run as may on this node; try again later"
+        }
         LinkError::Child(StartError::Backoff { .. }) => "The server's process keeps ending; try again later",
         LinkError::Child(StartError::Disabled | StartError::NotAllowed(_)) => "This node does not run the server's program",
         LinkError::Child(StartError::Stopping | StartError::Spawn(_))

@@ -92,7 +92,7 @@ impl Actor {
 fn words(error: &LinkError) -> &'static str {
     match error {
         LinkError::Child(StartError::Full { whose: Whose::Organization }) => {
-            "As many processes of servers run as may for the organization; end a session, or try again later"
+            "As many processes of servers run as may for the organisation; end a session, or try again later"
         }
         LinkError::Child(StartError::Full { whose: Whose::Node }) => {
             "As many processes of servers run as may on this node; try again later"

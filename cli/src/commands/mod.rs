@@ -7,6 +7,7 @@ mod call;
 mod config;
 mod connect;
 mod custody;
+mod desk;
 mod export;
 mod key;
 mod limit;
@@ -18,6 +19,7 @@ mod org;
 mod policy;
 pub mod postgres;
 mod server;
+mod session;
 mod standalone;
 mod stats;
 mod tools;
@@ -69,6 +71,8 @@ pub enum Remote {
     #[command(subcommand)]
     Server(server::Command),
     #[command(subcommand)]
+    Session(session::Command),
+    #[command(subcommand)]
     Policy(policy::Command),
     #[command(subcommand)]
     Limit(limit::Command),
@@ -118,6 +122,7 @@ async fn remote(cx: &Context, command: Remote) -> anyhow::Result<()> {
         Remote::Membership(command) => membership::run(cx, command).await,
         Remote::Key(command) => key::run(cx, command).await,
         Remote::Server(command) => server::run(cx, command).await,
+        Remote::Session(command) => session::run(cx, command).await,
         Remote::Policy(command) => policy::run(cx, command).await,
         Remote::Limit(command) => limit::run(cx, command).await,
         Remote::Node(command) => node::run(cx, command).await,

@@ -53,9 +53,8 @@ impl Way {
     }
 
     fn behind_gateway(&self, cx: &Context, server: &str) -> anyhow::Result<String> {
-        let saved = cx.saved()?.and_then(|it| it.gateway);
-        let gateway = self.gateway.as_deref().map(with_scheme).or(saved);
-        let gateway = gateway.ok_or_else(|| Failure::Usage("which gateway? Add --gateway URL, or --url URL".into()))?;
+        let gateway = gateway(cx, self.gateway.as_deref())?
+            .ok_or_else(|| Failure::Usage("which gateway? Add --gateway URL, or --url URL".into()))?;
         if Uuid::parse_str(server).is_ok() {
             return Ok(format!("{gateway}/servers/{server}"));
         }
@@ -65,9 +64,20 @@ impl Way {
 
     /// The authorities to trust instead of the system's.
     pub fn ca(&self, cx: &Context) -> anyhow::Result<Option<PathBuf>> {
-        Ok(match &cx.global.ca {
-            Some(ca) => Some(ca.clone()),
-            None => cx.saved()?.and_then(|it| it.ca),
-        })
+        ca(cx)
     }
+}
+
+/// The gateway that was named, else that of the saved login.
+pub fn gateway(cx: &Context, named: Option<&str>) -> anyhow::Result<Option<String>> {
+    let saved = cx.saved()?.and_then(|it| it.gateway);
+    Ok(named.map(with_scheme).or(saved))
+}
+
+/// The authorities to trust instead of the system's.
+pub fn ca(cx: &Context) -> anyhow::Result<Option<PathBuf>> {
+    Ok(match &cx.global.ca {
+        Some(ca) => Some(ca.clone()),
+        None => cx.saved()?.and_then(|it| it.ca),
+    })
 }

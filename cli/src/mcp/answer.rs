@@ -97,7 +97,8 @@ pub async fn refused(response: Response<Incoming>, request_id: Option<String>) -
     Error::Http { status, said, request_id }
 }
 
-async fn collect(response: Response<Incoming>) -> Result<Vec<u8>, Error> {
+/// The whole body, if it is not too large.
+pub async fn collect(response: Response<Incoming>) -> Result<Vec<u8>, Error> {
     let collected = Limited::new(response.into_body(), LARGEST).collect().await;
     collected.map(|it| it.to_bytes().to_vec()).map_err(|error| {
         if error.is::<LengthLimitError>() {

@@ -1,11 +1,13 @@
 //! An MCP client of our own, for both eras over Streamable HTTP.
-//! Owns choosing the era and what a tool call is; never decides where to or as whom. Called by `tools` and `call`.
+//! Owns choosing the era and what a tool call is; never decides where to or as whom. Called by `tools`,
+//! `call` and the operators' verbs.
 
 mod answer;
 mod error;
 mod http;
 mod legacy;
 mod modern;
+mod order;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 pub use error::Error;
 pub use http::Http;
+pub use order::order;
 
 /// Which protocol era to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -105,6 +105,14 @@ impl Output {
         self.write(&text)
     }
 
+    /// As `value`, for one of a stream: a line of JSON, or a YAML document.
+    pub fn line<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
+        self.write(&match self.format {
+            Format::Yaml => format!("---\n{}", serde_saphyr::to_string(value)?),
+            Format::Table | Format::Json => serde_json::to_string(value)?,
+        })
+    }
+
     fn write(&self, text: &str) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;

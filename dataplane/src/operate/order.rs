@@ -127,8 +127,10 @@ impl Order {
             Self::Processes => Question::Processes { org },
             Self::StopProcess => {
                 let OfProcess { process, action, message } = of_process(body)?;
-                if action.as_deref() != Some("stop") || message.is_some() {
-                    return Err(OperateDenial::Bad("the body has to be {\"action\": \"stop\", \"process\": \"<id>\"}"));
+                if !matches!(action.as_deref(), Some("stop" | "restart")) || message.is_some() {
+                    return Err(OperateDenial::Bad(
+                        "the body has to be {\"action\": \"stop\" or \"restart\", \"process\": \"<id>\"}",
+                    ));
                 }
                 Question::StopProcess { org, process }
             }

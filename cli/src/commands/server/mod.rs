@@ -5,7 +5,9 @@ mod delete;
 mod drain;
 mod get;
 mod list;
+mod logs;
 mod place;
+mod process;
 mod update;
 
 use std::path::PathBuf;
@@ -36,6 +38,10 @@ pub enum Command {
     Drain(drain::Args),
     /// Puts a drained endpoint back into use
     Undrain(drain::Args),
+    /// Shows what the processes of a stdio server wrote beside messages
+    Logs(logs::Args),
+    #[command(subcommand)]
+    Process(process::Command),
 }
 
 pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
@@ -47,6 +53,8 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
         Command::Delete(args) => delete::run(cx, args).await,
         Command::Drain(args) => drain::run(cx, args, EndpointState::Drained).await,
         Command::Undrain(args) => drain::run(cx, args, EndpointState::Active).await,
+        Command::Logs(args) => logs::run(cx, args).await,
+        Command::Process(command) => process::run(cx, command).await,
     }
 }
 

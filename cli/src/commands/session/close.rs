@@ -1,0 +1,27 @@
+//! `mcpgw session close`: ends it; its client is told by its transport.
+
+use clap::Args as Flags;
+use http::Method;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::Reached;
+use crate::commands::desk::Desk;
+use crate::context::Context;
+
+/// Flags of `session close`.
+#[derive(Debug, Flags)]
+#[command(after_help = "Examples:\n  mcpgw session close 5f0c2a4e-2f6b-4d55-9c1f-0a52b6a3c001")]
+pub struct Args {
+    /// The session, as `session list` shows it
+    session: Uuid,
+    #[command(flatten)]
+    desk: Desk,
+}
+
+pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
+    let body = json!({ "session": args.session });
+    args.desk.order::<Reached>(cx, Method::DELETE, "/ws/close", Some(&body)).await?;
+    eprintln!("ended session {}", args.session);
+    Ok(())
+}

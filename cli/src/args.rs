@@ -198,7 +198,7 @@ macro_rules! enum_flag {
     };
 }
 
-enum_flag!(era, Era, "ERA_", ["unspecified", "legacy", "modern"]);
+enum_flag!(era, Era, "ERA_", ["unspecified", "legacy", "modern", "both"]);
 enum_flag!(effect, Effect, "EFFECT_", ["allow", "deny"]);
 enum_flag!(mode, Mode, "MODE_", ["enforce", "shadow"]);
 enum_flag!(audit_full, AuditFullAction, "AUDIT_FULL_ACTION_", ["block", "allow"]);

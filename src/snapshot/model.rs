@@ -66,7 +66,7 @@ pub struct Server {
     pub org_id: Arc<str>,
     /// `Unspecified`: to be found out.
     pub transport: Transport,
-    /// `Unspecified`: whichever era the client speaks.
+    /// `Unspecified`: found out by asking the server.
     pub era: Era,
     /// At least one, and none of a process.
     pub endpoints: Vec<Endpoint>,

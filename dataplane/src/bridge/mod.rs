@@ -1,8 +1,9 @@
 //! How a client's messages get across to a server: the one place that chooses. Two ways lead across, [`Plan::Forward`] and
-//! [`Plan::Relay`]; what speaks different eras has none yet, and gets the documented error. Knows transports and eras, never a message.
+//! [`Plan::Relay`]. Knows transports and eras, never a message; the adapters between the eras are below.
 
-use mcp_gateway::proto::config::v1::{Era as Pinned, Transport};
-use mcp_gateway::snapshot::Server;
+pub mod legacy_client;
+
+use mcp_gateway::proto::config::v1::Transport;
 
 use crate::pipeline::decode::Decoded;
 use crate::pipeline::denial::RouteDenial;
@@ -13,26 +14,21 @@ use crate::transport::{ClientTransport, Era};
 pub enum Plan {
     /// Streamable HTTP on both sides, in one era: request by request, and nothing is kept here. Sessions are sealed.
     Forward,
-    /// The legacy era on both sides, over any transports: messages pass through a session that lives in a node.
+    /// A client of the legacy era over any transport: messages pass through a session that lives in a node. A server of the modern
+    /// era has a [`legacy_client`] in front of it, so that the session does not know.
     Relay,
 }
 
-/// The way from `call` to `server`, whose transport is `transport`.
-pub fn plan(call: &Decoded, server: &Server, transport: Transport) -> Result<Plan, RouteDenial> {
-    match (call.era(), server.era) {
-        (Era::Modern, Pinned::Legacy) => return Err(too_new(call)),
-        (Era::Legacy, Pinned::Modern) => return Err(RouteDenial::ClientTooOld),
-        (_, Pinned::Unspecified) | (Era::Legacy, Pinned::Legacy) | (Era::Modern, Pinned::Modern) => {}
+/// The way from `call` to a server, over its transport and in the era in which it is spoken to.
+pub fn plan(call: &Decoded, transport: Transport, era: Era) -> Result<Plan, RouteDenial> {
+    match (call.client(), call.era(), transport, era) {
+        (ClientTransport::StreamableHttp, Era::Legacy, Transport::StreamableHttp, Era::Legacy)
+        | (ClientTransport::StreamableHttp, Era::Modern, Transport::StreamableHttp, Era::Modern) => Ok(Plan::Forward),
+        (_, Era::Legacy, _, _) => Ok(Plan::Relay),
+        (_, Era::Modern, _, _) => {
+            Err(RouteDenial::ClientTooNew { requested: call.version().map_or("", |version| version.as_str()).to_owned() })
+        }
     }
-    match (call.client(), transport, call.era()) {
-        (ClientTransport::StreamableHttp, Transport::StreamableHttp, _) => Ok(Plan::Forward),
-        (_, _, Era::Legacy) => Ok(Plan::Relay),
-        (_, _, Era::Modern) => Err(too_new(call)),
-    }
-}
-
-fn too_new(call: &Decoded) -> RouteDenial {
-    RouteDenial::ClientTooNew { requested: call.version().map_or("", |version| version.as_str()).to_owned() }
 }
 
 /// The transport's name in records.

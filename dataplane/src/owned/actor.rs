@@ -309,7 +309,7 @@ impl Actor {
 
     pub(super) fn say_to_server(&mut self, message: Bytes, kind: Kind) {
         if self.outbox.len() < MOST_WAITING {
-            self.outbox.push_back(ToServer { message, kind });
+            self.outbox.push_back(ToServer::new(message, kind));
         } else {
             // It only grows by what a server that does not listen asks for itself.
             tracing::warn!(server = %self.way.server.slug, "a server does not take its answers; one was dropped");

@@ -64,7 +64,7 @@ impl Actor {
         let Some(id) = opening.id_span() else { return Err(UNREACHABLE) };
         let message = splice(&opening.bytes(), &[(id.before(opening.span().range().start), &digits)]);
         let opened = async {
-            link.to.send(ToServer { message, kind: Kind::Initialize(sent) }).await.ok()?;
+            link.to.send(ToServer::new(message, Kind::Initialize(sent))).await.ok()?;
             while let Some(heard) = link.from.recv().await {
                 match heard {
                     FromServer::Message { message, .. } => match opens(&message, sent) {
@@ -79,7 +79,7 @@ impl Actor {
         };
         let opened = timeout(self.way.server.call_timeout, opened).await.ok().flatten();
         opened.ok_or(UNREACHABLE)?;
-        let told = link.to.send(ToServer { message: INITIALIZED.into(), kind: Kind::Initialized }).await;
+        let told = link.to.send(ToServer::new(INITIALIZED.into(), Kind::Initialized)).await;
         told.map_err(|_gone| UNREACHABLE)?;
         tracing::info!(server = %self.way.server.slug, "a session was healed");
         self.around.metrics.sessions_healed.inc();

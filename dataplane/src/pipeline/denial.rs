@@ -146,8 +146,6 @@ pub enum LimitDenial {
 pub enum RouteDenial {
     #[error("the client speaks a later era than the server")]
     ClientTooNew { requested: String },
-    #[error("the client speaks an earlier era than the server")]
-    ClientTooOld,
     #[error("the session is unknown, expired or somebody else's")]
     NoSession,
     #[error("sessions cannot be opened: no session key in the configuration")]

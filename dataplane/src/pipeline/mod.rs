@@ -26,9 +26,11 @@ use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use mcp_gateway::proto::config::v1::Transport;
 use mcp_gateway::snapshot::Snapshot;
 use uuid::Uuid;
 
+use crate::bridge::legacy_client::Known;
 use crate::bridge::{self, Plan};
 use crate::children::Children;
 use crate::config::Config;
@@ -42,7 +44,7 @@ use crate::peers::{Forward, Peers};
 use crate::relay::{self, Body};
 use crate::transport::scan;
 use crate::upstream::Upstreams;
-use crate::upstream::link::{Hubs, Reach};
+use crate::upstream::link::{Found, Hubs, Reach};
 
 use authenticate::ticket::{self, Tickets};
 use authenticate::{Authenticated, Principal, Tokens, Verifier};
@@ -84,6 +86,8 @@ impl Pipeline {
             metrics: recorder.metrics.clone(),
             reach: Reach {
                 hubs: Hubs::default(),
+                mirrors: Known::default(),
+                eras: Found::default(),
                 upstreams: upstreams.clone(),
                 tasks: around.tasks.clone(),
                 children: around.children.clone(),
@@ -167,15 +171,17 @@ impl Pipeline {
 
     /// How the call gets across to its server.
     async fn way_across(&self, call: &Authenticated, config: &Snapshot) -> Result<Plan, RouteDenial> {
-        let server = call.server();
-        let transport = match self.upstreams.known_transport(server) {
-            Some(known) => known,
-            None => {
+        let (server, client) = (call.server(), call.call().era());
+        let (transport, eras) = match (self.upstreams.known_transport(server), self.upstreams.known_eras(server)) {
+            (Some(transport), Some(eras)) => (transport, Some(eras)),
+            (Some(transport), None) if transport != Transport::StreamableHttp => (transport, None),
+            (Some(_) | None, _) => {
                 let place = route::place(server, config, &self.live.drained())?;
-                self.upstreams.transport_at(server, &place.url, place.credential.as_ref()).await
+                self.upstreams.found_out(server, &place.url, place.credential.as_ref()).await
             }
         };
-        bridge::plan(call.call(), server, transport)
+        // A server that cannot be asked is spoken to as the client speaks, and says itself what is wrong.
+        bridge::plan(call.call(), transport, eras.map_or(client, |eras| eras.to(client)))
     }
 
     /// Whether a request may offer what it offers: after too many failures of its address nothing new is looked at.

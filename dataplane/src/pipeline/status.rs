@@ -138,6 +138,7 @@ fn visible(server: &Server) -> Visible<'_> {
         Era::Unspecified => "any",
         Era::Legacy => "legacy",
         Era::Modern => "modern",
+        Era::Both => "both",
     };
     Visible { id: &server.id, slug: &server.slug, path: format!("/servers/{}/mcp", server.id), transport, era }
 }

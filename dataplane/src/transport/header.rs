@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// `MCP-Protocol-Version`.
 pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -49,6 +49,16 @@ pub(super) fn decoded(value: &str) -> Result<Cow<'_, str>, Unreadable> {
     };
     let bytes = STANDARD.decode(encoded).map_err(|_invalid| Unreadable::Malformed)?;
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_invalid| Unreadable::Malformed)
+}
+
+/// A value in that encoding: literal where a header can have it as it is and nobody would decode it.
+pub(crate) fn encoded(value: &str) -> HeaderValue {
+    let is_plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && value.trim_matches(' ') == value;
+    let literal = HeaderValue::from_str(value).ok().filter(|_| is_plain && !value.starts_with("=?base64?"));
+    literal.unwrap_or_else(|| {
+        let text = format!("=?base64?{}?=", STANDARD.encode(value));
+        HeaderValue::from_str(&text).expect("Base64 is visible ASCII")
+    })
 }
 
 /// Whether `Accept` takes the media type: named, or by a wildcard, and not with `q=0`.

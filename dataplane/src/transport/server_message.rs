@@ -56,6 +56,8 @@ pub struct Facts<'m> {
     pub is_error: bool,
     /// `content` as written, which is what a tool that failed says.
     pub content: Option<&'m str>,
+    /// `resultType` (modern).
+    pub result_type: Option<Cow<'m, str>>,
     /// `protocolVersion` of an answer to `initialize`.
     pub protocol_version: Option<Cow<'m, str>>,
     /// Methods of the `inputRequests` of an `input_required` result (modern): judge each as a server method.
@@ -157,6 +159,7 @@ fn result<'m>(lexer: &mut Lexer<'m>) -> Result<Facts<'m>, ScanError> {
             "isError" => facts.is_error = raw(lexer)? == "true",
             "content" => facts.content = Some(raw(lexer)?),
             "protocolVersion" if lexer.peek()? == Json::String => facts.protocol_version = Some(lexer.string()?.text),
+            "resultType" if lexer.peek()? == Json::String => facts.result_type = Some(lexer.string()?.text),
             "inputRequests" if lexer.peek()? == Json::Object => facts.input_methods = input_methods(lexer)?,
             _ => drop(lexer.value()?),
         }

@@ -10,13 +10,14 @@ use hashbrown::HashMap;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{HeaderName, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
-use mcp_gateway::proto::config::v1::Transport;
+use mcp_gateway::proto::config::v1::{Era, Transport};
 use mcp_gateway::snapshot::Server;
 
 use super::Upstreams;
+use super::era::Eras;
 use crate::transport::header::SESSION_ID;
 
-const OPENING: &str = concat!(
+pub(super) const OPENING: &str = concat!(
     r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"#,
     r#""clientInfo":{"name":"mcpgw","version":""#,
     env!("CARGO_PKG_VERSION"),
@@ -24,18 +25,24 @@ const OPENING: &str = concat!(
 );
 
 /// What was found, by URL. Read on the path of every call: never locked for that.
-#[derive(Clone, Default)]
-pub(super) struct Found(Arc<ArcSwap<HashMap<Uri, Transport>>>);
+#[derive(Clone)]
+pub(super) struct Found<T>(Arc<ArcSwap<HashMap<Uri, T>>>);
 
-impl Found {
-    fn get(&self, url: &Uri) -> Option<Transport> {
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: Copy> Found<T> {
+    pub fn get(&self, url: &Uri) -> Option<T> {
         self.0.load().get(url).copied()
     }
 
-    fn set(&self, url: &Uri, transport: Transport) {
+    pub fn set(&self, url: &Uri, what: T) {
         self.0.rcu(|found| {
             let mut found = HashMap::clone(found);
-            found.insert(url.clone(), transport);
+            found.insert(url.clone(), what);
             found
         });
     }
@@ -69,7 +76,13 @@ impl Upstreams {
         if let Some(known) = self.found.get(url) {
             return known;
         }
-        let found = self.probe(server, url, credential).await;
+        // The modern era has one transport over HTTP.
+        let modern = match server.era {
+            Era::Modern => true,
+            Era::Unspecified => self.eras_at(server, url, credential).await.is_some_and(|eras| eras != Eras::Legacy),
+            Era::Legacy | Era::Both => false,
+        };
+        let found = if modern { Some(Transport::StreamableHttp) } else { self.probe(server, url, credential).await };
         if let Some(transport) = found {
             tracing::info!(server = %server.slug, ?transport, "found out how a server is spoken to");
             self.found.set(url, transport);

@@ -4,6 +4,7 @@
 //! Never retries a call that may have reached the server. Dropping the future drops the request.
 
 mod detect;
+pub mod era;
 mod headers;
 pub mod link;
 mod pool;
@@ -21,6 +22,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use mcp_gateway::proto::config::v1::Transport;
 use rustls::crypto::CryptoProvider;
 
 use crate::pipeline::route::Routed;
@@ -45,7 +47,9 @@ pub struct Upstreams {
     /// For sockets.
     tls: Arc<rustls::ClientConfig>,
     /// How servers are spoken to that do not say.
-    found: detect::Found,
+    found: detect::Found<Transport>,
+    /// Which eras they speak, where they do not say.
+    eras: detect::Found<era::Eras>,
 }
 
 /// How long the head of a stream is waited for before the client gets its own: servers that hold theirs back until the
@@ -107,7 +111,7 @@ impl Upstreams {
             .pool_idle_timeout(IDLE_FOR)
             .timer(TokioTimer::new())
             .build(connector);
-        Self { plain, client, tls: Arc::new(tls), found: detect::Found::default() }
+        Self { plain, client, tls: Arc::new(tls), found: detect::Found::default(), eras: detect::Found::default() }
     }
 
     /// Sends the call and waits for the head of its answer, at most the server's call timeout. A stream of notifications
@@ -158,6 +162,7 @@ impl Upstreams {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(Failure::Connect(source))) => {
                 self.found.forget(&uri);
+                self.eras.forget(&uri);
                 Err(Fault::Connect { server: server(), source })
             }
             Ok(Err(Failure::Broke(source))) => Err(Fault::Broke { server: server(), source }),

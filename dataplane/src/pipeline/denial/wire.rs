@@ -48,7 +48,6 @@ const UNSUPPORTED_VERSION: i32 = -32022;
 
 /// Legacy versions, oldest first, as a refusal names them.
 const LEGACY_VERSIONS: &str = r#"["2025-03-26","2025-06-18","2025-11-25"]"#;
-const MODERN_VERSION: &str = "2026-07-28";
 
 /// RFC 6750 section 3: no error code where no credential was sent.
 const CHALLENGE: &str = "Bearer realm=\"mcpgw\"";
@@ -269,11 +268,6 @@ impl RouteDenial {
                 let data = format!(r#"{{"supported":{LEGACY_VERSIONS},"requested":{}}}"#, quoted(requested));
                 let message = "This server speaks only protocol versions with the initialize handshake";
                 Wire::new(StatusCode::BAD_REQUEST, UNSUPPORTED_VERSION, "route.client_too_new", message).data(data)
-            }
-            Self::ClientTooOld => {
-                let message = format!("Unsupported protocol version: this server speaks {MODERN_VERSION}");
-                let data = format!(r#"{{"supported":["{MODERN_VERSION}"]}}"#);
-                Wire::new(StatusCode::BAD_REQUEST, INVALID_PARAMS, "route.client_too_old", message).data(data)
             }
             Self::NoSession => Wire::own(StatusCode::NOT_FOUND, "route.no_session", "Session not found: initialize a new one"),
             Self::NoSessionKey => own_fault("route.no_session_key"),

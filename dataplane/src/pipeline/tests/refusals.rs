@@ -219,19 +219,12 @@ async fn bodies_over_the_servers_limit_are_refused_before_they_are_read() {
 
 #[tokio::test]
 async fn pairs_of_different_eras_get_the_documented_errors() {
-    let (gateway, upstream) = pair(|scope| {
-        scope.server(OPEN).era = Era::Legacy.into();
-        scope.server(GITHUB).era = Era::Modern.into();
-    })
-    .await;
+    let (gateway, upstream) = pair(|scope| scope.server(OPEN).era = Era::Legacy.into()).await;
     let answer = gateway.ask(gateway.modern(OPEN, &[], "tools/list", "")).await;
     expect(&answer, 400, -32022, "modern client, legacy server");
     let data = &answer.json()["error"]["data"];
     assert_eq!(data["requested"], "2026-07-28");
     assert!(data["supported"].as_array().unwrap().contains(&"2025-11-25".into()));
-    let answer = gateway.ask(gateway.post(GITHUB, &[("authorization", &*bearer(ENGINEER))], PING)).await;
-    expect(&answer, 400, -32602, "legacy client, modern server");
-    assert!(answer.body.contains("2026-07-28"));
     assert!(upstream.seen().is_empty());
 }
 

@@ -170,7 +170,7 @@ fn server(id: &str, slug: &str, upstream: SocketAddr) -> Server {
         id: id.into(),
         slug: slug.into(),
         transport: Transport::StreamableHttp.into(),
-        era: Era::Unspecified.into(),
+        era: Era::Both.into(),
         endpoints: vec![Endpoint { url: format!("http://{upstream}/mcp"), weight: 0 }],
         call_timeout_ms: 5_000,
         ..Server::default()

@@ -90,7 +90,7 @@ async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Tr
 
 /// Opens a session of the caller's with the server that it called.
 async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, listens: bool) -> Result<Handle, Denial> {
-    let way = way(pipeline, caller, config).await?;
+    let way = Way { listens, ..way(pipeline, caller, config).await? };
     let client = caller.call().client();
     let of_node = pipeline.config().transports.of(client).session_idle;
     let idle = caller.server().client_transports.settings(client.into()).session_idle.unwrap_or(of_node);
@@ -108,11 +108,13 @@ async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, li
 /// Where the server is.
 async fn way(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot) -> Result<Way, RouteDenial> {
     let place = route::place(caller.server(), config, &pipeline.live().drained())?;
-    let transport = pipeline.upstreams().transport_at(caller.server(), &place.url, place.credential.as_ref()).await;
+    let (transport, eras) = pipeline.upstreams().found_out(caller.server(), &place.url, place.credential.as_ref()).await;
     let (limits, timeouts) = (&pipeline.config().limits, &pipeline.config().timeouts);
     Ok(Way {
         server: caller.server().clone(),
         transport,
+        era: eras.map(|eras| eras.to(Era::Legacy)),
+        listens: true,
         url: place.url,
         credential: place.credential,
         variable: place.variable,

@@ -23,8 +23,8 @@ const ATTEMPTS: u32 = 5;
 /// The reading of one answer.
 pub(super) struct Reading<'a> {
     pub upstreams: &'a Upstreams,
-    /// Takes a stream up again, once it says where.
-    pub template: Request<Full<Bytes>>,
+    /// Takes a stream up again, once it says where; none: a stream that broke is lost.
+    pub template: Option<Request<Full<Bytes>>>,
     pub limit: usize,
     /// The session's number for the request.
     pub request: u64,
@@ -68,13 +68,14 @@ impl Reading<'_> {
             match self.stream(body, &mut last, &mut wait).await {
                 Stream::Done(said) => return said,
                 Stream::Broke(place) => {
+                    let Some(template) = &self.template else { return Said::Nothing("its stream broke off") };
                     attempts = if before.as_ref() == Some(&place) { attempts + 1 } else { 1 };
                     body = loop {
                         if attempts > ATTEMPTS {
                             return Said::Nothing("its stream broke off and could not be taken up again");
                         }
                         tokio::time::sleep(wait).await;
-                        let mut again = self.template.clone();
+                        let mut again = template.clone();
                         again.headers_mut().insert(LAST_EVENT_ID, place.clone());
                         match self.upstreams.carry(again, LONGEST_WAIT).await {
                             Ok(response) if response.status().is_success() && is_events(response.headers()) => {

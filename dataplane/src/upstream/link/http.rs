@@ -1,5 +1,5 @@
-//! Streamable HTTP servers of the legacy era, and plain JSON-RPC services: one POST per message, its answer a message or a stream of
-//! them; a session where the server opens one, and a stream beside the calls where it has one.
+//! Servers behind HTTP, one POST per message, its answer a message or a stream of them: Streamable HTTP of the legacy era with a session
+//! where the server opens one and a stream beside the calls where it has one, Streamable HTTP of the modern era, plain JSON-RPC.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use super::super::{Fault, Upstreams};
 use super::answer::{Reading, Refusal, Said, refusal};
 use super::events::{Events, is_events};
 use super::{Ends, FromServer, Kind, ToServer, Way};
-use crate::transport::Version;
 use crate::transport::header::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
+use crate::transport::{Era, Version};
 
 /// POSTs that are answered at the same time, at most; more wait their turn.
 const AT_ONCE: usize = 64;
@@ -31,12 +31,29 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) struct Connector {
     way: Way,
     upstreams: Upstreams,
-    /// Plain JSON-RPC: no sessions, no streams.
-    plain: bool,
+    manner: Manner,
     session: Option<HeaderValue>,
     version: Option<Version>,
-    /// Of plain JSON-RPC: what hangs up on a request under way.
+    /// Where a request is given up by hanging up: what does so.
     under_way: HashMap<u64, CancellationToken>,
+}
+
+/// How the server wants to be spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Streamable HTTP of the legacy era.
+    Legacy,
+    /// Streamable HTTP of the modern era: requests that say everything themselves; streams that broke cannot be taken up again.
+    Modern,
+    /// JSON-RPC without notifications and streams.
+    Plain,
+}
+
+impl Manner {
+    /// Whether giving up a request is said by hanging up on it.
+    fn hangs_up(self) -> bool {
+        self != Self::Legacy
+    }
 }
 
 /// What one exchange came to.
@@ -56,9 +73,14 @@ enum Came {
 type Exchange = BoxFuture<'static, Came>;
 
 impl Connector {
-    pub fn new(way: Way, upstreams: Upstreams) -> Self {
-        let plain = way.transport == Transport::JsonRpc;
-        Self { way, upstreams, plain, session: None, version: None, under_way: HashMap::new() }
+    pub fn new(way: Way, upstreams: Upstreams, era: Era) -> Self {
+        let manner = match (era, way.transport) {
+            (Era::Modern, _) => Manner::Modern,
+            (Era::Legacy, Transport::JsonRpc) => Manner::Plain,
+            (Era::Legacy, _) => Manner::Legacy,
+        };
+        let version = (manner == Manner::Modern).then_some(Version::V2026_07_28);
+        Self { way, upstreams, manner, session: None, version, under_way: HashMap::new() }
     }
 
     /// Carries messages until the session is over.
@@ -78,15 +100,15 @@ impl Connector {
                         }
                         continue;
                     }
-                    if let (true, Kind::Cancelled(request)) = (self.plain, message.kind) {
+                    if let (true, Kind::Cancelled(request)) = (self.manner.hangs_up(), message.kind) {
                         self.hang_up(request);
                         continue;
                     }
-                    let listen = message.kind == Kind::Initialized && !self.plain;
+                    let listen = message.kind == Kind::Initialized && self.manner == Manner::Legacy;
                     let ordered = message.kind == Kind::Initialized;
                     let number = message.kind.request();
                     let exchange = self.post(message, &ends.from);
-                    let exchange = match number.filter(|_| self.plain) {
+                    let exchange = match number.filter(|_| self.manner.hangs_up()) {
                         Some(number) => self.interruptible(number, exchange),
                         None => exchange,
                     };
@@ -119,7 +141,7 @@ impl Connector {
         self.say_goodbye().await;
     }
 
-    /// A service without notifications is told that nobody waits by nobody waiting.
+    /// A server that hears no notifications is told that nobody waits by nobody waiting.
     fn hang_up(&mut self, request: u64) {
         if let Some(token) = self.under_way.remove(&request) {
             token.cancel();
@@ -156,7 +178,7 @@ impl Connector {
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpgw/", env!("CARGO_PKG_VERSION"))));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let accept = if self.plain { "application/json" } else { "application/json, text/event-stream" };
+        let accept = if self.manner == Manner::Plain { "application/json" } else { "application/json, text/event-stream" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         if let Some((name, value)) = &self.way.credential {
             headers.insert(name.clone(), value.clone());
@@ -180,11 +202,14 @@ impl Connector {
 
     /// Posts a message and hands on what comes back.
     fn post(&self, message: ToServer, to: &mpsc::Sender<FromServer>) -> Exchange {
-        let request = self.request(Method::POST, message.message);
+        let mut request = self.request(Method::POST, message.message);
+        if let Some(mirrored) = message.mirrored {
+            request.headers_mut().extend(*mirrored);
+        }
         let (upstreams, to) = (self.upstreams.clone(), to.clone());
         let (limit, deadline) = (self.way.message_bytes, self.way.server.call_timeout);
         let (had_session, slug) = (self.session.is_some(), self.way.server.slug.clone());
-        let template = self.stream_request();
+        let template = (self.manner != Manner::Modern).then(|| self.stream_request());
         Box::pin(async move {
             let about = message.kind.request();
             let unanswered = async |begun, why: String| {

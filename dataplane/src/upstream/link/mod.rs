@@ -5,6 +5,7 @@
 mod answer;
 mod child;
 mod events;
+mod found;
 mod http;
 mod shared;
 mod socket;
@@ -13,7 +14,7 @@ mod sse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderName, HeaderValue, Uri};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use bytes::Bytes;
 use mcp_gateway::proto::config::v1::Transport;
 use mcp_gateway::snapshot::Server;
@@ -21,10 +22,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Fault, Upstreams};
+use crate::bridge::legacy_client::{self, Bridge};
 use crate::children::{Children, StartError};
+pub use found::Found;
 pub use shared::Hubs;
 
 use crate::tasks::{OnExit, Tasks};
+use crate::transport::Era;
 
 /// Messages that may wait in each direction.
 const QUEUE: usize = 32;
@@ -38,6 +42,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 pub struct ToServer {
     pub message: Bytes,
     pub kind: Kind,
+    /// What the message's transport says beside it, where it is HTTP of the modern era.
+    pub mirrored: Option<Box<HeaderMap>>,
+}
+
+impl ToServer {
+    /// A message that says everything itself.
+    pub fn new(message: Bytes, kind: Kind) -> Self {
+        Self { message, kind, mirrored: None }
+    }
 }
 
 /// What a message for the server is, as far as a transport has to know.
@@ -84,11 +97,11 @@ pub struct Link {
 }
 
 /// A connector's ends of the two queues.
-struct Ends {
-    to: mpsc::Receiver<ToServer>,
-    from: mpsc::Sender<FromServer>,
+pub struct Ends {
+    pub to: mpsc::Receiver<ToServer>,
+    pub from: mpsc::Sender<FromServer>,
     /// Cancelled when nobody has the link any more.
-    closed: CancellationToken,
+    pub closed: CancellationToken,
 }
 
 /// Where a link goes and what it may take.
@@ -96,6 +109,10 @@ struct Ends {
 pub struct Way {
     pub server: Arc<Server>,
     pub transport: Transport,
+    /// What the server speaks; none: to be found out, where there is a connection to ask over.
+    pub era: Option<Era>,
+    /// Whether the session's client hears what answers no request.
+    pub listens: bool,
     /// Of transports that have one.
     pub url: Uri,
     /// Proves the gateway to the server.
@@ -117,6 +134,10 @@ pub struct Reach {
     pub children: Children,
     /// Processes that sessions share.
     pub hubs: Hubs,
+    /// What servers of the modern era want repeated of calls of their tools.
+    pub mirrors: legacy_client::Known,
+    /// The eras of servers at the end of connections.
+    pub eras: Found,
 }
 
 /// Why a link cannot be opened.
@@ -137,13 +158,47 @@ pub enum LinkError {
 }
 
 impl Way {
-    /// Opens a link for a session. Connects first where the transport has a connection to keep.
+    /// Opens a link for a session of the legacy era, whichever era the server speaks. Connects first where the transport has a
+    /// connection to keep.
     pub async fn open(&self, reach: &Reach, owner: &str) -> Result<Link, LinkError> {
+        let era = self.era.unwrap_or(Era::Legacy);
+        let (link, era) = match self.asks_over_connection() {
+            true => self.found_out(reach, owner).await?,
+            false => (self.connect(reach, owner, era).await?, era),
+        };
+        Ok(match era {
+            Era::Legacy => link,
+            Era::Modern => self.bridged(link, reach),
+        })
+    }
+
+    /// Whether the era is unknown and the transport one over which the server can be asked.
+    fn asks_over_connection(&self) -> bool {
+        let is_shared = self.server.stdio.as_ref().is_some_and(|stdio| stdio.shared);
+        self.era.is_none() && !is_shared && matches!(self.transport, Transport::Websocket | Transport::Stdio)
+    }
+
+    /// A session of the legacy era in front of a server of the modern one.
+    fn bridged(&self, server: Link, reach: &Reach) -> Link {
+        let (link, ends) = link();
+        let setting = legacy_client::Setting {
+            server: self.server.clone(),
+            has_headers: !matches!(self.transport, Transport::Websocket | Transport::Stdio),
+            listens: self.listens,
+            message_bytes: self.message_bytes,
+            known: reach.mirrors.clone(),
+        };
+        reach.tasks.spawn("bridge", OnExit::Ignore, Bridge::new(setting, ends, server).run());
+        link
+    }
+
+    /// A link to the server in its own terms.
+    async fn connect(&self, reach: &Reach, owner: &str, era: Era) -> Result<Link, LinkError> {
         let (link, ends) = link();
         let Reach { upstreams, tasks, .. } = reach;
         match self.transport {
             Transport::StreamableHttp | Transport::JsonRpc | Transport::Unspecified => {
-                let connector = http::Connector::new(self.clone(), upstreams.clone());
+                let connector = http::Connector::new(self.clone(), upstreams.clone(), era);
                 tasks.spawn("link-http", OnExit::Ignore, connector.run(ends));
             }
             Transport::HttpSse => {
@@ -176,11 +231,11 @@ fn link() -> (Link, Ends) {
 
 impl Ends {
     /// Hands a message to the session; false: it is gone.
-    async fn say(&self, message: Bytes, about: Option<u64>) -> bool {
+    pub async fn say(&self, message: Bytes, about: Option<u64>) -> bool {
         self.from.send(FromServer::Message { message, about }).await.is_ok()
     }
 
-    async fn down(&self, why: impl Into<String>) {
+    pub async fn down(&self, why: impl Into<String>) {
         // Nobody listens any more: then nobody has to know.
         let _ = self.from.send(FromServer::Down { why: why.into() }).await;
     }

@@ -1,6 +1,6 @@
 //! The same conversation over every pair of transports.
 
-use mcp_gateway::proto::config::v1::Transport;
+use mcp_gateway::proto::config::v1::{Era, Transport};
 use mcp_gateway::proto::node::v1::Outcome;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ pub fn scope(server: &Server) -> Scope {
     let mut scope = Scope::at(([127, 0, 0, 1], 1).into());
     let registered = scope.server(GITHUB);
     registered.transport = server.transport.into();
+    registered.era = Era::Unspecified.into();
     registered.endpoints[0].url.clone_from(&server.url);
     scope
 }

@@ -32,10 +32,13 @@ impl Actor {
     }
 
     async fn connect(&self) -> Result<Link, &'static str> {
-        self.way.open(&self.around.reach, &self.id.to_string()).await.map_err(|error| {
+        let link = self.way.open(&self.around.reach, &self.id.to_string()).await.map_err(|error| {
             tracing::warn!(server = %self.way.server.slug, %error, "no link to a server");
             words(&error)
-        })
+        })?;
+        // The first answer holds, as the first agreement does.
+        let _ = self.facts.server_era.set(link.era);
+        Ok(link)
     }
 
     /// The server is gone. What is under way cannot be saved and is answered; the session goes on if there is nothing that another

@@ -37,7 +37,7 @@ use crate::relay::sessions::place_of;
 use crate::relay::{Lost, Standing};
 use crate::tasks::OnExit;
 use crate::transport::scan::Message;
-use crate::transport::{ClientTransport, Version};
+use crate::transport::{ClientTransport, Era, Version};
 use crate::upstream::link::{Reach, Way};
 
 use actor::Actor;
@@ -169,6 +169,8 @@ pub struct Facts {
     pub subject: Box<str>,
     pub client: ClientTransport,
     pub server_transport: Transport,
+    /// What the server speaks, once that is known.
+    pub server_era: OnceLock<Era>,
     /// Where the server is, without anything secret.
     pub place: String,
     pub opened: SystemTime,
@@ -226,6 +228,7 @@ impl Sessions {
             subject: subject(caller.principal()),
             client: manners.client,
             server_transport: way.transport,
+            server_era: way.era.map(OnceLock::from).unwrap_or_default(),
             place: place_of(&way),
             opened: SystemTime::now(),
             version: OnceLock::new(),

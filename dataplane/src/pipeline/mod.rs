@@ -9,7 +9,7 @@ pub mod decode;
 pub mod denial;
 mod failures;
 pub mod limit;
-mod reply;
+pub(crate) mod reply;
 pub mod route;
 mod status;
 pub mod target;
@@ -130,21 +130,32 @@ impl Pipeline {
         let call = authenticate::verify(call, &self.verifier, &config, &revocations)?;
         trail.principal(call.principal());
         trail.mark(Stage::Authenticate);
-        if self.way_across(&call, &config).await? == Plan::Relay {
-            return Box::pin(relay::sessions::run(self, call, upgrade, &config, trail)).await;
+        self.carry(call, upgrade, &config, trail).await
+    }
+
+    /// The stages after authentication.
+    pub(crate) async fn carry(
+        self: &Arc<Self>,
+        call: Authenticated,
+        upgrade: Option<Upgrade>,
+        config: &Snapshot,
+        trail: &mut Trail,
+    ) -> Result<Reply, Denial> {
+        if self.way_across(&call, config).await? == Plan::Relay {
+            return Box::pin(relay::sessions::run(self, call, upgrade, config, trail)).await;
         }
         if call.call().is_batch() {
-            return relay::batch::run(self, call, &config, trail).await;
+            return relay::batch::run(self, call, config, trail).await;
         }
         let call = authorize::judge(call, trail)?;
         trail.mark(Stage::Authorize);
         let call = limit::admit(call, &self.limiter, trail).await?;
         trail.mark(Stage::Limit);
-        let call = route::resolve(call, &config, &self.live.drained())?;
+        let call = route::resolve(call, config, &self.live.drained())?;
         trail.mark(Stage::Route);
         trail.decided(&call).await?;
         let reply = self.upstreams.send(&call, trail).await?;
-        relay::answer(call, reply, &config, &self.relay, trail).await
+        relay::answer(call, reply, config, &self.relay, trail).await
     }
 
     /// A socket whose ticket another node keeps is that node's to open: everything passes through to there.

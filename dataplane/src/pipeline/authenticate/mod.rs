@@ -24,6 +24,7 @@ use super::target::Place;
 use crate::live::Revocations;
 use crate::metrics::Metrics;
 use crate::relay::Standing;
+use crate::transport::Refusal;
 use crate::transport::Version;
 use crate::transport::scan::Message;
 
@@ -184,6 +185,13 @@ impl Authenticated {
         let (org, server, principal) = standing.parties();
         let place = Place::Server { org: org.clone(), server: server.clone() };
         Self { call: self.call.on_connection(place, message, version), org, server, principal }
+    }
+
+    /// A request of the modern era over such a connection, if it is one that keeps that era's rules.
+    pub fn by_itself(&self, standing: &Standing, message: Message) -> Result<Self, Refusal> {
+        let (org, server, principal) = standing.parties();
+        let place = Place::Server { org: org.clone(), server: server.clone() };
+        Ok(Self { call: self.call.by_itself(place, message)?, org, server, principal })
     }
 
     /// A message of the gateway's own on behalf of the sender of this request.

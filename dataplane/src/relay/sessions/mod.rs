@@ -2,6 +2,7 @@
 //! and the session's streams back over the client's transport. Every message is judged, limited and recorded by itself.
 
 mod events;
+mod exchange;
 mod rpc;
 mod socket;
 mod sse;
@@ -74,7 +75,8 @@ async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Tr
     let Passed { call, seat } = passed;
     trail.mark(Stage::Route);
     let facts = &session.facts;
-    let going = Going { transport: bridge::name(facts.server_transport), era: Era::Legacy, place: &facts.place };
+    let era = facts.server_era.get().copied().unwrap_or(Era::Legacy);
+    let going = Going { transport: bridge::name(facts.server_transport), era, place: &facts.place };
     trail.relayed(&call, going, facts.version.get().copied()).await?;
     let is_request = call.call().message().is_some_and(Message::is_request);
     let caller = call.principal().clone();

@@ -93,6 +93,8 @@ pub enum FromServer {
 pub struct Link {
     pub to: mpsc::Sender<ToServer>,
     pub from: mpsc::Receiver<FromServer>,
+    /// What the server speaks; the link itself speaks as the session does.
+    pub era: Era,
     _open: DropGuard,
 }
 
@@ -168,7 +170,7 @@ impl Way {
         };
         Ok(match era {
             Era::Legacy => link,
-            Era::Modern => self.bridged(link, reach),
+            Era::Modern => Link { era, ..self.bridged(link, reach) },
         })
     }
 
@@ -226,7 +228,7 @@ fn link() -> (Link, Ends) {
     let (from_server, from) = mpsc::channel(QUEUE);
     let closed = CancellationToken::new();
     let ends = Ends { to: to_server, from: from_server, closed: closed.clone() };
-    (Link { to, from, _open: closed.drop_guard() }, ends)
+    (Link { to, from, era: Era::Legacy, _open: closed.drop_guard() }, ends)
 }
 
 impl Ends {

@@ -11,7 +11,7 @@ mod calls;
 mod hear;
 mod link;
 mod log;
-mod splice;
+pub(crate) mod splice;
 pub mod stream;
 mod streams;
 

@@ -3,7 +3,7 @@
 
 mod events;
 mod rpc;
-mod socket;
+pub(crate) mod socket;
 mod sse;
 mod streamable;
 

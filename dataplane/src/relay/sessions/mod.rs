@@ -4,7 +4,7 @@
 mod events;
 mod exchange;
 mod rpc;
-mod socket;
+pub(crate) mod socket;
 mod sse;
 mod streamable;
 

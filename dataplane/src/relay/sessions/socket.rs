@@ -106,12 +106,7 @@ pub(super) async fn run(
             Err(error) => return tracing::debug!(%error, "a connection was not upgraded"),
         };
         let limits = pipeline.scan_limits(passed.call.call().place());
-        let config = WebSocketConfig::default()
-            .read_buffer_size(4 << 10)
-            .write_buffer_size(0)
-            .max_message_size(Some(limits.bytes))
-            .max_frame_size(Some(limits.bytes));
-        let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(protocol(&limits))).await;
         let (opened, _seat) = (passed.call, passed.seat);
         let exchanges = Exchanges::new();
         let socket = Socket {
@@ -132,6 +127,15 @@ pub(super) async fn run(
         socket.serve(keep_alive, until).await;
     });
     Ok(whole(StatusCode::SWITCHING_PROTOCOLS, headers, Bytes::new(), OK))
+}
+
+/// What a client's frames and messages may be.
+pub(crate) fn protocol(limits: &scan::Limits) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(4 << 10)
+        .write_buffer_size(0)
+        .max_message_size(Some(limits.bytes))
+        .max_frame_size(Some(limits.bytes))
 }
 
 /// A ticket for a socket, which lets in whoever the caller is.

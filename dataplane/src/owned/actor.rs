@@ -347,7 +347,7 @@ impl Actor {
 }
 
 /// A JSON-RPC error.
-pub(super) fn error(id: &str, code: i32, why: &str) -> Bytes {
+pub(crate) fn error(id: &str, code: i32, why: &str) -> Bytes {
     let why = serde_json::to_string(why).expect("a string always serialises");
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{why}}}}}"#).into()
 }

@@ -41,7 +41,8 @@ use crate::transport::{ClientTransport, Era, Version};
 use crate::upstream::link::{Reach, Way};
 
 use actor::Actor;
-pub(crate) use splice::number;
+pub(crate) use actor::error as refusal;
+pub(crate) use splice::{at, number, splice};
 use stream::{End, EventId, Tap};
 
 /// Commands that may wait for a session.

@@ -1,0 +1,170 @@
+//! One process for all sessions of a server on this node. The gateway opens it once, as a client that cannot be asked; each session's
+//! `initialize` is answered from that. Requests get numbers of the process', so that answers and progress find their session and no other;
+//! news goes to all, updates of resources to those that subscribed, log messages to those that want their level. Tasks (2025-11-25) it has
+//! none: whoever knows a task's name may have it, and the process cannot tell sessions apart.
+//!
+//! The table here finds the process of a registration. One that is registered otherwise is another one: the old process ends with its last
+//! session.
+
+mod actor;
+mod hub;
+mod ids;
+mod levels;
+mod opening;
+mod parts;
+mod post;
+mod subscriptions;
+
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use mcp_gateway::proto::config::v1::ClientTransport;
+use mcp_gateway::snapshot::Server;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::child;
+use super::{Ends, LinkError, Reach, Way};
+use crate::tasks::OnExit;
+use actor::{Actor, Event, Join};
+use post::{Posted, post};
+
+/// What may wait for a process, of all its sessions.
+const QUEUE: usize = 32;
+/// How long a process without sessions is kept where the registration does not say how long sessions may be unused.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// The shared processes of this node.
+#[derive(Clone, Default)]
+pub struct Hubs(Arc<Mutex<HashMap<Recipe, Slot>>>);
+
+/// Which process: whatever differs makes another one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Recipe {
+    server_id: Arc<str>,
+    org_id: Arc<str>,
+    command: Arc<[String]>,
+    environment: Vec<(String, String)>,
+    directory: Option<String>,
+    credential: Option<(String, String)>,
+}
+
+/// Where the process of a recipe is.
+#[derive(Clone, Default)]
+struct Slot {
+    /// Held while it is started, and not until it has opened: whoever comes meanwhile waits for the same one.
+    to: Arc<tokio::sync::Mutex<Option<mpsc::Sender<Event>>>>,
+    outdated: CancellationToken,
+}
+
+impl Hubs {
+    /// Connects a session with the server's process, which is started if it is not there.
+    pub(super) async fn join(&self, way: &Way, reach: &Reach, ends: Ends) -> Result<(), LinkError> {
+        let recipe = Recipe::of(way)?;
+        loop {
+            let (post, posted) = post();
+            let (joined, answer) = oneshot::channel();
+            let to = self.slot(&recipe).enter(way, reach, Join { post, linger: linger(&way.server), joined }).await?;
+            match answer.await {
+                Ok(Ok(session)) => {
+                    reach.tasks.spawn("shared-link", OnExit::Ignore, attend(session, ends, posted, to));
+                    return Ok(());
+                }
+                Ok(Err(actor::NotOpened)) => return Err(LinkError::NotOpened),
+                // It was about to end.
+                Err(_dropped) => {}
+            }
+        }
+    }
+
+    fn slot(&self, recipe: &Recipe) -> Slot {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, slot| slot.is_used());
+        if let Some(slot) = slots.get(recipe) {
+            return slot.clone();
+        }
+        let of_server = slots.iter().filter(|(other, _)| other.server_id == recipe.server_id);
+        of_server.for_each(|(_, slot)| slot.outdated.cancel());
+        slots.entry(recipe.clone()).or_default().clone()
+    }
+}
+
+impl Recipe {
+    fn of(way: &Way) -> Result<Self, LinkError> {
+        let stdio = way.server.stdio.as_ref().ok_or(LinkError::Transport)?;
+        Ok(Self {
+            server_id: way.server.id.clone(),
+            org_id: way.server.org_id.clone(),
+            command: stdio.command.clone(),
+            environment: stdio.environment.clone(),
+            directory: stdio.directory.clone(),
+            credential: way.variable.clone(),
+        })
+    }
+}
+
+impl Slot {
+    /// Whether somebody is about to enter it, or its process lives.
+    fn is_used(&self) -> bool {
+        let lives = |to: &Option<mpsc::Sender<Event>>| to.as_ref().is_some_and(|to| !to.is_closed());
+        Arc::strong_count(&self.to) > 1 || self.to.try_lock().is_ok_and(|to| lives(&to))
+    }
+
+    /// Tells the process of a session, and starts it if it is not there.
+    async fn enter(&self, way: &Way, reach: &Reach, join: Join) -> Result<mpsc::Sender<Event>, LinkError> {
+        let mut place = self.to.lock().await;
+        let mut join = Event::Join(join);
+        if let Some(to) = place.clone() {
+            match to.send(join).await {
+                Ok(()) => return Ok(to),
+                Err(mpsc::error::SendError(back)) => join = back,
+            }
+        }
+        let child = child::start(way, reach, "shared").await?;
+        let (to, events) = mpsc::channel(QUEUE);
+        // There is room for the first one.
+        let _ = to.try_send(join);
+        let server = way.server.slug.clone();
+        let actor = Actor { server, child, events, patience: way.server.call_timeout, outdated: self.outdated.clone() };
+        reach.tasks.spawn("shared-process", OnExit::Ignore, actor.run());
+        *place = Some(to.clone());
+        Ok(to)
+    }
+}
+
+/// As long as a session of the server's may be unused, its process may be.
+fn linger(server: &Server) -> Duration {
+    let transports =
+        [ClientTransport::StreamableHttp, ClientTransport::HttpSse, ClientTransport::Websocket, ClientTransport::JsonRpc];
+    let idle = transports.into_iter().filter_map(|transport| server.client_transports.settings(transport).session_idle);
+    idle.max().unwrap_or(LINGER)
+}
+
+/// Carries one session's messages, until it or the process is over.
+async fn attend(session: u64, ends: Ends, mut posted: Posted, hub: mpsc::Sender<Event>) {
+    let Ends { mut to, from, closed } = ends;
+    let saying = async {
+        while let Some(message) = to.recv().await {
+            if hub.send(Event::Said { session, message }).await.is_err() {
+                // The session hears why, after everything else.
+                return pending().await;
+            }
+        }
+    };
+    let hearing = async {
+        while let Some(heard) = posted.next().await {
+            if from.send(heard).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = saying => {}
+        () = hearing => {}
+        () = closed.cancelled() => {}
+    }
+    // The process may be gone too.
+    let _ = hub.send(Event::Left { session }).await;
+}

@@ -88,12 +88,13 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Question {
-    /// Whether it names a session, which has to be somewhere.
-    pub fn is_about_one(&self) -> bool {
+    /// What it names, if it names one thing, which has to be somewhere.
+    pub fn about(&self) -> Option<&'static str> {
         match self {
-            Self::Status { .. } | Self::Broadcast { .. } | Self::Processes { .. } => false,
-            Self::Send { .. } | Self::Ping { .. } | Self::Close { .. } | Self::Replay { .. } => true,
-            Self::StopProcess { .. } | Self::Tell { .. } | Self::Logs { .. } => true,
+            Self::Status { .. } | Self::Broadcast { .. } | Self::Processes { .. } => None,
+            Self::Send { .. } | Self::Ping { .. } | Self::Close { .. } | Self::Replay { .. } => Some("session"),
+            Self::StopProcess { .. } | Self::Tell { .. } => Some("process"),
+            Self::Logs { .. } => Some(stdio::SERVER),
         }
     }
 }

@@ -146,7 +146,7 @@ impl Order {
                 Question::Logs { org, server }
             }
             // Asks nobody else.
-            Self::Execute => return Err(OperateDenial::NotFound),
+            Self::Execute => return Err(OperateDenial::NotFound("order")),
             Self::Close => {
                 let session = match parameter(head, "session") {
                     Some(text) => {

@@ -23,6 +23,9 @@ use crate::pipeline::{Pipeline, Reply};
 use crate::relay;
 use crate::transport::{message, scan};
 
+/// What is not there if a slug names none.
+pub(super) const SERVER: &str = "stdio server";
+
 /// One process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Process {
@@ -116,15 +119,15 @@ pub(super) async fn execute(
     trail: &mut Trail,
 ) -> Result<Reply, Denial> {
     let slug = parameter(&head, "server").ok_or(OperateDenial::Bad("`?server=` has to name a server of the organisation's"))?;
-    let org = config.org(&principal.org_id).ok_or(OperateDenial::NotFound)?;
-    let server = stdio_server(org, slug).ok_or(OperateDenial::NotFound)?;
+    let org = config.org(&principal.org_id).ok_or(OperateDenial::Organization)?;
+    let server = stdio_server(org, slug).ok_or(OperateDenial::NotFound(SERVER))?;
     trail.target(org, &server);
     let place = Place::Server { org: org.clone(), server };
     let read = message(&body, &pipeline.scan_limits(&place)).map_err(DecodeDenial::from)?;
     trail.echo(read.id());
     let call = Decoded::without_session(place, head, read);
     call.describe(trail);
-    let call = Authenticated::recognised(call, principal).ok_or(OperateDenial::NotFound)?;
+    let call = Authenticated::recognised(call, principal).ok_or(OperateDenial::NotFound(SERVER))?;
     relay::sessions::execute(pipeline, call, config, trail).await
 }
 

@@ -51,6 +51,17 @@ pub enum PeerError {
     Silent { node: String, why: String },
 }
 
+impl PeerError {
+    /// What is the matter, for somebody who knows which node is meant.
+    pub fn why(self) -> String {
+        match self {
+            Self::NoIdentity => Self::NoIdentity.to_string(),
+            Self::Unknown(_) => "it is not known in the pool, or cannot be reached from others".to_owned(),
+            Self::Silent { why, .. } => why,
+        }
+    }
+}
+
 /// The way to other nodes. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {

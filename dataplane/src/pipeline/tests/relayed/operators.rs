@@ -123,6 +123,8 @@ async fn others_see_and_take_up_what_is_their_own_and_touch_nothing() {
         (COLLEAGUE, Method::POST, "/ws/ping", json!({"session": "x"}), 400),
         (COLLEAGUE, Method::POST, "/ws/ping", json!({"session": session, "more": 1}), 400),
         (COLLEAGUE, Method::GET, "/ws/broadcast", Value::Null, 405),
+        (COLLEAGUE, Method::GET, "/ws/status?org=acme", Value::Null, 200),
+        (COLLEAGUE, Method::GET, "/ws/status?org=rival", Value::Null, 403),
         (ENGINEER, Method::GET, "/stdio/process", Value::Null, 403),
         (ENGINEER, Method::GET, "/stdio/logs?server=github", Value::Null, 403),
         (ENGINEER, Method::POST, "/stdio/send", json!({"process": session, "message": news()}), 403),

@@ -3,6 +3,7 @@
 //!
 //! Knows sessions and streams from outside; who may what is decided here, once, by the node that was asked.
 
+mod follow;
 mod local;
 mod order;
 mod stdio;
@@ -15,7 +16,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use mcp_gateway::proto::node::v1::Outcome;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::owned::stream::EventId;
 use crate::peers::PeerError;
@@ -24,10 +25,11 @@ use crate::pipeline::denial::{Denial, OperateDenial, TargetDenial};
 use crate::pipeline::trail::{Asked, Ending, Trail};
 use crate::pipeline::{Pipeline, Reply};
 use crate::relay::outcome::Answered;
-use crate::relay::{OK, whole};
+use crate::relay::{Body, OK, whole};
 use crate::sse;
 
-pub(crate) use local::{Connection, Question, Told, answer, own};
+pub(crate) use local::{Connection, own};
+use local::{Question, Told, answer};
 pub(crate) use order::Order;
 use order::parameter;
 
@@ -36,7 +38,7 @@ const OPERATORS: [&str; 3] = ["owner", "admin", "operator"];
 /// The largest order.
 const LARGEST: usize = 1 << 20;
 /// Where nodes ask each other.
-pub(crate) const BETWEEN_NODES: &str = "operate";
+const BETWEEN_NODES: &str = "operate";
 
 /// What came of an order, over all nodes.
 #[derive(Debug, Serialize)]
@@ -48,7 +50,7 @@ struct Summary {
 }
 
 /// A node that did not answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreachable {
     pub node: String,
     pub why: String,
@@ -88,9 +90,29 @@ pub(crate) async fn run(
     if let Question::Replay { .. } = question {
         return replay(pipeline, question, &principal).await;
     }
+    if let Question::Logs { org, server } = &question
+        && parameter(&head, "follow") == Some("true")
+    {
+        return follow::run(pipeline, (org, server), principal, trail).await;
+    }
     let summary = ask(pipeline, &question).await.found(&question)?;
     let body = serde_json::to_vec(&summary).expect("plain data serialises");
     Ok(Reply::json(StatusCode::OK, body, Ending::of(Answered::new(Outcome::Ok, 0))))
+}
+
+/// Answers what another node asks; none where it asks for nothing that there is.
+pub(crate) async fn between_nodes(pipeline: &Arc<Pipeline>, path: &str, body: &Bytes) -> serde_json::Result<Option<Body>> {
+    Ok(match path {
+        BETWEEN_NODES => {
+            let told = answer(pipeline, &serde_json::from_slice(body)?).await;
+            Some(Body::whole(serde_json::to_vec(&told).expect("plain data serialises")))
+        }
+        follow::BETWEEN_NODES => {
+            let told = follow::answer(pipeline, &serde_json::from_slice(body)?);
+            told.map(|told| Body::stream(Box::new(told)))
+        }
+        _ => None,
+    })
 }
 
 fn is_operator(principal: &Principal) -> bool {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::local::Told;
 use super::order::parameter;
-use crate::children::{ChildStatus, State, Stream};
+use crate::children::{ChildStatus, LogLine, State, Stream};
 use crate::owned::Command;
 use crate::pipeline::authenticate::{Authenticated, Principal};
 use crate::pipeline::decode::Decoded;
@@ -47,6 +47,8 @@ pub(crate) struct Process {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub node: String,
+    /// Grows from line to line of a node.
+    pub number: u64,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
     pub pid: u32,
@@ -97,8 +99,14 @@ pub(super) fn logs(pipeline: &Arc<Pipeline>, org: &str, slug: &str) -> Told {
     let config = pipeline.live().snapshot();
     let Some(server) = config.as_ref().and_then(|config| stdio_server(config.org(org)?, slug)) else { return Told::default() };
     let node = pipeline.live().node();
-    let lines = pipeline.children().logs(&server.id).into_iter().map(|line| Line {
-        node: node.to_string(),
+    let lines = pipeline.children().logs(&server.id).into_iter().map(|kept| line(&node, kept));
+    Told { found: true, lines: Some(lines.collect()), ..Told::default() }
+}
+
+pub(super) fn line(node: &str, line: LogLine) -> Line {
+    Line {
+        node: node.to_owned(),
+        number: line.number,
         at_ms: line.at_ms,
         pid: line.pid,
         stream: match line.stream {
@@ -106,8 +114,7 @@ pub(super) fn logs(pipeline: &Arc<Pipeline>, org: &str, slug: &str) -> Told {
             Stream::Stdout => "stdout".to_owned(),
         },
         text: line.text.to_string(),
-    });
-    Told { found: true, lines: Some(lines.collect()), ..Told::default() }
+    }
 }
 
 /// One request to a registered server in a process that is started for it and ends with it; judged, limited and recorded as every call.
@@ -135,6 +142,6 @@ fn find(pipeline: &Arc<Pipeline>, org: &str, process: Uuid) -> Option<ChildStatu
     pipeline.children().list().into_iter().find(|child| child.id == process && *child.org_id == *org)
 }
 
-fn stdio_server(org: &Org, slug: &str) -> Option<Arc<Server>> {
+pub(super) fn stdio_server(org: &Org, slug: &str) -> Option<Arc<Server>> {
     org.servers().find(|server| *server.slug == *slug && server.stdio.is_some()).cloned()
 }

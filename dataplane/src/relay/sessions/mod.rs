@@ -36,6 +36,7 @@ use crate::upstream::place;
 
 pub use events::ClientStream;
 pub(crate) use rpc::execute;
+pub(crate) use streamable::events;
 
 /// Answers a request whose server is reached through an owned session.
 pub async fn run(
@@ -209,7 +210,7 @@ fn path(call: &Authenticated) -> String {
 }
 
 /// Until when a stream of the principal's may last.
-fn until(pipeline: &Pipeline, principal: &Principal) -> Instant {
+pub(crate) fn until(pipeline: &Pipeline, principal: &Principal) -> Instant {
     let left = |moment: i64| Duration::from_secs(u64::try_from(moment + LEEWAY_SECONDS - seconds_since_epoch()).unwrap_or(0));
     let proved = principal.expires_at.map_or(Duration::MAX, left);
     Instant::now() + pipeline.config().timeouts.stream_max.min(proved)

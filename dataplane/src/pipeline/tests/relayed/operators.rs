@@ -135,6 +135,8 @@ async fn others_see_and_take_up_what_is_their_own_and_touch_nothing() {
         (COLLEAGUE, Method::POST, "/stdio/send", json!({"process": session, "message": news()}), 404),
         (COLLEAGUE, Method::GET, "/stdio/logs", Value::Null, 400),
         (COLLEAGUE, Method::GET, "/stdio/logs?server=github", Value::Null, 404),
+        (COLLEAGUE, Method::GET, "/stdio/logs?server=github&follow=true", Value::Null, 404),
+        (ENGINEER, Method::GET, "/stdio/logs?server=github&follow=true", Value::Null, 403),
         (ENGINEER, Method::POST, "/stdio/execute", json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}), 400),
         (ENGINEER, Method::POST, "/stdio/execute?server=github", json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}), 404),
         ("nobody", Method::GET, "/ws/status", Value::Null, 401),

@@ -125,6 +125,11 @@ impl Summary {
         match question.about() {
             Some(what) if !self.told.found && self.unreachable.is_empty() => Err(OperateDenial::NotFound(what)),
             Some(what) if !self.told.found => Err(OperateDenial::Unclear { what, silent: self.unreachable }),
+            Some(_) if self.told.found && self.told.reached == 0 && matches!(question, Question::RestartProcess { .. }) => {
+                Err(OperateDenial::Bad(
+                    "only a process that sessions share can be restarted: one of a session is started by its session, so stop it",
+                ))
+            }
             Some(_) | None => Ok(self),
         }
     }
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn what_no_node_has_is_missing_only_if_every_node_said_so() {
         let (org, session) = (String::from("acme"), Uuid::nil());
-        let (one, all) = (Question::Ping { org: org.clone(), session }, Question::Processes { org });
+        let (one, all) = (Question::Ping { org: org.clone(), session }, Question::Processes { org: org.clone() });
         let refused = |silent: &[&str], question: &Question| {
             summary(Told::default(), silent).found(question).err().map(|denial| Denial::from(denial).wire())
         };
@@ -190,5 +195,9 @@ mod tests {
 
         let found = || Told { found: true, reached: 1, ..Told::default() };
         assert!(summary(found(), &["n1"]).found(&one).is_ok(), "nobody else can have it");
+        let restart = Question::RestartProcess { org, process: session };
+        assert!(summary(found(), &[]).found(&restart).is_ok());
+        let of_a_session = summary(Told { reached: 0, ..found() }, &[]).found(&restart);
+        assert!(matches!(of_a_session, Err(OperateDenial::Bad(_))), "{of_a_session:?}");
     }
 }

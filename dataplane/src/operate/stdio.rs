@@ -21,7 +21,9 @@ use crate::pipeline::target::Place;
 use crate::pipeline::trail::Trail;
 use crate::pipeline::{Pipeline, Reply};
 use crate::relay;
+use crate::tasks::OnExit;
 use crate::transport::{message, scan};
+use crate::upstream::link::SHARED;
 
 /// What is not there if a slug names none.
 pub(super) const SERVER: &str = "stdio server";
@@ -83,6 +85,28 @@ pub(super) fn processes(pipeline: &Arc<Pipeline>, org: &str) -> Told {
 pub(super) fn stop(pipeline: &Arc<Pipeline>, org: &str, process: Uuid) -> Told {
     let found = find(pipeline, org, process).is_some_and(|child| pipeline.children().stop(child.id));
     Told { found, reached: u64::from(found), ..Told::default() }
+}
+
+/// Ends a process that sessions share and starts another, as the server is registered now. Both take longer than an order may, so this
+/// only sees to it that they happen.
+pub(super) fn restart(pipeline: &Arc<Pipeline>, org: &str, process: Uuid) -> Told {
+    let Some(child) = find(pipeline, org, process) else { return Told::default() };
+    let config = pipeline.live().snapshot();
+    let server = config.as_ref().and_then(|config| config.server(&child.server_id)).map(|(_, server)| server.clone());
+    let (Some(config), Some(server), Some(handle)) = (config, server, pipeline.children().get(process)) else {
+        return Told::default();
+    };
+    if child.owner != SHARED {
+        return Told { found: true, ..Told::default() };
+    }
+    let own = pipeline.clone();
+    pipeline.relay().tasks().spawn("restart-process", OnExit::Ignore, async move {
+        let restarted = relay::sessions::restart(&own, &server, &config, handle).await;
+        if let Err(error) = restarted {
+            tracing::warn!(server = %server.slug, %error, "no process was started in the place of a shared one");
+        }
+    });
+    Told { found: true, reached: 1, ..Told::default() }
 }
 
 /// Into a process through its session, so that the order of messages stays one.

@@ -11,10 +11,11 @@ use hashbrown::HashMap;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::child;
-use super::{Ends, FromServer, Kind, LinkError, Reach, ToServer, Way};
-use crate::children::{Child, Receiver, Sender};
+use super::{Ends, FromServer, Kind, LinkError, Reach, SHARED, ToServer, Way};
+use crate::children::{Child, Handle, Receiver, Sender};
 use crate::owned::number;
 use crate::tasks::OnExit;
 use crate::transport::Version;
@@ -28,7 +29,13 @@ const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "criti
 
 /// The shared processes of this node, by server.
 #[derive(Clone, Default)]
-pub struct Hubs(Arc<Mutex<HashMap<Arc<str>, mpsc::Sender<Event>>>>);
+pub struct Hubs(Arc<Mutex<HashMap<Arc<str>, Known>>>);
+
+/// A shared process, as its sessions reach it.
+struct Known {
+    process: Uuid,
+    to: mpsc::Sender<Event>,
+}
 
 /// What a hub hears from its sessions.
 pub(super) enum Event {
@@ -44,24 +51,46 @@ impl Hubs {
         let mut hubs = self.0.lock().await;
         let mut ends = ends;
         if let Some(hub) = hubs.get(&way.server.id) {
-            match hub.send(Event::Join(ends)).await {
+            match hub.to.send(Event::Join(ends)).await {
                 Ok(()) => return Ok(()),
                 Err(mpsc::error::SendError(Event::Join(back))) => ends = back,
                 Err(_) => return Err(LinkError::Transport),
             }
         }
-        let mut child = child::start(way, reach, "shared").await?;
-        let opened = timeout(way.server.call_timeout, open(&mut child)).await.ok().flatten().ok_or(LinkError::NotOpened)?;
-        let (to, events) = mpsc::channel(QUEUE);
-        let (sender, receiver) = child.split();
-        let hub = Hub { opened, sender, sessions: HashMap::new(), pending: HashMap::new(), last: 1, joined: 0, to: to.clone() };
-        reach.tasks.spawn("shared-process", OnExit::Ignore, hub.run(receiver, events, reach.clone()));
+        let hub = start(way, reach).await?;
         // A hub that has just begun takes it.
-        let _ = to.send(Event::Join(ends)).await;
-        hubs.retain(|_, hub| !hub.is_closed());
-        hubs.insert(way.server.id.clone(), to);
+        let _ = hub.to.send(Event::Join(ends)).await;
+        hubs.retain(|_, hub| !hub.to.is_closed());
+        hubs.insert(way.server.id.clone(), hub);
         Ok(())
     }
+
+    /// Ends a process and starts another in its place, unless sessions that lost it were faster or the server is shared no more.
+    pub(crate) async fn restart(&self, way: &Way, reach: &Reach, old: Handle) -> Result<(), LinkError> {
+        old.stop();
+        old.ended().await;
+        if !way.server.stdio.as_ref().is_some_and(|stdio| stdio.shared) {
+            return Ok(());
+        }
+        let mut hubs = self.0.lock().await;
+        if hubs.get(&way.server.id).is_some_and(|hub| hub.process != old.id() && !hub.to.is_closed()) {
+            return Ok(());
+        }
+        hubs.insert(way.server.id.clone(), start(way, reach).await?);
+        Ok(())
+    }
+}
+
+/// Starts a server's process and opens it.
+async fn start(way: &Way, reach: &Reach) -> Result<Known, LinkError> {
+    let mut child = child::start(way, reach, SHARED).await?;
+    let process = child.handle().id();
+    let opened = timeout(way.server.call_timeout, open(&mut child)).await.ok().flatten().ok_or(LinkError::NotOpened)?;
+    let (to, events) = mpsc::channel(QUEUE);
+    let (sender, receiver) = child.split();
+    let hub = Hub { opened, sender, sessions: HashMap::new(), pending: HashMap::new(), last: 1, joined: 0, to: to.clone() };
+    reach.tasks.spawn("shared-process", OnExit::Ignore, hub.run(receiver, events, reach.clone()));
+    Ok(Known { process, to })
 }
 
 /// The handshake; what the server said.

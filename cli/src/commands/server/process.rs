@@ -69,6 +69,14 @@ struct Process {
     messages_out: u64,
 }
 
+/// How a process is ended.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Stop,
+    /// With another in its place.
+    Restart,
+}
+
 /// Processes that were asked to end, for machines.
 #[derive(Debug, Serialize)]
 struct Ended {
@@ -83,8 +91,8 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
             answer.warn();
             cx.out.value(&answer, || table(&answer.told.processes))
         }
-        Command::Stop(args) => end(cx, args, "stop").await,
-        Command::Restart(args) => end(cx, args, "restart").await,
+        Command::Stop(args) => end(cx, args, Action::Stop).await,
+        Command::Restart(args) => end(cx, args, Action::Restart).await,
     }
 }
 
@@ -94,11 +102,11 @@ async fn list(cx: &Context, desk: &Desk, org: Option<&str>, server: Option<&str>
     Ok(answer)
 }
 
-async fn end(cx: &Context, args: EndArgs, action: &str) -> anyhow::Result<()> {
-    let order = |process: Uuid| Order::post("/stdio/process", json!({ "action": action, "process": process }));
+async fn end(cx: &Context, args: EndArgs, action: Action) -> anyhow::Result<()> {
+    let order = |process: Uuid| Order::post("/stdio/process", json!({ "action": action.name(), "process": process }));
     if let Ok(process) = Uuid::parse_str(&args.which) {
         let Answer { unreachable, .. } = args.desk.act(cx, &format!("process {process}"), order(process)).await?;
-        eprintln!("{} process {process}", said(action));
+        eprintln!("{} process {process}", action.done());
         return cx.out.value(&Answer { told: Ended { processes: vec![process] }, unreachable }, String::new);
     }
     let (org, server) = names::parts("servers", &args.which)?;
@@ -111,7 +119,7 @@ async fn end(cx: &Context, args: EndArgs, action: &str) -> anyhow::Result<()> {
             Err(error) if failure::is_not_found(&error) => continue,
             Err(error) => return Err(error),
         }
-        eprintln!("{} process {process}", said(action));
+        eprintln!("{} process {process}", action.done());
         ended.told.processes.push(process);
     }
     if running.told.processes.is_empty() {
@@ -122,8 +130,22 @@ async fn end(cx: &Context, args: EndArgs, action: &str) -> anyhow::Result<()> {
     Ok(ended.complete()?)
 }
 
-fn said(action: &str) -> &'static str {
-    if action == "restart" { "asked for another in place of" } else { "asked to end:" }
+impl Action {
+    /// As the gateway calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// What was done to a process, for people.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Stop => "asked to end:",
+            Self::Restart => "asked for another in place of",
+        }
+    }
 }
 
 fn table(processes: &[Process]) -> String {

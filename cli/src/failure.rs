@@ -70,6 +70,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map_or(1, Failure::exit_code)
 }
 
+/// Whether something is not there.
+pub fn is_not_found(error: &anyhow::Error) -> bool {
+    exit_code(error) == 3
+}
+
 /// Whether something could not be reached, or not now.
 pub fn is_unreachable(error: &anyhow::Error) -> bool {
     exit_code(error) == 6

@@ -14,11 +14,12 @@ use mcp_gateway::proto::config::v1::{
 use mcp_gateway::seal::{PoolKey, seal_secrets};
 use mcp_gateway::snapshot::{Staged, compile};
 use mcp_gateway::type_url;
+use mcpgw_dataplane::bridge::legacy_client::Known;
 use mcpgw_dataplane::children::{Children, EndedWhy, Handle as Process, Program};
 use mcpgw_dataplane::config;
 use mcpgw_dataplane::tasks::Tasks;
 use mcpgw_dataplane::upstream::Upstreams;
-use mcpgw_dataplane::upstream::link::{FromServer, Hubs, Kind, Link, LinkError, Reach, ToServer, Way};
+use mcpgw_dataplane::upstream::link::{Found, FromServer, Hubs, Kind, Link, LinkError, Reach, ToServer, Way};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -40,7 +41,16 @@ impl World {
     fn new() -> Self {
         let (tasks, provider) = (Tasks::new(Handle::current()), Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
         let children = Children::new(config::Children::default(), Program::at(HELPER), tasks.clone());
-        Self { reach: Reach { upstreams: Upstreams::new(PATIENCE, &provider), tasks, children, hubs: Hubs::default() } }
+        Self {
+            reach: Reach {
+                upstreams: Upstreams::new(PATIENCE, &provider),
+                tasks,
+                children,
+                hubs: Hubs::default(),
+                mirrors: Known::default(),
+                eras: Found::default(),
+            },
+        }
     }
 
     async fn open(&self, way: &Way) -> Session {
@@ -86,6 +96,8 @@ fn way(server: Server) -> Way {
     Way {
         server: snapshot.server(&id).unwrap().1.clone(),
         transport: Transport::Stdio,
+        era: None,
+        listens: true,
         url: http::Uri::default(),
         credential: None,
         variable: None,
@@ -103,7 +115,7 @@ struct Session {
 
 impl Session {
     async fn say(&self, kind: Kind, message: Value) {
-        self.link.to.send(ToServer { message: message.to_string().into(), kind }).await.unwrap();
+        self.link.to.send(ToServer::new(message.to_string().into(), kind)).await.unwrap();
     }
 
     async fn request(&self, number: u64, method: &str, params: Value) {

@@ -282,6 +282,11 @@ impl Sessions {
         shards.flat_map(|shard| shard.values().filter(|handle| wanted(&handle.facts)).cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// What links to servers are made with.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.around.reach
+    }
+
     pub(crate) fn settings(&self) -> &config::Sessions {
         &self.around.sessions
     }

@@ -232,20 +232,17 @@ impl Pipeline {
     pub(crate) async fn answer_node(self: &Arc<Self>, path: &str, request: Request<Incoming>) -> Response<Body> {
         let mut response = Response::new(Body::whole(Bytes::new()));
         *response.status_mut() = StatusCode::NOT_FOUND;
-        if path != operate::BETWEEN_NODES {
-            return response;
-        }
         let body = Limited::new(request.into_body(), 8 << 20).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        match serde_json::from_slice(&body) {
-            Ok(question) => {
-                let told = operate::answer(self, &question).await;
-                Response::new(Body::whole(serde_json::to_vec(&told).expect("plain data serialises")))
-            }
+        match operate::between_nodes(self, path, &body).await {
+            Ok(Some(told)) => *response.body_mut() = told,
+            Ok(None) => return response,
             Err(error) => {
                 tracing::warn!(%error, "another node asks what this one does not understand");
-                response
+                return response;
             }
         }
+        *response.status_mut() = StatusCode::OK;
+        response
     }
 
     /// What lets sockets in without headers.

@@ -118,6 +118,9 @@ enum Turn {
     Socket,
 }
 
+/// Asks which eras are spoken.
+const DISCOVER: &[u8] = b"\"server/discover\"";
+
 /// A stream that only says what is said to all; the client's end of it is noticed.
 async fn events(mut tcp: TcpStream, mut news: broadcast::Receiver<Bytes>) -> anyhow::Result<()> {
     loop {
@@ -136,6 +139,11 @@ async fn socket(tcp: TcpStream, mut news: broadcast::Receiver<Bytes>) -> anyhow:
         tokio::select! {
             message = news.recv() => socket.send(Message::text(std::str::from_utf8(&message?)?)).await?,
             frame = socket.next() => match frame.transpose()? {
+                Some(Message::Text(text)) if text.contains("\"server/discover\"") => {
+                    let id = &serde_json::from_str::<serde_json::Value>(&text)?["id"];
+                    let error = r#"{"code":-32601,"message":"Method not found"}"#;
+                    socket.send(Message::text(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#))).await?;
+                }
                 Some(Message::Text(text)) if text.contains("\"initialize\"") => {
                     socket.send(Message::text(opened(text.as_bytes())?)).await?;
                 }
@@ -233,7 +241,7 @@ fn id(body: &[u8]) -> anyhow::Result<u32> {
 
 /// What opens a legacy session; anything else is taken note of.
 fn other(body: &[u8], out: &mut Vec<u8>) -> anyhow::Result<()> {
-    if memmem::find(body, b"\"initialize\"").is_none() {
+    if memmem::find(body, b"\"initialize\"").is_none() && memmem::find(body, DISCOVER).is_none() {
         out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
         return Ok(());
     }
@@ -250,6 +258,10 @@ fn other(body: &[u8], out: &mut Vec<u8>) -> anyhow::Result<()> {
 /// The answer to `initialize`.
 fn opened(body: &[u8]) -> anyhow::Result<String> {
     let id = &serde_json::from_slice::<serde_json::Value>(body)?["id"];
-    let result = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"mock","version":"1"}}"#;
+    let result = if memmem::find(body, DISCOVER).is_some() {
+        r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}"#
+    } else {
+        r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"mock","version":"1"}}"#
+    };
     Ok(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
 }

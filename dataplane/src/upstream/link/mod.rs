@@ -30,6 +30,9 @@ pub use shared::Hubs;
 use crate::tasks::{OnExit, Tasks};
 use crate::transport::Era;
 
+/// The owner of a process that sessions share, for those who look.
+pub(crate) const SHARED: &str = "shared";
+
 /// Messages that may wait in each direction.
 const QUEUE: usize = 32;
 /// How long a server's stream is left alone after it ended, unless it says otherwise.

@@ -24,9 +24,11 @@ use mcp_gateway::proto::config::v1::ClientTransport;
 use mcp_gateway::snapshot::Server;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::child;
-use super::{Ends, LinkError, Reach, Way};
+use super::{Ends, LinkError, Reach, SHARED, Way};
+use crate::children::Handle;
 use crate::tasks::OnExit;
 use actor::{Actor, Event, Join};
 use post::{Posted, post};
@@ -55,8 +57,15 @@ struct Recipe {
 #[derive(Clone, Default)]
 struct Slot {
     /// Held while it is started, and not until it has opened: whoever comes meanwhile waits for the same one.
-    to: Arc<tokio::sync::Mutex<Option<mpsc::Sender<Event>>>>,
+    to: Arc<tokio::sync::Mutex<Option<Process>>>,
     outdated: CancellationToken,
+}
+
+/// A process, as sessions reach it.
+#[derive(Clone)]
+struct Process {
+    id: Uuid,
+    to: mpsc::Sender<Event>,
 }
 
 impl Hubs {
@@ -77,6 +86,21 @@ impl Hubs {
                 Err(_dropped) => {}
             }
         }
+    }
+
+    /// Ends a process and starts another in its place, unless sessions that lost it were faster or the server is shared no more.
+    pub(crate) async fn restart(&self, way: &Way, reach: &Reach, old: Handle) -> Result<(), LinkError> {
+        old.stop();
+        old.ended().await;
+        if !way.server.stdio.as_ref().is_some_and(|stdio| stdio.shared) {
+            return Ok(());
+        }
+        let slot = self.slot(&Recipe::of(way)?);
+        let mut place = slot.to.lock().await;
+        if place.as_ref().is_none_or(|process| process.id == old.id()) {
+            *place = Some(slot.start(way, reach, None).await?);
+        }
+        Ok(())
     }
 
     fn slot(&self, recipe: &Recipe) -> Slot {
@@ -108,29 +132,35 @@ impl Recipe {
 impl Slot {
     /// Whether somebody is about to enter it, or its process lives.
     fn is_used(&self) -> bool {
-        let lives = |to: &Option<mpsc::Sender<Event>>| to.as_ref().is_some_and(|to| !to.is_closed());
-        Arc::strong_count(&self.to) > 1 || self.to.try_lock().is_ok_and(|to| lives(&to))
+        let lives = |place: &Option<Process>| place.as_ref().is_some_and(|process| !process.to.is_closed());
+        Arc::strong_count(&self.to) > 1 || self.to.try_lock().is_ok_and(|place| lives(&place))
     }
 
     /// Tells the process of a session, and starts it if it is not there.
     async fn enter(&self, way: &Way, reach: &Reach, join: Join) -> Result<mpsc::Sender<Event>, LinkError> {
         let mut place = self.to.lock().await;
         let mut join = Event::Join(join);
-        if let Some(to) = place.clone() {
+        if let Some(Process { to, .. }) = place.clone() {
             match to.send(join).await {
                 Ok(()) => return Ok(to),
                 Err(mpsc::error::SendError(back)) => join = back,
             }
         }
-        let child = child::start(way, reach, "shared").await?;
+        let process = self.start(way, reach, Some(join)).await?;
+        Ok(place.insert(process).to.clone())
+    }
+
+    /// Starts a process, for whoever comes first if anybody does.
+    async fn start(&self, way: &Way, reach: &Reach, first: Option<Event>) -> Result<Process, LinkError> {
+        let child = child::start(way, reach, SHARED).await?;
+        let id = child.handle().id();
         let (to, events) = mpsc::channel(QUEUE);
         // There is room for the first one.
-        let _ = to.try_send(join);
+        first.into_iter().for_each(|join| drop(to.try_send(join)));
         let server = way.server.slug.clone();
         let actor = Actor { server, child, events, patience: way.server.call_timeout, outdated: self.outdated.clone() };
         reach.tasks.spawn("shared-process", OnExit::Ignore, actor.run());
-        *place = Some(to.clone());
-        Ok(to)
+        Ok(Process { id, to })
     }
 }
 

@@ -25,7 +25,7 @@ impl World {
     }
 
     fn ask(&mut self, session: u64, own: u64, text: &str) {
-        self.hub.say(session, &ToServer { message: Bytes::copy_from_slice(text.as_bytes()), kind: Kind::Request(own) });
+        self.hub.say(session, &ToServer::new(Bytes::copy_from_slice(text.as_bytes()), Kind::Request(own)));
     }
 
     /// A request with this number and method.
@@ -80,10 +80,16 @@ fn everything_but_ids_and_tokens_stays_byte_for_byte() {
     let mut world = World::new(2);
     world.request(1, 40, "ping", "{}");
     world.written();
-    world.ask(2, 7, r#"{ "id":7,"params":{"n":123456789012345678901234567890 , "_meta":{"progressToken": 7},"z":1e400},"method":"x"} "#);
-    let sent = r#"{ "id":2,"params":{"n":123456789012345678901234567890 , "_meta":{"progressToken": 2},"z":1e400},"method":"x"} "#;
+    world.ask(
+        2,
+        7,
+        r#"{ "id":7,"params":{"n":123456789012345678901234567890 , "_meta":{"progressToken": 7},"z":1e400},"method":"x"} "#,
+    );
+    let sent =
+        r#"{ "id":2,"params":{"n":123456789012345678901234567890 , "_meta":{"progressToken": 2},"z":1e400},"method":"x"} "#;
     assert_eq!(world.written(), [sent]);
-    world.hear(r#" {"method":"notifications/progress","params":{"progress":0.10, "progressToken":2,"big":98765432109876543210}}"#);
+    world
+        .hear(r#" {"method":"notifications/progress","params":{"progress":0.10, "progressToken":2,"big":98765432109876543210}}"#);
     world.hear(r#"{"result" : {"n":98765432109876543210, "id":2},"id":"2"}"#);
     let heard = [
         r#" {"method":"notifications/progress","params":{"progress":0.10, "progressToken":7,"big":98765432109876543210}}"#,
@@ -98,10 +104,10 @@ fn what_comes_late_or_was_not_asked_for_is_nobodys() {
     let mut world = World::new(2);
     world.request(1, 1, "tools/call", r#"{"_meta":{"progressToken":1}}"#);
     world.request(2, 1, "tools/call", "{}");
-    let cancelled = ToServer {
-        message: Bytes::from_static(br#"{"method":"notifications/cancelled","params":{"requestId":1,"reason":"r"}}"#),
-        kind: Kind::Cancelled(1),
-    };
+    let cancelled = ToServer::new(
+        Bytes::from_static(br#"{"method":"notifications/cancelled","params":{"requestId":1,"reason":"r"}}"#),
+        Kind::Cancelled(1),
+    );
     world.hub.say(2, &cancelled);
     assert_eq!(world.written()[2], r#"{"method":"notifications/cancelled","params":{"requestId":2,"reason":"r"}}"#);
     for token in ["2", "3", "\"x\"", "{}"] {
@@ -119,7 +125,7 @@ fn what_comes_late_or_was_not_asked_for_is_nobodys() {
 fn there_are_no_tasks() {
     let mut world = World::new(1);
     let message = Bytes::from_static(br#"{"id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
-    world.hub.say(1, &ToServer { message, kind: Kind::Initialize(1) });
+    world.hub.say(1, &ToServer::new(message, Kind::Initialize(1)));
     let opened = world.messages(1).remove(0);
     assert!(opened.contains(r#""capabilities":{"tools":{}}"#), "{opened}");
     for method in ["tasks/list", "tasks/get", "tasks/result", "tasks/cancel"] {
@@ -158,8 +164,12 @@ fn log_messages_go_to_those_that_want_them() {
     world.hear(&result(2));
     world.request(3, 1, "logging/setLevel", r#"{"level":"loud"}"#);
     world.request(3, 2, "logging/setLevel", "{}");
-    let set: Vec<bool> =
-        world.written().iter().zip(["error", "debug"]).map(|(said, level)| said.contains(&format!(r#""level":"{level}""#))).collect();
+    let set: Vec<bool> = world
+        .written()
+        .iter()
+        .zip(["error", "debug"])
+        .map(|(said, level)| said.contains(&format!(r#""level":"{level}""#)))
+        .collect();
     assert_eq!(set, [true, true], "what nobody knows is not passed on");
     let refused = world.messages(3);
     assert!(refused.len() == 2 && refused.iter().all(|refused| refused.contains(r#""code":-32602"#)), "{refused:?}");

@@ -61,7 +61,8 @@ impl Opening {
     pub fn of(result: &str) -> Option<Self> {
         let (_, tasks) = read(result).ok()?;
         // A task has no owner that the process knows of: any session could name it.
-        let result = tasks.map_or_else(|| Bytes::copy_from_slice(result.as_bytes()), |tasks| splice(result.as_bytes(), &[(tasks, "")]));
+        let result =
+            tasks.map_or_else(|| Bytes::copy_from_slice(result.as_bytes()), |tasks| splice(result.as_bytes(), &[(tasks, "")]));
         let (version, _) = read(std::str::from_utf8(&result).ok()?).ok()?;
         Some(Self { version, result })
     }
@@ -69,7 +70,8 @@ impl Opening {
     /// The answer to a session's request with this number, in a version that its client knows.
     pub fn answer(&self, own: u64, wanted: Option<&str>) -> Bytes {
         let wanted = wanted.and_then(Version::parse);
-        let version = self.version.zip(wanted).map(|((span, spoken), wanted)| (span, format!("\"{}\"", spoken.min(wanted).as_str())));
+        let version =
+            self.version.zip(wanted).map(|((span, spoken), wanted)| (span, format!("\"{}\"", spoken.min(wanted).as_str())));
         let places: Vec<(Span, &str)> = version.iter().map(|(span, text)| (*span, &**text)).collect();
         let result = splice(&self.result, &places);
         [format!(r#"{{"jsonrpc":"2.0","id":{own},"result":"#).as_bytes(), &result, b"}"].concat().into()
@@ -105,14 +107,17 @@ fn read(result: &str) -> Result<Found, ScanError> {
 mod tests {
     use super::*;
 
-    const RESULT: &str = r#"{"serverInfo":{"n":1e400}, "capabilities":{"tools":{},"tasks":{"list":{}}}, "protocolVersion":"2025-11-25"}"#;
+    const RESULT: &str =
+        r#"{"serverInfo":{"n":1.10}, "capabilities":{"tools":{},"tasks":{"list":{}}}, "protocolVersion":"2025-11-25"}"#;
 
     #[test]
     fn each_session_hears_of_its_own_version_and_of_no_tasks() {
         let opening = Opening::of(RESULT).unwrap();
         let answer = |version| String::from_utf8(opening.answer(7, version).to_vec()).unwrap();
         let expected = |version: &str| {
-            format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{"serverInfo":{{"n":1e400}}, "capabilities":{{"tools":{{}}}}, "protocolVersion":"{version}"}}}}"#)
+            format!(
+                r#"{{"jsonrpc":"2.0","id":7,"result":{{"serverInfo":{{"n":1.10}}, "capabilities":{{"tools":{{}}}}, "protocolVersion":"{version}"}}}}"#
+            )
         };
         assert_eq!(answer(Some("2025-03-26")), expected("2025-03-26"));
         for newest in [Some("2025-11-25"), Some("2026-07-28"), Some("odd"), None] {

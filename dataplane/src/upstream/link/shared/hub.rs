@@ -255,13 +255,13 @@ impl Hub {
             }
             "notifications/resources/updated" => {
                 let Some(uri) = parts.uri.as_deref() else { return };
-                self.tell_some(message, |hub, session| hub.subscriptions.concerns(session, uri));
+                self.tell_all(message, self.subscriptions.concerned(uri));
             }
             "notifications/message" => {
                 let level = parts.level.as_ref().and_then(|(_, name)| Level::parse(name)).unwrap_or(Level::HIGHEST);
-                self.tell_some(message, |hub, session| hub.levels.concerns(session, level));
+                self.tell_all(message, self.levels.concerned(level).collect::<Vec<_>>());
             }
-            _ if method.ends_with("/list_changed") => self.tell_some(message, |_, _| true),
+            _ if method.ends_with("/list_changed") => self.tell_all(message, self.posts.keys().copied().collect::<Vec<_>>()),
             // What is about one client only, it cannot say: it knows none.
             _ => tracing::debug!(server = %self.server, method, "news of a shared process is for nobody"),
         }
@@ -285,9 +285,8 @@ impl Hub {
         self.settle(asked.about, false);
     }
 
-    fn tell_some(&mut self, message: &Bytes, wants: impl Fn(&Self, u64) -> bool) {
-        let wanting: Vec<u64> = self.posts.keys().copied().filter(|session| wants(self, *session)).collect();
-        wanting.into_iter().for_each(|session| self.tell(session, message.clone(), None));
+    fn tell_all(&mut self, message: &Bytes, sessions: impl IntoIterator<Item = u64>) {
+        sessions.into_iter().for_each(|session| self.tell(session, message.clone(), None));
     }
 
     fn tell(&mut self, session: u64, message: Bytes, about: Option<u64>) {

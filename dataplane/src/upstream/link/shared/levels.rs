@@ -102,9 +102,9 @@ impl Levels {
         self.proceed()
     }
 
-    /// Whether a message of this level is for a session.
-    pub fn concerns(&self, session: u64, level: Level) -> bool {
-        self.wanted.get(&session).is_some_and(|wanted| level >= *wanted)
+    /// Whom a message of this level is for.
+    pub fn concerned(&self, level: Level) -> impl Iterator<Item = u64> {
+        self.wanted.iter().filter(move |(_, wanted)| level >= **wanted).map(|(session, _)| *session)
     }
 
     fn abandon(&mut self, is_gone: impl Fn(Whose) -> bool) {
@@ -150,6 +150,12 @@ mod tests {
         Wish { whose: (session, 1), level: level(name), message: Bytes::new() }
     }
 
+    fn concerned(all: &Levels, name: &str) -> Vec<u64> {
+        let mut concerned: Vec<u64> = all.concerned(level(name)).collect();
+        concerned.sort_unstable();
+        concerned
+    }
+
     fn send(session: u64, set: &str, name: &str) -> Step {
         Step::Send(level(set), wish(session, name))
     }
@@ -162,10 +168,9 @@ mod tests {
         assert_eq!(all.wish(wish(2, "debug")), [send(2, "debug", "debug")]);
         assert!(all.answered(true).is_empty());
         assert_eq!(all.wish(wish(3, "error")), [Step::Agree((3, 1))], "it says that already");
-        let hears = |name: &str| [1, 2, 3, 4].map(|session| all.concerns(session, level(name)));
-        assert_eq!(hears("debug"), [false, true, false, false]);
-        assert_eq!(hears("warning"), [true, true, false, false]);
-        assert_eq!(hears("alert"), [true, true, true, false]);
+        assert_eq!(concerned(&all, "debug"), [2]);
+        assert_eq!(concerned(&all, "warning"), [1, 2]);
+        assert_eq!(concerned(&all, "alert"), [1, 2, 3]);
         // The most talkative one wants less now.
         assert_eq!(all.wish(wish(2, "critical")), [send(2, "warning", "critical")]);
     }
@@ -177,7 +182,7 @@ mod tests {
         assert!(all.wish(wish(2, "error")).is_empty());
         assert_eq!(all.answered(false), [send(2, "error", "error")]);
         assert!(all.answered(true).is_empty());
-        assert!(!all.concerns(1, level("emergency")) && all.concerns(2, level("error")));
+        assert_eq!((concerned(&all, "emergency"), concerned(&all, "warning")), (vec![2], vec![]));
     }
 
     #[test]
@@ -193,7 +198,7 @@ mod tests {
         assert_eq!(all.answered(true), [send(3, "info", "info")]);
         all.cancel((3, 1));
         assert_eq!(all.answered(true), [Step::Set(Level::HIGHEST)]);
-        assert!(!all.concerns(3, Level::HIGHEST));
+        assert_eq!(concerned(&all, "emergency"), [0; 0]);
     }
 
     #[test]

@@ -42,8 +42,8 @@ const LINGER: Duration = Duration::from_secs(60);
 #[derive(Clone, Default)]
 pub struct Hubs(Arc<Mutex<HashMap<Recipe, Slot>>>);
 
-/// Which process: whatever differs makes another one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Which process: whatever differs makes another one. Never shown: it holds secrets.
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Recipe {
     server_id: Arc<str>,
     org_id: Arc<str>,
@@ -168,8 +168,8 @@ impl Slot {
 fn linger(server: &Server) -> Duration {
     let transports =
         [ClientTransport::StreamableHttp, ClientTransport::HttpSse, ClientTransport::Websocket, ClientTransport::JsonRpc];
-    let idle = transports.into_iter().filter_map(|transport| server.client_transports.settings(transport).session_idle);
-    idle.max().unwrap_or(LINGER)
+    let settings = transports.into_iter().map(|transport| server.client_transports.settings(transport));
+    settings.filter(|settings| settings.enabled).filter_map(|settings| settings.session_idle).max().unwrap_or(LINGER)
 }
 
 /// Carries one session's messages, until it or the process is over.
@@ -197,4 +197,49 @@ async fn attend(session: u64, ends: Ends, mut posted: Posted, hub: mpsc::Sender<
     }
     // The process may be gone too.
     let _ = hub.send(Event::Left { session }).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(server: &str, program: &str) -> Recipe {
+        Recipe {
+            server_id: server.into(),
+            org_id: "o".into(),
+            command: Arc::new([program.to_owned()]),
+            environment: Vec::new(),
+            directory: None,
+            credential: None,
+        }
+    }
+
+    #[test]
+    fn what_is_registered_otherwise_is_another_process_and_what_was_before_is_outdated() {
+        let hubs = Hubs::default();
+        let (first, other) = (hubs.slot(&recipe("a", "x")), hubs.slot(&recipe("b", "x")));
+        let again = hubs.slot(&recipe("a", "x"));
+        assert!(Arc::ptr_eq(&first.to, &again.to) && !Arc::ptr_eq(&first.to, &other.to));
+        let second = hubs.slot(&Recipe { credential: Some(("KEY".into(), "2".into())), ..recipe("a", "x") });
+        assert!(!Arc::ptr_eq(&first.to, &second.to));
+        assert_eq!([&first, &second, &other].map(|slot| slot.outdated.is_cancelled()), [true, false, false]);
+    }
+
+    #[tokio::test]
+    async fn a_place_is_kept_while_somebody_enters_it_or_its_process_lives() {
+        let hubs = Hubs::default();
+        let known = |hubs: &Hubs| hubs.0.lock().unwrap().len();
+        let slot = hubs.slot(&recipe("a", "x"));
+        hubs.slot(&recipe("b", "x"));
+        hubs.slot(&recipe("c", "x"));
+        assert_eq!(known(&hubs), 2, "nobody entered `b`");
+        let (to, events) = mpsc::channel(1);
+        *slot.to.lock().await = Some(to);
+        drop(slot);
+        hubs.slot(&recipe("a", "x"));
+        assert_eq!(known(&hubs), 1, "its process lives");
+        drop(events);
+        hubs.slot(&recipe("d", "x"));
+        assert_eq!(known(&hubs), 1, "it has ended");
+    }
 }

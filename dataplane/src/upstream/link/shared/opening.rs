@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     const RESULT: &str =
-        r#"{"serverInfo":{"n":1e400}, "capabilities":{"tools":{},"tasks":{"list":{}}}, "protocolVersion":"2025-11-25"}"#;
+        r#"{"serverInfo":{"n":1.10}, "capabilities":{"tools":{},"tasks":{"list":{}}}, "protocolVersion":"2025-11-25"}"#;
 
     #[test]
     fn each_session_hears_of_its_own_version_and_of_no_tasks() {
@@ -116,7 +116,7 @@ mod tests {
         let answer = |version| String::from_utf8(opening.answer(7, version).to_vec()).unwrap();
         let expected = |version: &str| {
             format!(
-                r#"{{"jsonrpc":"2.0","id":7,"result":{{"serverInfo":{{"n":1e400}}, "capabilities":{{"tools":{{}}}}, "protocolVersion":"{version}"}}}}"#
+                r#"{{"jsonrpc":"2.0","id":7,"result":{{"serverInfo":{{"n":1.10}}, "capabilities":{{"tools":{{}}}}, "protocolVersion":"{version}"}}}}"#
             )
         };
         assert_eq!(answer(Some("2025-03-26")), expected("2025-03-26"));

@@ -98,9 +98,10 @@ impl Subscriptions {
         touched.iter().flat_map(|uri| self.proceed(uri)).collect()
     }
 
-    /// Whether an update of a resource is for a session: it may be about a part of what was subscribed to.
-    pub fn concerns(&self, session: u64, updated: &str) -> bool {
-        self.resources.iter().any(|(uri, resource)| resource.subscribers.contains(&session) && is_within(updated, uri))
+    /// Whom an update of a resource is for: it may be about a part of what was subscribed to.
+    pub fn concerned(&self, updated: &str) -> HashSet<u64> {
+        let touched = self.resources.iter().filter(|(uri, _)| is_within(updated, uri));
+        touched.flat_map(|(_, resource)| resource.subscribers.iter().copied()).collect()
     }
 
     fn proceed(&mut self, uri: &str) -> Vec<Step> {
@@ -162,6 +163,12 @@ mod tests {
         Step::Send(URI.into(), wish(session, own, wants))
     }
 
+    /// Whether sessions 1, 2 and 3 would hear of an update.
+    fn concerned(all: &Subscriptions) -> [bool; 3] {
+        let concerned = all.concerned(URI);
+        [1, 2, 3].map(|session| concerned.contains(&session))
+    }
+
     /// Sessions 1 and 2 are subscribed.
     fn both() -> Subscriptions {
         let mut all = Subscriptions::default();
@@ -174,9 +181,9 @@ mod tests {
     #[test]
     fn the_process_is_told_of_the_first_and_of_the_last() {
         let mut all = both();
-        assert!(all.concerns(1, URI) && all.concerns(2, URI) && !all.concerns(3, URI));
+        assert_eq!(concerned(&all), [true, true, false]);
         assert_eq!(all.wish(URI, wish(1, 2, false)), [Step::Agree((1, 2))]);
-        assert!(!all.concerns(1, URI) && all.concerns(2, URI));
+        assert_eq!(concerned(&all), [false, true, false]);
         assert_eq!(all.wish(URI, wish(2, 2, false)), [send(2, 2, false)]);
         assert!(all.answered(URI, true).is_empty());
         assert!(all.resources.is_empty());
@@ -187,10 +194,10 @@ mod tests {
         let mut all = Subscriptions::default();
         assert_eq!(all.wish(URI, wish(1, 1, true)), [send(1, 1, true)]);
         assert!(all.wish(URI, wish(2, 1, true)).is_empty(), "it waits for what the process says");
-        assert!(!all.concerns(1, URI), "nobody knows yet");
+        assert_eq!(concerned(&all), [false; 3], "nobody knows yet");
         assert_eq!(all.answered(URI, false), [send(2, 1, true)]);
         assert!(all.answered(URI, true).is_empty());
-        assert!(!all.concerns(1, URI) && all.concerns(2, URI));
+        assert_eq!(concerned(&all), [false, true, false]);
     }
 
     #[test]
@@ -203,7 +210,7 @@ mod tests {
         assert_eq!(all.answered(URI, true), [send(1, 2, false)]);
         assert_eq!(all.answered(URI, true), [send(2, 1, true)]);
         assert_eq!(all.answered(URI, true), [Step::Agree((3, 1))]);
-        assert!(!all.concerns(1, URI) && all.concerns(2, URI) && all.concerns(3, URI));
+        assert_eq!(concerned(&all), [false, true, true]);
     }
 
     #[test]
@@ -227,7 +234,7 @@ mod tests {
         all.cancel((1, 1));
         all.cancel((2, 1));
         assert_eq!(all.answered(URI, true), [Step::Unsubscribe(URI.into())]);
-        assert!(!all.concerns(1, URI) && !all.concerns(2, URI));
+        assert_eq!(concerned(&all), [false; 3]);
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(super) async fn run(
             .max_message_size(Some(limits.bytes))
             .max_frame_size(Some(limits.bytes));
         let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        let (opened, _seat) = (passed.call, passed.seat);
+        let (opened, _seat) = (passed.call.without_headers(), passed.seat);
         let socket =
             Socket { pipeline, opened, session, standing, spout, stream, limits, trail, write, bytes: 0, events: 0, _seat };
         socket.serve(keep_alive, until).await;
@@ -228,7 +228,8 @@ impl Socket {
         let denied = Outcome::Denied;
         match frame {
             Some(Ok(Frame::Text(text))) => {
-                self.hear(text.into()).await;
+                // Boxed: a socket is silent most of the time, and would keep room for what a message needs.
+                Box::pin(self.hear(text.into())).await;
                 None
             }
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => None,

@@ -51,7 +51,6 @@ const MAILBOX: usize = 32;
 const SHARDS: usize = 16;
 
 /// What sessions need of the process.
-#[derive(Clone)]
 pub struct Surroundings {
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
@@ -66,7 +65,7 @@ pub struct Surroundings {
 
 /// Every owned session of the process.
 pub struct Sessions {
-    around: Surroundings,
+    around: Arc<Surroundings>,
     shards: [RwLock<HashMap<Uuid, Handle>>; SHARDS],
     counts: Mutex<HashMap<Whose, usize>>,
     /// The gateway's own session with a server on behalf of a caller who has none.
@@ -213,7 +212,12 @@ struct Counted {
 
 impl Sessions {
     pub fn new(around: Surroundings) -> Arc<Self> {
-        Arc::new(Self { around, shards: Default::default(), counts: Mutex::default(), of_callers: Mutex::default() })
+        Arc::new(Self {
+            around: Arc::new(around),
+            shards: Default::default(),
+            counts: Mutex::default(),
+            of_callers: Mutex::default(),
+        })
     }
 
     /// Opens a session of the caller's with a server.

@@ -169,6 +169,12 @@ impl Decoded {
         Self::legacy(place, parts, Payload::One(Box::new(message)), ClientTransport::JsonRpc)
     }
 
+    /// See [`crate::pipeline::authenticate::Authenticated::without_headers`].
+    #[must_use]
+    pub fn without_headers(self) -> Self {
+        Self { headers: HeaderMap::new(), ..self }
+    }
+
     /// A message that came over a connection which this request opened.
     pub fn on_connection(&self, place: Place, message: Message, version: Option<Version>) -> Self {
         let (method, headers) = (Method::POST, HeaderMap::new());

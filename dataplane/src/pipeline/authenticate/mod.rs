@@ -180,6 +180,12 @@ impl Authenticated {
         (principal.org_id == org.id && server.org_id == org.id).then_some(Self { call, org, server, principal })
     }
 
+    /// Without the request's headers, which are a piece of the buffer that they were read into, for whoever keeps it for long.
+    #[must_use]
+    pub fn without_headers(self) -> Self {
+        Self { call: self.call.without_headers(), ..self }
+    }
+
     /// A message over the connection that this request opened, by the same sender as it is judged now.
     pub fn on_connection(&self, standing: &Standing, message: Message, version: Option<Version>) -> Self {
         let (org, server, principal) = standing.parties();

@@ -107,7 +107,7 @@ pub(super) async fn run(
         };
         let limits = pipeline.scan_limits(passed.call.call().place());
         let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(protocol(&limits))).await;
-        let (opened, _seat) = (passed.call, passed.seat);
+        let (opened, _seat) = (passed.call.without_headers(), passed.seat);
         let exchanges = Exchanges::new();
         let socket = Socket {
             pipeline,
@@ -256,7 +256,8 @@ impl Socket {
         let denied = Outcome::Denied;
         match frame {
             Some(Ok(Frame::Text(text))) => {
-                self.hear(text.into()).await;
+                // Boxed: a socket is silent most of the time, and would keep room for what a message needs.
+                Box::pin(self.hear(text.into())).await;
                 None
             }
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => None,

@@ -15,7 +15,7 @@ Exit codes:
   3  not found
   4  not signed in, or not allowed
   5  conflict: stale etag, name taken, something still refers to it
-  6  unreachable or too slow";
+  6  unreachable or too slow, or some nodes did not answer that had to";
 
 /// A failure with an exit code of its own. Everything else exits with 1.
 #[derive(Debug, thiserror::Error)]

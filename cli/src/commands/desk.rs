@@ -220,7 +220,7 @@ fn refused(error: Error) -> anyhow::Error {
         400 | 413 => Failure::Usage(message.clone()),
         401 | 403 => Failure::Refused(message.clone()),
         404 => Failure::NotFound(message.clone()),
-        429 | 502..=504 => unclear(message, &silent),
+        502..=504 => unclear(message, &silent),
         _ => return failed(error),
     };
     say_request_id(error.request_id());

@@ -98,6 +98,11 @@ impl Log {
         (ring.lines.iter().cloned().collect(), ring.followers.subscribe())
     }
 
+    /// Whether somebody waits for the next line.
+    pub(super) fn is_followed(&self) -> bool {
+        self.lock().followers.receiver_count() > 0
+    }
+
     /// When the last line came; 0: none did.
     pub(super) fn last_ms(&self) -> u64 {
         self.lock().lines.back().map_or(0, |line| line.at_ms)

@@ -3,6 +3,7 @@
 mod client;
 mod conversation;
 mod faults;
+mod frames;
 mod operators;
 mod rpc;
 mod server;

@@ -20,6 +20,7 @@ use mcp_gateway::proto::node::v1::Outcome;
 use mcp_gateway::snapshot::Snapshot;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message as Frame, Role, WebSocketConfig};
@@ -268,9 +269,10 @@ impl Socket {
             Some(Err(Error::Capacity(_))) => {
                 Some(Close { code: CloseCode::Size, reason: "the message is too large", outcome: denied })
             }
-            Some(Err(Error::Protocol(_) | Error::Utf8(_))) => {
-                Some(Close { code: CloseCode::Protocol, reason: "", outcome: denied })
-            }
+            Some(Err(Error::Utf8(_))) => Some(Close { code: CloseCode::Invalid, reason: "not UTF-8", outcome: denied }),
+            // It hung up without a word, which breaks no rule that anybody could be told of.
+            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Some(GONE),
+            Some(Err(Error::Protocol(_))) => Some(Close { code: CloseCode::Protocol, reason: "", outcome: denied }),
             Some(Err(_broken)) => Some(GONE),
         }
     }

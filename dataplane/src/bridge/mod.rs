@@ -1,5 +1,8 @@
-//! How a client's messages get across to a server: the one place that chooses. Two ways lead across, [`Plan::Forward`] and
-//! [`Plan::Relay`]; what speaks different eras has none yet, and gets the documented error. Knows transports and eras, never a message.
+//! How a client's messages get across to a server: the one place that chooses. Two ways lead across within an era, [`Plan::Forward`] and
+//! [`Plan::Relay`]; [`Plan::ToLegacy`] leads from one into the other, and what it has to translate is in [`legacy_server`]. A legacy client of a
+//! modern server gets the documented error. Choosing knows transports and eras, never a message.
+
+pub mod legacy_server;
 
 use mcp_gateway::proto::config::v1::{Era as Pinned, Transport};
 use mcp_gateway::snapshot::Server;
@@ -15,11 +18,14 @@ pub enum Plan {
     Forward,
     /// The legacy era on both sides, over any transports: messages pass through a session that lives in a node.
     Relay,
+    /// A modern client of a legacy server: each request by itself, in sessions that the gateway has with the server.
+    ToLegacy,
 }
 
 /// The way from `call` to `server`, whose transport is `transport`.
 pub fn plan(call: &Decoded, server: &Server, transport: Transport) -> Result<Plan, RouteDenial> {
     match (call.era(), server.era) {
+        (Era::Modern, Pinned::Legacy) if call.client() == ClientTransport::StreamableHttp => return Ok(Plan::ToLegacy),
         (Era::Modern, Pinned::Legacy) => return Err(too_new(call)),
         (Era::Legacy, Pinned::Modern) => return Err(RouteDenial::ClientTooOld),
         (_, Pinned::Unspecified) | (Era::Legacy, Pinned::Legacy) | (Era::Modern, Pinned::Modern) => {}

@@ -126,8 +126,10 @@ impl Pipeline {
         let call = authenticate::verify(call, &self.verifier, &config, &revocations)?;
         trail.principal(call.principal());
         trail.mark(Stage::Authenticate);
-        if self.way_across(&call, &config).await? == Plan::Relay {
-            return Box::pin(relay::sessions::run(self, call, upgrade, &config, trail)).await;
+        match self.way_across(&call, &config).await? {
+            Plan::Forward => {}
+            Plan::Relay => return Box::pin(relay::sessions::run(self, call, upgrade, &config, trail)).await,
+            Plan::ToLegacy => return Box::pin(relay::sessions::modern::run(self, call, &config, trail)).await,
         }
         if call.call().is_batch() {
             return relay::batch::run(self, call, &config, trail).await;

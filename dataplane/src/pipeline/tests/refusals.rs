@@ -1,6 +1,6 @@
 //! Refusals: exact status and code, the id echoed, the reason on record, the server untouched.
 
-use mcp_gateway::proto::config::v1::Era;
+use mcp_gateway::proto::config::v1::{Era, Transport};
 use mcp_gateway::proto::node::v1::{AuditClass, Decision, Outcome};
 
 use super::scope::{COLLEAGUE, ENGINEER, EXPIRED, FOREIGN, GITHUB, NOBODYS, OPEN, STRANGER, Scope, USELESS, bearer};
@@ -218,14 +218,15 @@ async fn bodies_over_the_servers_limit_are_refused_before_they_are_read() {
 }
 
 #[tokio::test]
-async fn pairs_of_different_eras_get_the_documented_errors() {
+async fn pairs_that_no_way_leads_across_get_the_documented_errors() {
     let (gateway, upstream) = pair(|scope| {
-        scope.server(OPEN).era = Era::Legacy.into();
+        // Which era it speaks nobody has said.
+        scope.server(OPEN).transport = Transport::HttpSse.into();
         scope.server(GITHUB).era = Era::Modern.into();
     })
     .await;
     let answer = gateway.ask(gateway.modern(OPEN, &[], "tools/list", "")).await;
-    expect(&answer, 400, -32022, "modern client, legacy server");
+    expect(&answer, 400, -32022, "modern client, a transport of the legacy era");
     let data = &answer.json()["error"]["data"];
     assert_eq!(data["requested"], "2026-07-28");
     assert!(data["supported"].as_array().unwrap().contains(&"2025-11-25".into()));

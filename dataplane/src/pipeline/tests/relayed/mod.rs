@@ -3,6 +3,7 @@
 mod client;
 mod conversation;
 mod faults;
+mod modern;
 mod operators;
 mod rpc;
 mod server;

@@ -150,6 +150,12 @@ pub enum RouteDenial {
     ClientTooOld,
     #[error("the session is unknown, expired or somebody else's")]
     NoSession,
+    #[error("the call that the request continues is lost")]
+    ContinuationLost,
+    #[error("the request continues nothing of the caller's: {0}")]
+    Continuation(&'static str),
+    #[error("the client did not open what the server wants opened first")]
+    NotOpened,
     #[error("sessions cannot be opened: no session key in the configuration")]
     NoSessionKey,
     #[error("the server's transport is not served yet")]

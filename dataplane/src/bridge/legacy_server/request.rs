@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{MAX_DEPTH, RESERVED};
+use super::{MAX_DEPTH, RESERVED, kept};
 use crate::owned::splice;
 use crate::transport::scan::lexer::{Duplicates, Kind, Lexer, Span};
 use crate::transport::scan::{Message, ScanError};
@@ -34,36 +34,22 @@ pub fn translated(message: &Message, number: Option<u64>) -> Bytes {
 
 /// `_meta` without what is the modern protocol's own, with `token` in place of the progress token.
 fn meta(text: &str, token: &str) -> String {
-    let kept = members(text, |key, value| match key {
+    let members = kept(text, |key, value| match key {
         "progressToken" => Some(format!(r#""progressToken":{token}"#)),
         key if key.starts_with(RESERVED) => None,
         _ => Some(value.to_owned()),
     });
-    format!("{{{}}}", kept.join(","))
+    format!("{{{}}}", members.join(","))
 }
 
 /// `params` without some members, and with their `_meta` as [`meta`] has it.
 fn without(text: &str, dropped: &[&str], token: &str) -> String {
-    let kept = members(text, |key, member| match key {
+    let members = kept(text, |key, member| match key {
         key if dropped.contains(&key) => None,
         "_meta" => Some(format!(r#""_meta":{}"#, meta(value_of(member), token))),
         _ => Some(member.to_owned()),
     });
-    format!("{{{}}}", kept.join(","))
-}
-
-/// What becomes of each member of an object, key and all.
-fn members(text: &str, mut each: impl FnMut(&str, &str) -> Option<String>) -> Vec<String> {
-    let mut kept = Vec::new();
-    let mut lexer = Lexer::new(text, MAX_DEPTH, Duplicates::WhereRead);
-    // The message was scanned: there is nothing that cannot be read.
-    let _scanned = lexer.object(|lexer, key| {
-        let start = key.span.start as usize - 1;
-        let end = lexer.value()?.end as usize;
-        kept.extend(each(&key.text, lexer.slice(Span::new(start, end))));
-        Ok(())
-    });
-    kept
+    format!("{{{}}}", members.join(","))
 }
 
 /// The value of a member that is written with its key.

@@ -276,6 +276,18 @@ impl RouteDenial {
                 Wire::new(StatusCode::BAD_REQUEST, INVALID_PARAMS, "route.client_too_old", message).data(data)
             }
             Self::NoSession => Wire::own(StatusCode::NOT_FOUND, "route.no_session", "Session not found: initialize a new one"),
+            Self::ContinuationLost => {
+                let message = "The call that waited for this answer is lost: start over, without requestState";
+                Wire::new(StatusCode::OK, INTERNAL, "route.continuation_lost", message).outcome(Outcome::GatewayFailed)
+            }
+            Self::Continuation(_) => {
+                let message = "requestState is not of this request: send what was sent before, or start over without it";
+                Wire::new(StatusCode::OK, INVALID_PARAMS, "route.continuation", message)
+            }
+            Self::NotOpened => {
+                let message = "The server wants a page opened before it carries the request out, and that was declined";
+                Wire::new(StatusCode::OK, INTERNAL, "route.not_opened", message)
+            }
             Self::NoSessionKey => own_fault("route.no_session_key"),
             Self::Transport => {
                 Wire::new(StatusCode::NOT_IMPLEMENTED, INTERNAL, "route.transport", "This server's transport is not served yet")

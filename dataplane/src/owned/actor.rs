@@ -14,11 +14,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::calls::{Call, Calls};
-use super::crossing::Crossing;
 use super::log::Log;
 use super::stream::{End, EventId, Outgoing, Tap};
 use super::{Command, Facts, Manners, Surroundings};
-use crate::bridge::legacy_server::request;
+use crate::bridge::legacy_server::Wanted;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::trail::Trail;
 use crate::relay::outcome::Answered;
@@ -33,6 +32,7 @@ use super::splice::splice;
 const MOST_CALLS: usize = 256;
 /// Questions of the server's that one session may have open.
 pub(super) const MOST_QUESTIONS: usize = 64;
+const OVER: &str = "The session is over";
 /// Messages that may wait for a server that does not take them, beside the one that is being handed on.
 const MOST_WAITING: usize = 1024;
 /// The stream that answers no request.
@@ -61,6 +61,8 @@ pub(super) struct Actor {
     pub(super) said: EventId,
     /// Whether the server keeps something for this session that another one would not have.
     pub(super) bound: bool,
+    /// What a modern client wants to be told of changes, once it said so.
+    pub(super) listening: Option<Box<Wanted>>,
     used: Instant,
 }
 
@@ -91,6 +93,7 @@ impl Actor {
             log,
             said: EventId { stream: STANDING, place: 0 },
             bound: false,
+            listening: None,
             used: Instant::now(),
         }
     }
@@ -101,8 +104,10 @@ impl Actor {
         // Whoever asks from now on is told; whoever has asked is answered.
         mailbox.close();
         while let Some(command) = mailbox.recv().await {
-            if let Command::Call { message, record, tap, .. } = command {
-                self.refuse(&message, record, tap, "The session is over");
+            match command {
+                Command::Call { message, record, tap, .. } => self.refuse(&message, record, tap, OVER),
+                Command::Cross(across) => self.refuse_across(*across, OVER),
+                _ => {}
             }
         }
         let outcome = match end {
@@ -117,6 +122,9 @@ impl Actor {
                     call.abandon(Answered::new(outcome, 0));
                 }
             }
+        }
+        if let (End::Draining, Some(wanted)) = (end, &self.listening) {
+            self.hand(STANDING, Outgoing::answer(wanted.over(), None));
         }
         for (_, tap) in self.streams.drain() {
             tap.end(end);
@@ -181,10 +189,12 @@ impl Actor {
             Command::Call { message, record, tap, caller } => {
                 caller.into_iter().for_each(|caller| self.standing.assume(caller));
                 match self.ready(&message).await {
-                    Ok(()) => self.send(message, record, tap),
+                    Ok(()) => self.send(&message, record, tap),
                     Err(why) => self.refuse(&message, record, tap, why),
                 }
             }
+            Command::Cross(across) => self.cross(*across).await,
+            Command::Listen(wanted) => self.listening = Some(wanted),
             Command::Tell { message } => self.tell(&message),
             Command::Attach { tap, after } => self.attach(tap, after),
             Command::Say { message } => self.deliver(STANDING, Outgoing::said(message)),
@@ -204,6 +214,9 @@ impl Actor {
     fn alarm(&mut self) -> Option<End> {
         let now = Instant::now();
         for number in self.calls.overdue(now) {
+            if self.ask_client(number, now) {
+                continue;
+            }
             if let Some(call) = self.calls.remove(number) {
                 self.say_cancelled(number);
                 self.fail(call, "The server did not answer in time");
@@ -223,26 +236,15 @@ impl Actor {
     }
 
     /// Takes a request of the client's on its way to the server.
-    fn send(&mut self, message: Box<Message>, record: Option<Box<(Trail, Seat)>>, tap: Option<Tap>) {
+    fn send(&mut self, message: &Message, record: Option<Box<(Trail, Seat)>>, tap: Option<Tap>) {
         let number = self.calls.number();
-        let crosses = self.manners.modern.is_some() && record.is_some();
-        let bytes = if crosses { request::translated(&message, Some(number)) } else { renumbered(&message, number) };
         let stream = tap.map_or(STANDING, |tap| self.own_stream(tap));
         let initialize = message.method() == Some("initialize");
         self.bound |= matches!(message.method(), Some("resources/subscribe" | "logging/setLevel"));
-        let call = Call {
-            id: message.id().unwrap_or("null").into(),
-            token: message.progress_token().map(Box::from),
-            stream,
-            record,
-            deadline: Instant::now() + self.way.server.call_timeout,
-            initialize,
-            events: 0,
-            bytes: 0,
-            crossing: crosses.then(|| Crossing::new(message)),
-        };
-        self.calls.insert(number, call);
-        self.say_to_server(bytes, if initialize { Kind::Initialize(number) } else { Kind::Request(number) });
+        let deadline = Instant::now() + self.way.server.call_timeout;
+        self.calls.insert(number, Call { initialize, ..Call::new(message, stream, record, deadline) });
+        let kind = if initialize { Kind::Initialize(number) } else { Kind::Request(number) };
+        self.say_to_server(renumbered(message, number), kind);
     }
 
     /// Whether another request fits; a refusal gives the record back.
@@ -304,7 +306,7 @@ impl Actor {
         }
     }
 
-    fn say_cancelled(&mut self, number: u64) {
+    pub(super) fn say_cancelled(&mut self, number: u64) {
         let cancelled = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
         self.say_to_server(cancelled.into(), Kind::Cancelled(number));
     }
@@ -330,20 +332,9 @@ impl Actor {
         self.close(stream);
     }
 
-    fn refuse(&mut self, message: &Message, record: Option<Box<(Trail, Seat)>>, tap: Option<Tap>, why: &str) {
+    pub(super) fn refuse(&mut self, message: &Message, record: Option<Box<(Trail, Seat)>>, tap: Option<Tap>, why: &str) {
         let stream = tap.map_or(STANDING, |tap| self.own_stream(tap));
-        let call = Call {
-            id: message.id().unwrap_or("null").into(),
-            token: None,
-            stream,
-            record,
-            deadline: Instant::now(),
-            initialize: false,
-            events: 0,
-            bytes: 0,
-            crossing: None,
-        };
-        self.fail(call, why);
+        self.fail(Call { token: None, ..Call::new(message, stream, record, Instant::now()) }, why);
     }
 
     /// How long the client may think about a question.

@@ -10,6 +10,7 @@ use super::stream::Recorded;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::trail::{Ending, Trail};
 use crate::relay::outcome::Answered;
+use crate::transport::scan::Message;
 
 /// One request under way.
 pub(super) struct Call {
@@ -74,6 +75,17 @@ impl Calls {
         self.by_number.iter().max_by_key(|(number, _)| **number).map(|(_, call)| call)
     }
 
+    /// The number of the request that has the session to itself.
+    pub fn claiming(&self) -> Option<u64> {
+        let claims = |call: &Call| call.crossing.as_ref().is_some_and(|crossing| crossing.claims());
+        self.by_number.iter().find(|(_, call)| claims(call)).map(|(number, _)| *number)
+    }
+
+    /// The request that a question of the server's is asked on behalf of.
+    pub fn asking(&mut self, question: &str) -> Option<&mut Call> {
+        self.by_number.values_mut().find(|call| call.crossing.as_ref().is_some_and(|crossing| crossing.asks(question)))
+    }
+
     /// Whether a request under way is answered on this stream.
     pub fn has_stream(&self, stream: u32) -> bool {
         self.by_number.values().any(|call| call.stream == stream)
@@ -87,14 +99,14 @@ impl Calls {
         self.by_number.len()
     }
 
-    /// When the first of them is given up.
+    /// When something has to be done about the first of them.
     pub fn deadline(&self) -> Option<Instant> {
-        self.by_number.values().map(|call| call.deadline).min()
+        self.by_number.values().map(Call::due).min()
     }
 
     /// Those that are overdue.
     pub fn overdue(&self, now: Instant) -> Vec<u64> {
-        self.by_number.iter().filter(|(_, call)| call.deadline <= now).map(|(number, _)| *number).collect()
+        self.by_number.iter().filter(|(_, call)| call.due() <= now).map(|(number, _)| *number).collect()
     }
 
     /// All of them; none is left.
@@ -109,9 +121,35 @@ impl Calls {
 }
 
 impl Call {
+    /// A request of the client's, answered on `stream`.
+    pub fn new(message: &Message, stream: u32, record: Option<Box<(Trail, Seat)>>, deadline: Instant) -> Self {
+        Self {
+            id: message.id().unwrap_or("null").into(),
+            token: message.progress_token().map(Box::from),
+            stream,
+            record,
+            deadline,
+            initialize: false,
+            events: 0,
+            bytes: 0,
+            crossing: None,
+        }
+    }
+
+    /// When something has to be done about it: its client is asked, or it is given up.
+    fn due(&self) -> Instant {
+        let asks = self.crossing.as_ref().and_then(|crossing| crossing.asks_at());
+        asks.map_or(self.deadline, |at| at.min(self.deadline))
+    }
+
     /// Ends the record with the message that answers the client; what it returns has to be waited for before that leaves.
-    pub fn end(self, answered: Answered, message: &Bytes) -> Option<Recorded> {
-        let (mut trail, seat) = *self.record?;
+    pub fn end(mut self, answered: Answered, message: &Bytes) -> Option<Recorded> {
+        self.settle(answered, message)
+    }
+
+    /// See [`Self::end`]; the call itself may go on.
+    pub fn settle(&mut self, answered: Answered, message: &Bytes) -> Option<Recorded> {
+        let (mut trail, seat) = *self.record.take()?;
         trail.keep_result(message);
         let bytes = self.bytes + message.len() as u64;
         trail.end(Ending { bytes, events: self.events + 1, ..Ending::of(answered) });

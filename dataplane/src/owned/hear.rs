@@ -113,7 +113,7 @@ impl Actor {
             self.opened(&passed, version, call.record.is_none() && code == METHOD_NOT_FOUND);
         }
         if call.crossing.is_some() {
-            return self.answered_across(call, &passed, answer);
+            return self.answered_across(number, call, &passed, answer);
         }
         let passed = match self.facts.version.get() {
             Some(known) if code == URL_ELICITATION_REQUIRED && *known < Version::V2025_11_25 => {
@@ -152,9 +152,8 @@ impl Actor {
         }
         let passage = self.guard(None).examine(message, self.around.limits.list_bytes).map(|examined| examined.passage);
         let refusal = match passage {
-            Ok(Passage::AsItIs) if !self.manners.listens || self.manners.modern.is_some() => {
-                "The client cannot be asked over this transport"
-            }
+            Ok(Passage::AsItIs) if self.manners.modern.is_some() => return self.asked_across(message, id, method),
+            Ok(Passage::AsItIs) if !self.manners.listens => "The client cannot be asked over this transport",
             Ok(Passage::AsItIs) if self.questions.len() >= MOST_QUESTIONS => "Too many questions are open",
             Ok(Passage::AsItIs) => {
                 let stream = self.stream_for_question(about);
@@ -186,11 +185,21 @@ impl Actor {
                 let stream = call.stream;
                 self.news(stream, restored);
             }
+            "notifications/cancelled" if self.manners.modern.is_some() => {
+                if let Some(id) = at(message, parts.request_id) {
+                    self.unasked(id);
+                }
+            }
             "notifications/cancelled" => {
                 let Some(stream) = at(message, parts.request_id).and_then(|id| self.questions.remove(id)) else { return };
                 self.news(stream, message.clone());
             }
             _ if self.manners.modern.is_some() && !self.manners.lives_with_stream => self.told_across(message, about),
+            _ if self.manners.modern.is_some() => {
+                if let Some(told) = self.listening.as_ref().and_then(|wanted| wanted.tell(message, method)) {
+                    self.news(STANDING, told);
+                }
+            }
             _ => {
                 let stream = self.stream_for_news(about);
                 self.news(stream, message.clone());

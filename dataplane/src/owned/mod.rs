@@ -7,6 +7,7 @@
 //! The table here finds a session by its id, bounds how many there are, and forgets those that are over.
 
 mod actor;
+mod asking;
 mod calls;
 mod crossing;
 mod hear;
@@ -28,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::bridge::legacy_server::{Greeting, Persona};
+use crate::bridge::legacy_server::{Greeting, Persona, Wanted};
 use crate::config::{self, Timeouts};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -44,6 +45,7 @@ use crate::upstream::link::{Reach, Way};
 
 use actor::Actor;
 pub(crate) use actor::error as refusal;
+pub(crate) use crossing::{Across, Continued};
 pub(crate) use splice::{at, number, splice};
 use stream::{End, EventId, Tap};
 
@@ -70,7 +72,7 @@ pub struct Sessions {
     around: Arc<Surroundings>,
     shards: [RwLock<HashMap<Uuid, Handle>>; SHARDS],
     counts: Mutex<HashMap<Whose, usize>>,
-    /// The gateway's own session with a server on behalf of a caller who has none.
+    /// The gateway's own sessions with a server on behalf of a caller who has none.
     of_callers: Mutex<HashMap<Caller, Arc<OfCaller>>>,
 }
 
@@ -84,8 +86,8 @@ struct Caller {
     persona: Option<Persona>,
 }
 
-/// Held by whoever opens the session, so that nobody else does.
-pub(crate) type OfCaller = tokio::sync::Mutex<Option<Handle>>;
+/// The first is shared; held by whoever opens it, so that nobody else does. There are others where requests need one each.
+pub(crate) type OfCaller = tokio::sync::Mutex<Vec<Handle>>;
 
 /// Whom a session counts for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -129,6 +131,10 @@ pub(crate) enum Command {
         /// Who sends it, as it has just proved: the session's answers are filtered for that one from now on.
         caller: Option<Arc<Principal>>,
     },
+    /// Carry a modern client's request across.
+    Cross(Box<Across>),
+    /// Tell a modern client of changes from now on.
+    Listen(Box<Wanted>),
     /// Send a notification, or the answer to a question of the server's.
     Tell {
         message: Box<Message>,
@@ -185,6 +191,17 @@ pub struct Facts {
     pub streams: AtomicU32,
     /// Whether one of them is for what answers no request.
     pub listening: AtomicBool,
+    /// Whether a request has the session to itself.
+    claimed: AtomicBool,
+}
+
+/// A session to oneself, as long as this is kept.
+pub(crate) struct Claim(Arc<Facts>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.claimed.store(false, Ordering::Release);
+    }
 }
 
 impl Facts {
@@ -247,6 +264,7 @@ impl Sessions {
             greeting: OnceLock::new(),
             streams: AtomicU32::new(0),
             listening: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
         });
         let handle = Handle { id, facts: facts.clone(), to };
         self.shard(id).write().unwrap_or_else(PoisonError::into_inner).insert(id, handle.clone());
@@ -258,7 +276,7 @@ impl Sessions {
         Ok(handle)
     }
 
-    /// The place of the gateway's own session on behalf of a caller; modern callers share one if they say the same of themselves.
+    /// The place of the gateway's own sessions on behalf of a caller; modern callers share them if they say the same of themselves.
     pub(crate) fn of_caller(&self, caller: &Authenticated, persona: Option<Persona>) -> Arc<OfCaller> {
         let key = Caller {
             org_id: caller.org().id.clone(),
@@ -271,8 +289,7 @@ impl Sessions {
         // Whoever comes anew clears away what nobody uses any more.
         if !places.contains_key(&key) {
             places.retain(|_, place| {
-                Arc::strong_count(place) > 1
-                    || place.try_lock().is_ok_and(|session| session.as_ref().is_some_and(|it| !it.is_over()))
+                Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|sessions| sessions.iter().any(|it| !it.is_over()))
             });
         }
         places.entry(key).or_default().clone()
@@ -356,6 +373,12 @@ impl Handle {
     /// Asks the session for something; waits while others are before it.
     pub(crate) async fn ask(&self, command: Command) -> Result<(), Over> {
         self.to.send(command).await.map_err(|_over| Over)
+    }
+
+    /// The session, for one request alone; `None`: another one has it.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        let taken = self.facts.claimed.swap(true, Ordering::Acquire);
+        (!taken).then(|| Claim(self.facts.clone()))
     }
 
     /// Whether the session is over.

@@ -142,6 +142,9 @@ pub enum LimitDenial {
     Failures { wait: Micros },
 }
 
+/// What a client is told whose call does not wait for it any more.
+pub const LOST_CONTINUATION: &str = "The call that waited for this answer is lost: start over, without requestState";
+
 /// When the call cannot be carried to the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteDenial {

@@ -130,8 +130,8 @@ pub enum Refusal {
     /// A later version over a transport that it does not have here.
     #[error("protocol version 2026-07-28 is not served over this transport: use Streamable HTTP or WebSocket")]
     LegacyTransport,
-    /// A member of `params` that the method needs is missing or not a string.
-    #[error("params.{member} must be a string")]
+    /// A member of `params` that the method needs is missing or of another type.
+    #[error("params.{member} is missing, or of another type than the method needs")]
     InvalidParams {
         /// The member.
         member: &'static str,

@@ -4,13 +4,15 @@
 
 pub mod codes;
 pub mod discover;
+pub mod listen;
 pub mod notice;
 pub mod persona;
 pub mod question;
 pub mod request;
 pub mod result;
 
-pub use discover::Greeting;
+pub use discover::{Greeting, Offers};
+pub use listen::Wanted;
 pub use persona::{Level, Persona};
 
 use crate::transport::scan::lexer::{Duplicates, Lexer, Span};

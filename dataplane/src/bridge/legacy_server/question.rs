@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::codes::MISSING_CAPABILITY;
 use super::result::SERVER_INFO;
 use super::{MAX_DEPTH, Persona, kept};
 use crate::transport::scan::ScanError;
@@ -111,6 +112,13 @@ pub fn input_required<'q>(
         r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"input_required","inputRequests":{{{requests}}},"requestState":"{state}"{info}}}}}"#
     )
     .into()
+}
+
+/// What a client is told that does not open pages, and would have to.
+pub fn missing_url(id: &str) -> Bytes {
+    let required = r#"{"requiredCapabilities":{"elicitation":{"url":{}}}}"#;
+    let why = "The server wants a page opened before it carries the request out";
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{MISSING_CAPABILITY},"message":"{why}","data":{required}}}}}"#).into()
 }
 
 /// A JSON-RPC error.

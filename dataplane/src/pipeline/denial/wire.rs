@@ -7,8 +7,8 @@ use http::StatusCode;
 use mcp_gateway::proto::node::v1::Outcome;
 
 use super::{
-    AuthenticateDenial, AuthorizeDenial, Crowded, DecodeDenial, Denial, LimitDenial, OperateDenial, RecordDenial, RelayDenial,
-    RouteDenial, TargetDenial, Thing,
+    AuthenticateDenial, AuthorizeDenial, Crowded, DecodeDenial, Denial, LOST_CONTINUATION, LimitDenial, OperateDenial,
+    RecordDenial, RelayDenial, RouteDenial, TargetDenial, Thing,
 };
 use crate::pipeline::authenticate::TokenError;
 use crate::relay::Lost;
@@ -261,8 +261,7 @@ impl RouteDenial {
         match self {
             Self::NoSession => Wire::own(StatusCode::NOT_FOUND, "route.no_session", "Session not found: initialize a new one"),
             Self::ContinuationLost => {
-                let message = "The call that waited for this answer is lost: start over, without requestState";
-                Wire::new(StatusCode::OK, INTERNAL, "route.continuation_lost", message).outcome(Outcome::GatewayFailed)
+                Wire::new(StatusCode::OK, INTERNAL, "route.continuation_lost", LOST_CONTINUATION).outcome(Outcome::GatewayFailed)
             }
             Self::Continuation(_) => {
                 let message = "requestState is not of this request: send what was sent before, or start over without it";

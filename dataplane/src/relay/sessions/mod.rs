@@ -78,13 +78,7 @@ async fn judge(pipeline: &Pipeline, call: Authenticated, trail: &mut Trail) -> R
 /// Puts a message on record and hands it to its session. What is answered is answered on `tap`, or on the session's own stream.
 async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Trail) -> Result<(), Denial> {
     let Passed { call, seat } = passed;
-    trail.mark(Stage::Route);
-    let facts = &session.facts;
-    let era = facts.server_era.get().copied().unwrap_or(Era::Legacy);
-    let going = Going { transport: bridge::name(facts.server_transport), era, place: &facts.place };
-    // A modern client states its version itself, whatever is spoken behind the gateway.
-    let version = facts.version.get().copied().filter(|_| call.call().era() == Era::Legacy);
-    trail.relayed(&call, going, version).await?;
+    on_record(&call, session, trail).await?;
     let is_request = call.call().message().is_some_and(Message::is_request);
     let caller = call.principal().clone();
     let message = Box::new(call.into_call().into_message().ok_or(RouteDenial::NoSession)?);
@@ -95,6 +89,17 @@ async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Tr
         Command::Tell { message }
     };
     session.ask(command).await.map_err(|_over| RouteDenial::NoSession.into())
+}
+
+/// The decision about a message, with where it goes.
+async fn on_record(call: &Authenticated, session: &Handle, trail: &mut Trail) -> Result<(), Denial> {
+    trail.mark(Stage::Route);
+    let facts = &session.facts;
+    let era = facts.server_era.get().copied().unwrap_or(Era::Legacy);
+    let going = Going { transport: bridge::name(facts.server_transport), era, place: &facts.place };
+    // A modern client states its version itself, whatever is spoken behind the gateway.
+    let version = facts.version.get().copied().filter(|_| call.call().era() == Era::Legacy);
+    Ok(trail.relayed(call, going, version).await?)
 }
 
 /// Who is on the client's side of a session.
@@ -120,7 +125,11 @@ async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, si
         client,
         resumable: client == ClientTransport::StreamableHttp && side == Side::Client,
         listens: side != Side::Callers,
-        lives_with_stream: matches!(client, ClientTransport::HttpSse | ClientTransport::WebSocket) || side == Side::Listener,
+        lives_with_stream: match side {
+            Side::Client => matches!(client, ClientTransport::HttpSse | ClientTransport::WebSocket),
+            Side::Callers | Side::Modern(_) => false,
+            Side::Listener => true,
+        },
         modern: match side {
             Side::Client | Side::Callers => None,
             Side::Modern(persona) => Some(persona),

@@ -1,28 +1,33 @@
 //! Modern clients (2026-07-28) of legacy servers: every request by itself, judged, limited and recorded as any other, in a session that the
 //! gateway has with the server for callers who say the same of themselves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::HeaderMap;
 use mcp_gateway::snapshot::Snapshot;
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::own::{self, Line};
 use super::streamable::{events, json, over, prompt};
-use super::{ClientStream, Passed, judge, keep_alive, pass, pipe, until};
-use crate::bridge;
-use crate::bridge::legacy_server::{Persona, codes};
-use crate::owned::Handle;
-use crate::owned::stream::End;
+use super::{ClientStream, Passed, Side, forward, judge, keep_alive, on_record, open, pass, pipe, until};
+use crate::bridge::legacy_server::request::{self, Retry};
+use crate::bridge::legacy_server::{Persona, Wanted, codes, question};
+use crate::owned::stream::{End, Outgoing};
+use crate::owned::{Across, Claim, Command, Continued, Handle};
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial, RouteDenial};
-use crate::pipeline::trail::{Going, Stage, Trail};
+use crate::pipeline::route;
+use crate::pipeline::trail::Trail;
 use crate::pipeline::{Pipeline, Reply};
+use crate::relay::outcome;
 use crate::relay::{OK, whole};
+use crate::session::{OpenError, Parked, Token, Waiting};
 use crate::transport::scan::Message;
-use crate::transport::{Era, Operation, Refusal};
+use crate::transport::{ClientTransport, Operation, Refusal};
 
 /// Answers a modern client's request to a legacy server.
 pub(crate) async fn run(
@@ -37,22 +42,86 @@ pub(crate) async fn run(
         // The tasks of 2025-11-25 have the same names, and are others.
         return Err(DecodeDenial::from(Refusal::RemovedMethod).into());
     }
-    let says_nothing = method == "notifications/cancelled";
+    let (says_nothing, may_ask) = (method == "notifications/cancelled", question::may_ask(method));
+    let retry = Some(message).filter(|_| may_ask).and_then(Retry::of);
+    let continues = match retry {
+        None => Onward::default(),
+        Some(retry) => match continued(pipeline, &call, retry, config)? {
+            Place::Here(onward) => onward,
+            Place::Elsewhere(node) => return forward(pipeline, &call, &node, trail).await.map_err(lost),
+        },
+    };
     let passed = judge(pipeline, call, trail).await?;
     if says_nothing {
         // Over HTTP, a request is given up by closing its stream; ids of others mean nothing here.
         trail.allowed().await?;
         return Ok(accepted());
     }
-    let session = own::session(pipeline, &passed.call, Some(persona), config).await.map_err(unreachable)?;
+    if passed.call.call().operation() == Operation::Listen {
+        return listen(pipeline, passed, config, trail).await;
+    }
+    let (session, onward) = match &continues.continues {
+        Some((session, _)) => (session.clone(), continues),
+        None if may_ask && persona.answers() => {
+            let (session, claim) = own::lane(pipeline, &passed.call, persona, config).await.map_err(unreachable)?;
+            (session, Onward { claim: Some(claim), ..continues })
+        }
+        None => (own::session(pipeline, &passed.call, Some(persona), config).await.map_err(unreachable)?, continues),
+    };
     if !passed.call.call().message().is_some_and(Message::is_request) {
         pass(passed, &session, None, trail).await.map_err(unreachable)?;
         return Ok(accepted());
     }
     match passed.call.call().operation() {
         Operation::Discover => discover(&passed, &session, trail).await,
-        _ => answer(pipeline, passed, &session, trail).await,
+        _ => answer(pipeline, passed, &session, onward, trail).await,
     }
+}
+
+/// What a request brings along into a session.
+#[derive(Default)]
+struct Onward {
+    claim: Option<Claim>,
+    round: u32,
+    continues: Option<(Handle, Continued)>,
+}
+
+/// Where the call waits that a request continues.
+enum Place {
+    Here(Onward),
+    /// In the node with this id.
+    Elsewhere(Box<str>),
+}
+
+/// What a request continues: a call that waits here or in another node, or nothing but the answers that it was asked for.
+fn continued(pipeline: &Pipeline, call: &Authenticated, retry: Retry, config: &Snapshot) -> Result<Place, RouteDenial> {
+    let Retry { state, answers } = retry;
+    let state = state.ok_or(RouteDenial::Continuation("it has none"))?;
+    let parked = match route::open_text(call, config, &state) {
+        Ok(Token::Parked(parked)) => parked,
+        Ok(Token::Sealed(_) | Token::Owned(_)) => return Err(RouteDenial::Continuation("it is a session's")),
+        Err(OpenError::Expired) => return Err(RouteDenial::ContinuationLost),
+        Err(error) => return Err(RouteDenial::Continuation(error.reason())),
+    };
+    let Parked { call: waiting, round, digest, .. } = parked;
+    if call.call().message().is_none_or(|message| request::digest(message) != digest) {
+        return Err(RouteDenial::Continuation("it is another request's"));
+    }
+    let Some(Waiting { node, session, number }) = waiting else {
+        let is_accepted = |answer: &Bytes| {
+            let answer: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+            answer["action"] == "accept"
+        };
+        let opened = !answers.is_empty() && answers.iter().all(|(_, answer)| is_accepted(answer));
+        return if opened { Ok(Place::Here(Onward { round, ..Onward::default() })) } else { Err(RouteDenial::NotOpened) };
+    };
+    if *node != **pipeline.live().node() {
+        // What came over a socket has no credential of its own that another node could look at.
+        let is_alone = call.call().client() != ClientTransport::WebSocket;
+        return if is_alone { Ok(Place::Elsewhere(node)) } else { Err(RouteDenial::ContinuationLost) };
+    }
+    let session = pipeline.sessions().find(session).ok_or(RouteDenial::ContinuationLost)?;
+    Ok(Place::Here(Onward { claim: None, round, continues: Some((session, Continued { number, answers })) }))
 }
 
 fn accepted() -> Reply {
@@ -67,24 +136,48 @@ fn unreachable(denial: Denial) -> Denial {
     }
 }
 
+/// The node or the session in which a call waited is gone, and the call with it.
+fn lost(denial: Denial) -> Denial {
+    match denial {
+        Denial::Route(RouteDenial::NoSession) => RouteDenial::ContinuationLost.into(),
+        denial => denial,
+    }
+}
+
 /// What the server said when it was greeted.
 async fn discover(passed: &Passed, session: &Handle, trail: &mut Trail) -> Result<Reply, Denial> {
-    let call = &passed.call;
-    trail.mark(Stage::Route);
-    let facts = &session.facts;
-    let going = Going { transport: bridge::name(facts.server_transport), era: Era::Legacy, place: &facts.place };
-    trail.relayed(call, going, None).await?;
-    let id = call.call().message().and_then(Message::id).unwrap_or("null");
-    let greeting = facts.greeting.get().ok_or(RelayDenial::BadInitialize)?;
+    on_record(&passed.call, session, trail).await?;
+    let id = passed.call.call().message().and_then(Message::id).unwrap_or("null");
+    let greeting = session.facts.greeting.get().ok_or(RelayDenial::BadInitialize)?;
     Ok(Reply::json(StatusCode::OK, greeting.discover(id), OK))
 }
 
 /// A request, answered by what the session says about it.
-async fn answer(pipeline: &Arc<Pipeline>, passed: Passed, session: &Handle, trail: &mut Trail) -> Result<Reply, Denial> {
+async fn answer(
+    pipeline: &Arc<Pipeline>,
+    passed: Passed,
+    session: &Handle,
+    onward: Onward,
+    trail: &mut Trail,
+) -> Result<Reply, Denial> {
     let (keep_alive, until) = (keep_alive(pipeline, &passed.call), until(pipeline, passed.call.principal()));
     let (tap, mut spout) = pipe(pipeline);
     let mut line = Line::new(session, pipeline, trail.id());
-    pass(passed, session, Some(tap), trail).await.map_err(unreachable)?;
+    let gone = if onward.continues.is_some() { lost } else { unreachable };
+    on_record(&passed.call, session, trail).await?;
+    trail.status(StatusCode::OK);
+    let Passed { call, seat } = passed;
+    let Onward { claim, round, continues } = onward;
+    let across = Across {
+        caller: call.principal().clone(),
+        message: Box::new(call.into_call().into_message().ok_or(RouteDenial::NoSession)?),
+        record: Box::new((trail.hand_over(), seat)),
+        tap,
+        claim,
+        round,
+        continues: continues.map(|(_, continued)| continued),
+    };
+    session.ask(Command::Cross(Box::new(across))).await.map_err(|_over| gone(RouteDenial::NoSession.into()))?;
     let mut held = Vec::new();
     // A head is needed once there is something to say, be it that the stream lives; until then an error may still choose its status.
     match timeout(keep_alive, prompt(&mut spout, &mut held)).await {
@@ -95,9 +188,41 @@ async fn answer(pipeline: &Arc<Pipeline>, passed: Passed, session: &Handle, trai
         }
         // Something comes before the answer.
         Ok(Err(End::Complete)) => {}
-        Ok(Err(end)) if held.is_empty() => return Err(unreachable(over(end))),
+        Ok(Err(end)) if held.is_empty() => return Err(gone(over(end))),
         Ok(Err(_)) | Err(_) => {}
     }
     let stream = ClientStream::new(spout, keep_alive, until, pipeline.metrics()).holding(held);
     Ok(events(stream.given_up_by(line)))
+}
+
+/// `subscriptions/listen`: a session of its own with the server, which is over when the stream is.
+async fn listen(pipeline: &Arc<Pipeline>, passed: Passed, config: &Snapshot, trail: &mut Trail) -> Result<Reply, Denial> {
+    let call = &passed.call;
+    let wanted = call
+        .call()
+        .message()
+        .and_then(Wanted::of)
+        .ok_or(DecodeDenial::from(Refusal::InvalidParams { member: "notifications" }))?;
+    let (keep_alive, until) = (keep_alive(pipeline, call), until(pipeline, call.principal()));
+    let session = open(pipeline, call, config, Side::Listener).await?;
+    let (tap, spout) = pipe(pipeline);
+    session.ask(Command::Attach { tap: tap.clone(), after: None }).await.map_err(|_over| RelayDenial::Broken)?;
+    own::begin(pipeline, &session, Some(Persona::default())).await.map_err(unreachable)?;
+    let offers = session.facts.greeting.get().map(|greeting| greeting.offers()).unwrap_or_default();
+    let mut wanted = wanted.of_what_is_offered(offers);
+    let mut agreed = HashSet::new();
+    for uri in wanted.uris.drain() {
+        let answer = own::ask(pipeline, &session, "resources/subscribe", json!({ "uri": uri })).await.map_err(unreachable)?;
+        if outcome::of(&answer).is_some_and(|answered| answered.code == 0) {
+            agreed.insert(uri);
+        }
+    }
+    wanted.uris = agreed;
+    on_record(call, &session, trail).await?;
+    // Before anything else, whatever the server says meanwhile.
+    let _gone = tap.send(Outgoing::said(wanted.acknowledged()));
+    session.ask(Command::Listen(Box::new(wanted))).await.map_err(|_over| RelayDenial::Broken)?;
+    trail.status(StatusCode::OK);
+    let stream = ClientStream::new(spout, keep_alive, until, pipeline.metrics()).recorded_by(trail.hand_over());
+    Ok(events(stream.seated(passed.seat)))
 }

@@ -12,7 +12,7 @@ use super::streamable::over;
 use super::{Side, open, pipe};
 use crate::bridge::legacy_server::{Greeting, Persona};
 use crate::owned::stream::End;
-use crate::owned::{Command, Handle};
+use crate::owned::{Claim, Command, Handle};
 use crate::pipeline::Pipeline;
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial, RouteDenial};
@@ -31,17 +31,50 @@ pub(super) async fn session(
     persona: Option<Persona>,
     config: &Snapshot,
 ) -> Result<Handle, Denial> {
-    let place = pipeline.sessions().of_caller(caller, persona);
-    let mut place = place.lock().await;
-    if let Some(session) = place.as_ref().filter(|session| !session.is_over()) {
+    let sessions = pipeline.sessions().of_caller(caller, persona);
+    let mut sessions = sessions.lock().await;
+    sessions.retain(|session| !session.is_over());
+    if let Some(session) = sessions.first() {
         return Ok(session.clone());
     }
+    let session = begun(pipeline, caller, persona, config).await?;
+    sessions.push(session.clone());
+    Ok(session)
+}
+
+/// A session that one call has to itself: whatever the server asks there is about that call, which most servers do not say otherwise.
+/// The first that is free, so that calls one after the other meet the same.
+pub(super) async fn lane(
+    pipeline: &Arc<Pipeline>,
+    caller: &Authenticated,
+    persona: Persona,
+    config: &Snapshot,
+) -> Result<(Handle, Claim), Denial> {
+    let place = pipeline.sessions().of_caller(caller, Some(persona));
+    let free = {
+        let mut sessions = place.lock().await;
+        sessions.retain(|session| !session.is_over());
+        sessions.iter().find_map(|session| Some((session.clone(), session.claim()?)))
+    };
+    if let Some(free) = free {
+        return Ok(free);
+    }
+    let session = begun(pipeline, caller, Some(persona), config).await?;
+    let claim = session.claim().ok_or(RouteDenial::NoSession)?;
+    place.lock().await.push(session.clone());
+    Ok((session, claim))
+}
+
+/// Another session, open at the server's end.
+async fn begun(
+    pipeline: &Pipeline,
+    caller: &Authenticated,
+    persona: Option<Persona>,
+    config: &Snapshot,
+) -> Result<Handle, Denial> {
     let session = open(pipeline, caller, config, persona.map_or(Side::Callers, Side::Modern)).await?;
     match begin(pipeline, &session, persona).await {
-        Ok(()) => {
-            *place = Some(session.clone());
-            Ok(session)
-        }
+        Ok(()) => Ok(session),
         Err(denial) => {
             session.end(End::Closed).await;
             Err(denial)

@@ -26,6 +26,7 @@ use crate::bridge::legacy_client::{self, Bridge};
 use crate::children::{Children, StartError};
 pub use found::Found;
 pub use shared::Hubs;
+pub(crate) use shared::is_within;
 
 use crate::tasks::{OnExit, Tasks};
 use crate::transport::Era;

@@ -2,3 +2,6 @@
 
 mod calls;
 mod client;
+mod faults;
+mod listen;
+mod questions;

@@ -13,7 +13,7 @@ use mcp_gateway::proto::config::v1::Transport;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response as Answer};
@@ -28,6 +28,8 @@ pub struct Server {
     opened: watch::Receiver<usize>,
     /// Ends every conversation that is open when it changes.
     cut: watch::Sender<usize>,
+    /// What is said in every conversation that is open.
+    news: broadcast::Sender<Value>,
 }
 
 #[derive(Clone)]
@@ -35,6 +37,7 @@ struct Shared {
     seen: Seen,
     opened: Arc<watch::Sender<usize>>,
     cut: watch::Receiver<usize>,
+    news: broadcast::Sender<Value>,
     conversations: Arc<Mutex<HashMap<String, UnboundedSender<Value>>>>,
 }
 
@@ -45,14 +48,16 @@ impl Server {
         let (opened, watched) = watch::channel(0);
         let (cut, cuts) = watch::channel(0);
         let seen = Seen::new(watch::Sender::new(Vec::new()));
-        let shared = Shared { seen: seen.clone(), opened: Arc::new(opened), cut: cuts, conversations: Arc::default() };
+        let news = broadcast::channel(64).0;
+        let conversations = Arc::default();
+        let shared = Shared { seen: seen.clone(), opened: Arc::new(opened), cut: cuts, news: news.clone(), conversations };
         let url = match transport {
             Transport::Websocket => format!("ws://{address}/ws"),
             Transport::HttpSse => format!("http://{address}/sse"),
             _ => format!("http://{address}/mcp"),
         };
         run(transport, socket, shared);
-        Self { url, transport, seen, opened: watched, cut }
+        Self { url, transport, seen, opened: watched, cut, news }
     }
 
     pub fn seen(&self) -> Vec<Value> {
@@ -75,6 +80,16 @@ impl Server {
     /// How many conversations were opened.
     pub fn opened(&self) -> usize {
         *self.opened.borrow()
+    }
+
+    /// Says something in every conversation.
+    pub fn tell(&self, message: Value) {
+        let _nobody = self.news.send(message);
+    }
+
+    /// Conversations that are open.
+    pub fn open(&self) -> usize {
+        self.news.receiver_count()
     }
 
     /// Ends what is open.
@@ -213,9 +228,14 @@ async fn exchange(State(shared): State<Shared>, headers: http::HeaderMap, body: 
 async fn brain(mut heard: UnboundedReceiver<Value>, say: UnboundedSender<Value>, mut shared: Shared) {
     let mut asking = Asking::default();
     shared.cut.mark_unchanged();
+    let mut news = shared.news.subscribe();
     loop {
         let message = tokio::select! {
             message = heard.recv() => message,
+            Ok(news) = news.recv() => {
+                say.send(news).unwrap_or_default();
+                continue;
+            }
             _ = shared.cut.changed() => return,
         };
         let Some(message) = message else { return };

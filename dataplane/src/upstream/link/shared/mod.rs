@@ -32,6 +32,7 @@ use crate::children::Handle;
 use crate::tasks::OnExit;
 use actor::{Actor, Event, Join};
 use post::{Posted, post};
+pub(crate) use subscriptions::is_within;
 
 /// What may wait for a process, of all its sessions.
 const QUEUE: usize = 32;

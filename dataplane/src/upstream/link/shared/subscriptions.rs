@@ -143,8 +143,8 @@ impl Resource {
     }
 }
 
-/// Whether a URI is another one, or something below it.
-fn is_within(uri: &str, above: &str) -> bool {
+/// Whether a URI is another one, or something below it (2025-11-25, resources, subscriptions).
+pub(crate) fn is_within(uri: &str, above: &str) -> bool {
     let rest = uri.strip_prefix(above);
     rest.is_some_and(|rest| rest.is_empty() || above.ends_with('/') || rest.starts_with(['/', '?', '#']))
 }

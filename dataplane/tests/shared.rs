@@ -18,6 +18,7 @@ use mcpgw_dataplane::bridge::legacy_client::Known;
 use mcpgw_dataplane::children::{Children, EndedWhy, Handle as Process, Program};
 use mcpgw_dataplane::config;
 use mcpgw_dataplane::tasks::Tasks;
+use mcpgw_dataplane::transport::Era;
 use mcpgw_dataplane::upstream::Upstreams;
 use mcpgw_dataplane::upstream::link::{Found, FromServer, Hubs, Kind, Link, LinkError, Reach, ToServer, Way};
 use prost::Message as _;
@@ -96,7 +97,8 @@ fn way(server: Server) -> Way {
     Way {
         server: snapshot.server(&id).unwrap().1.clone(),
         transport: Transport::Stdio,
-        era: None,
+        eras: None,
+        client: Era::Legacy,
         listens: true,
         url: http::Uri::default(),
         credential: None,

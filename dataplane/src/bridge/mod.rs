@@ -18,17 +18,18 @@ pub enum Plan {
     /// A client of the legacy era over any transport: messages pass through a session that lives in a node. A server of the modern
     /// era has a [`legacy_client`] in front of it, so that the session does not know.
     Relay,
-    /// A modern client of a legacy server: each request by itself, in sessions that the gateway has with the server.
-    ToLegacy,
+    /// A modern client of any other server: each request by itself, in sessions that the gateway has with the server. With a server of the
+    /// legacy era there is a handshake, and [`legacy_server`] between them.
+    Exchange,
 }
 
 /// The way from `call` to a server, over its transport and in the era in which it is spoken to.
 pub fn plan(call: &Decoded, transport: Transport, era: Era) -> Plan {
     match (call.client(), call.era(), transport, era) {
         (ClientTransport::StreamableHttp, Era::Legacy, Transport::StreamableHttp, Era::Legacy)
-        | (_, Era::Modern, Transport::StreamableHttp, Era::Modern) => Plan::Forward,
+        | (_, Era::Modern, Transport::StreamableHttp | Transport::JsonRpc, Era::Modern) => Plan::Forward,
         (_, Era::Legacy, _, _) => Plan::Relay,
-        (_, Era::Modern, _, _) => Plan::ToLegacy,
+        (_, Era::Modern, _, _) => Plan::Exchange,
     }
 }
 

@@ -193,6 +193,11 @@ impl Actor {
                     Err(why) => self.refuse(&message, record, tap, why),
                 }
             }
+            Command::Connect { reply } => {
+                let connected = self.connected().await.is_ok();
+                // Whoever asked may be gone.
+                let _ = reply.send(connected);
+            }
             Command::Cross(across) => self.cross(*across).await,
             Command::Listen(wanted) => self.listening = Some(wanted),
             Command::Tell { message } => self.tell(&message),
@@ -344,7 +349,7 @@ impl Actor {
 }
 
 /// A request under the session's own number, progress token and all.
-fn renumbered(message: &Message, number: u64) -> Bytes {
+pub(super) fn renumbered(message: &Message, number: u64) -> Bytes {
     let digits = number.to_string();
     let offset = message.span().range().start;
     let spans = message.id_span().into_iter().chain(message.progress_token_span());

@@ -8,10 +8,11 @@ use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::Instant;
 
 use super::Claim;
-use super::actor::Actor;
+use super::actor::{Actor, renumbered};
 use super::asking::Questions;
 use super::calls::Call;
 use super::hear::UNREADABLE;
+use super::splice::{at, number, splice};
 use super::stream::{Outgoing, Tap};
 use crate::bridge::legacy_server::result::{self, Dress};
 use crate::bridge::legacy_server::{Greeting, Level, codes, notice, question, request};
@@ -20,6 +21,7 @@ use crate::pipeline::limit::Seat;
 use crate::pipeline::trail::Trail;
 use crate::relay::outcome::Answered;
 use crate::transport::scan::Message;
+use crate::transport::scan::lexer::Span;
 use crate::upstream::link::Kind;
 
 /// A modern client's request on its way into a session.
@@ -87,11 +89,18 @@ impl Actor {
         let Across { message, record, tap, claim, round, .. } = across;
         let number = self.calls.number();
         let stream = self.own_stream(tap);
-        self.say_to_server(request::translated(&message, Some(number)), Kind::Request(number));
-        let deadline = Instant::now() + self.way.server.call_timeout;
-        let call = Call::new(&message, stream, Some(record), deadline);
-        let crossing = Crossing { message, claim, round, questions: Questions::default() };
-        self.calls.insert(number, Call { crossing: Some(Box::new(crossing)), ..call });
+        let call = Call::new(&message, stream, Some(record), self.deadline_of(&message));
+        let untouched = self.passes_untouched();
+        let sent = if untouched { renumbered(&message, number) } else { request::translated(&message, Some(number)) };
+        let crossing = (!untouched).then(|| Crossing { message, claim, round, questions: Questions::default() });
+        self.calls.insert(number, Call { crossing: crossing.map(Box::new), ..call });
+        self.say_to_server(sent, Kind::Request(number));
+    }
+
+    /// When a request is given up: a stream of changes only when its client leaves.
+    fn deadline_of(&self, message: &Message) -> Instant {
+        let is_stream = message.method() == Some("subscriptions/listen");
+        Instant::now() + if is_stream { self.around.timeouts.stream_max } else { self.way.server.call_timeout }
     }
 
     pub(super) fn refuse_across(&mut self, across: Across, why: &str) {
@@ -152,6 +161,21 @@ impl Actor {
         let own = about.or_else(|| self.calls.claiming()).and_then(|number| self.calls.get_mut(number)).map(|call| call.stream);
         let stream = own.or_else(|| self.calls.youngest().map(|call| call.stream));
         if let Some(stream) = stream {
+            self.news(stream, message.clone());
+        }
+    }
+
+    /// The server says something that passes as it is: on the stream that it names, or else on the youngest request's.
+    pub(super) fn told_untouched(&mut self, message: &Bytes, about: Option<u64>, subscription: Option<Span>) {
+        if let Some(span) = subscription {
+            let listening = at(message, Some(span)).and_then(number).and_then(|number| self.calls.get_mut(number));
+            let Some(call) = listening else { return };
+            let (stream, told) = (call.stream, splice(message, &[(span, &call.id)]));
+            call.events += 1;
+            return self.news(stream, told);
+        }
+        let own = about.and_then(|number| self.calls.get_mut(number)).map(|call| call.stream);
+        if let Some(stream) = own.or_else(|| self.calls.youngest().map(|call| call.stream)) {
             self.news(stream, message.clone());
         }
     }

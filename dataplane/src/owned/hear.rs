@@ -119,11 +119,14 @@ impl Actor {
             Some(known) if code == URL_ELICITATION_REQUIRED && *known < Version::V2025_11_25 => {
                 error(&call.id, -32603, "The server asks to open a URL first, which this version of the protocol cannot say")
             }
-            Some(_) | None => match readdressed(&passed, &call) {
+            Some(_) | None => match readdressed(&passed, &call, self.passes_untouched()) {
                 Some(passed) => passed,
                 None => return self.fail(call, UNREADABLE),
             },
         };
+        if self.passes_untouched() {
+            return self.finish_across(call, passed, answer);
+        }
         let stream = call.stream;
         let recorded = call.end(answer, &passed);
         self.deliver(stream, Outgoing::answer(passed, recorded));
@@ -185,6 +188,7 @@ impl Actor {
                 let stream = call.stream;
                 self.news(stream, restored);
             }
+            _ if self.passes_untouched() => self.told_untouched(message, about, parts.subscription),
             "notifications/cancelled" if self.manners.modern.is_some() => {
                 if let Some(id) = at(message, parts.request_id) {
                     self.unasked(id);
@@ -259,11 +263,15 @@ fn said(message: &[u8], about: Option<u64>) -> Said {
     }
 }
 
-/// The message with the id that the client gave the request.
-fn readdressed(message: &Bytes, call: &Call) -> Option<Bytes> {
+/// The message with the id that the client gave the request; `untouched`: also where it names the stream that the request opened.
+fn readdressed(message: &Bytes, call: &Call, untouched: bool) -> Option<Bytes> {
     let text = std::str::from_utf8(message).ok()?;
-    if let Some(span) = places(text).ok()?.id {
-        return Some(splice(message, &[(span, &call.id)]));
+    let places = places(text).ok()?;
+    if let Some(span) = places.id {
+        let subscription = places.subscription.filter(|_| untouched);
+        let mut spans: Vec<_> = [Some(span), subscription].into_iter().flatten().map(|span| (span, &*call.id)).collect();
+        spans.sort_unstable_by_key(|(span, _)| span.start);
+        return Some(splice(message, &spans));
     }
     // An error without an id: the client would not know what it is about.
     let open = text.find('{')?;

@@ -1,5 +1,7 @@
 //! A session's link to its server: opened with the client's `initialize`, lost, and healed where nothing was lost with it.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 use tokio::time::timeout;
 
@@ -7,6 +9,7 @@ use super::actor::{Actor, STANDING};
 use super::splice::{number, splice};
 use super::stream::End;
 use crate::children::{StartError, Whose};
+use crate::transport::Era;
 use crate::transport::scan::Message;
 use crate::transport::scan::lexer::Span;
 use crate::transport::server_message::{self, ServerMessage};
@@ -36,13 +39,27 @@ impl Actor {
         let opens = message.method() == Some("initialize");
         match (opens, self.opening.is_some()) {
             (true, true) => return Err("The session is open already"),
+            (false, false) if self.passes_untouched() => self.connected().await?,
             (false, false) => return Err("The session is not open: send initialize first"),
             (true, false) => {
-                self.link = Some(self.connect().await?);
+                self.connected().await?;
                 self.opening = Opening::of(message);
             }
             (false, true) if self.link.is_none() => Box::pin(self.heal()).await?,
             (false, true) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether client and server are both of the modern era, which knows no sessions.
+    pub(super) fn passes_untouched(&self) -> bool {
+        self.facts.is_untouched.load(Relaxed)
+    }
+
+    /// Sees to it that there is a link.
+    pub(super) async fn connected(&mut self) -> Result<(), &'static str> {
+        if self.link.is_none() {
+            self.link = Some(self.connect().await?);
         }
         Ok(())
     }
@@ -55,6 +72,8 @@ impl Actor {
         })?;
         // The first answer holds, as the first agreement does.
         let _ = self.facts.server_era.set(link.era);
+        let untouched = self.manners.modern.is_some() && link.era == Era::Modern && !link.is_bridged;
+        self.facts.is_untouched.store(untouched, Relaxed);
         Ok(link)
     }
 

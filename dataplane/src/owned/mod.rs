@@ -131,6 +131,10 @@ pub(crate) enum Command {
         /// Who sends it, as it has just proved: the session's answers are filtered for that one from now on.
         caller: Option<Arc<Principal>>,
     },
+    /// Connect with the server, if that is not so; false: it cannot be reached.
+    Connect {
+        reply: oneshot::Sender<bool>,
+    },
     /// Carry a modern client's request across.
     Cross(Box<Across>),
     /// Tell a modern client of changes from now on.
@@ -180,6 +184,8 @@ pub struct Facts {
     pub server_transport: Transport,
     /// What the server speaks, once that is known.
     pub server_era: OnceLock<Era>,
+    /// Whether messages pass as they are, numbers apart: client and server are both of the modern era.
+    pub is_untouched: AtomicBool,
     /// Where the server is, without anything secret.
     pub place: String,
     pub opened: SystemTime,
@@ -257,7 +263,8 @@ impl Sessions {
             subject: subject(caller.principal()),
             client: manners.client,
             server_transport: way.transport,
-            server_era: way.era.map(OnceLock::from).unwrap_or_default(),
+            server_era: OnceLock::new(),
+            is_untouched: AtomicBool::new(false),
             place: place_of(&way),
             opened: SystemTime::now(),
             version: OnceLock::new(),
@@ -379,6 +386,17 @@ impl Handle {
     pub(crate) fn claim(&self) -> Option<Claim> {
         let taken = self.facts.claimed.swap(true, Ordering::Acquire);
         (!taken).then(|| Claim(self.facts.clone()))
+    }
+
+    /// Whether messages pass as they are: there is nothing to translate.
+    pub fn is_untouched(&self) -> bool {
+        self.facts.is_untouched.load(Ordering::Relaxed)
+    }
+
+    /// Connects the session with its server; false: it cannot be reached.
+    pub(crate) async fn connect(&self) -> bool {
+        let (reply, connected) = oneshot::channel();
+        self.ask(Command::Connect { reply }).await.is_ok() && connected.await.unwrap_or(false)
     }
 
     /// Whether the session is over.

@@ -23,6 +23,8 @@ pub fn splice(message: &[u8], places: &[(Span, &str)]) -> Bytes {
     out.freeze()
 }
 
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+
 /// What of a server's message the session looks at, beside what [`crate::transport::server_message`] says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Places {
@@ -33,6 +35,8 @@ pub struct Places {
     pub request_id: Option<Span>,
     /// `params.uri`.
     pub uri: Option<Span>,
+    /// `_meta.io.modelcontextprotocol/subscriptionId` of `params` or of `result`.
+    pub subscription: Option<Span>,
 }
 
 /// Where the parts of a server's message are that a session puts others in place of.
@@ -51,16 +55,29 @@ pub fn places(message: &str) -> Result<Places, ScanError> {
                     "progressToken" => &mut places.progress_token,
                     "requestId" => &mut places.request_id,
                     "uri" => &mut places.uri,
+                    "_meta" if lexer.peek()? == Kind::Object => return meta(lexer, &mut places.subscription),
                     _ => return lexer.value().map(drop),
                 };
                 *at = Some(lexer.value()?);
                 Ok(())
+            })?,
+            "result" if lexer.peek()? == Kind::Object => lexer.object(|lexer, key| match &*key.text {
+                "_meta" if lexer.peek()? == Kind::Object => meta(lexer, &mut places.subscription),
+                _ => lexer.value().map(drop),
             })?,
             _ => drop(lexer.value()?),
         }
         Ok(())
     })?;
     Ok(places)
+}
+
+fn meta(lexer: &mut Lexer<'_>, subscription: &mut Option<Span>) -> Result<(), ScanError> {
+    lexer.object(|lexer, key| {
+        let value = lexer.value()?;
+        *subscription = if key.text == SUBSCRIPTION { Some(value) } else { *subscription };
+        Ok(())
+    })
 }
 
 /// The number that a server's id or token stands for: some servers answer numbers as strings.

@@ -144,7 +144,7 @@ impl Pipeline {
         match self.way_across(&call, config).await? {
             Plan::Forward => {}
             Plan::Relay => return Box::pin(relay::sessions::run(self, call, upgrade, config, trail)).await,
-            Plan::ToLegacy => return Box::pin(relay::sessions::modern::run(self, call, config, trail)).await,
+            Plan::Exchange => return Box::pin(relay::sessions::modern::run(self, call, config, trail)).await,
         }
         if call.call().is_batch() {
             return relay::batch::run(self, call, config, trail).await;
@@ -187,7 +187,7 @@ impl Pipeline {
         let (server, client) = (call.server(), call.call().era());
         let (transport, eras) = match (self.upstreams.known_transport(server), self.upstreams.known_eras(server)) {
             (Some(transport), Some(eras)) => (transport, Some(eras)),
-            (Some(transport), None) if transport != Transport::StreamableHttp => (transport, None),
+            (Some(transport), None) if !matches!(transport, Transport::StreamableHttp | Transport::JsonRpc) => (transport, None),
             (Some(_) | None, _) => {
                 let place = route::place(server, config, &self.live.drained())?;
                 self.upstreams.found_out(server, &place.url, place.credential.as_ref()).await

@@ -17,7 +17,7 @@ use super::Upstreams;
 use super::era::Eras;
 use crate::transport::header::SESSION_ID;
 
-pub(super) const OPENING: &str = concat!(
+pub(in crate::upstream) const OPENING: &str = concat!(
     r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"#,
     r#""clientInfo":{"name":"mcpgw","version":""#,
     env!("CARGO_PKG_VERSION"),

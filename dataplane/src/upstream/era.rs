@@ -165,7 +165,8 @@ fn is_discovery(answer: &[u8]) -> bool {
     memchr::memmem::find(answer, b"\"supportedVersions\"").is_some()
 }
 
-fn is_result(answer: &[u8]) -> bool {
+/// Whether an answer is a result.
+pub(crate) fn is_result(answer: &[u8]) -> bool {
     let is_result = |message: &ServerMessage<'_>| matches!(message, ServerMessage::Result { .. });
     server_message::read(answer).is_ok_and(|messages| messages.iter().any(is_result))
 }

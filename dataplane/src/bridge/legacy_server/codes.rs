@@ -11,6 +11,9 @@ pub const URL_ELICITATION_REQUIRED: i32 = -32042;
 /// 2026-07-28: the client declares too little.
 pub const MISSING_CAPABILITY: i32 = -32021;
 
+const HEADER_MISMATCH: i32 = -32020;
+const UNSUPPORTED_VERSION: i32 = -32022;
+
 /// The modern code for a legacy one.
 pub fn modern(code: i32) -> i32 {
     if code == RESOURCE_NOT_FOUND { INVALID_PARAMS } else { code }
@@ -20,7 +23,7 @@ pub fn modern(code: i32) -> i32 {
 pub fn status(code: i32) -> StatusCode {
     match code {
         METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
-        MISSING_CAPABILITY => StatusCode::BAD_REQUEST,
+        HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     }
 }

@@ -117,7 +117,11 @@ enum Side {
 
 /// Opens a session of the caller's with the server that it called.
 async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, side: Side) -> Result<Handle, Denial> {
-    let way = Way { listens: side != Side::Callers, ..way(pipeline, caller.server(), config).await? };
+    let era = match side {
+        Side::Client | Side::Callers => Era::Legacy,
+        Side::Modern(_) | Side::Listener => Era::Modern,
+    };
+    let way = Way { listens: side != Side::Callers, client: era, ..way(pipeline, caller.server(), config).await? };
     let client = caller.call().client();
     let of_node = pipeline.config().transports.of(client).session_idle;
     let idle = caller.server().client_transports.settings(client.into()).session_idle.unwrap_or(of_node);
@@ -149,7 +153,8 @@ async fn way(pipeline: &Pipeline, server: &Arc<Server>, config: &Snapshot) -> Re
     Ok(Way {
         server: server.clone(),
         transport,
-        era: eras.map(|eras| eras.to(Era::Legacy)),
+        eras,
+        client: Era::Legacy,
         listens: true,
         url: place.url,
         credential: place.credential,

@@ -1,5 +1,5 @@
-//! Modern clients (2026-07-28) of legacy servers: every request by itself, judged, limited and recorded as any other, in a session that the
-//! gateway has with the server for callers who say the same of themselves.
+//! Modern clients (2026-07-28) of legacy servers, and of modern ones over a connection that lasts: every request by itself, judged, limited
+//! and recorded as any other, in a session that the gateway has with the server for callers who say the same of themselves.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::session::{OpenError, Parked, Token, Waiting};
 use crate::transport::scan::Message;
 use crate::transport::{ClientTransport, Operation, Refusal};
 
-/// Answers a modern client's request to a legacy server.
+/// Answers a modern client's request.
 pub(crate) async fn run(
     pipeline: &Arc<Pipeline>,
     call: Authenticated,
@@ -38,18 +38,15 @@ pub(crate) async fn run(
 ) -> Result<Reply, Denial> {
     let Some(message) = call.call().message() else { return Err(RouteDenial::NoSession.into()) };
     let (persona, method) = (Persona::of(message), message.method().unwrap_or_default());
-    if method.starts_with("tasks/") {
-        // The tasks of 2025-11-25 have the same names, and are others.
-        return Err(DecodeDenial::from(Refusal::RemovedMethod).into());
-    }
+    let of_tasks = method.starts_with("tasks/");
     let (says_nothing, may_ask) = (method == "notifications/cancelled", question::may_ask(method));
     let retry = Some(message).filter(|_| may_ask).and_then(Retry::of);
-    let continues = match retry {
-        None => Onward::default(),
-        Some(retry) => match continued(pipeline, &call, retry, config)? {
-            Place::Here(onward) => onward,
-            Place::Elsewhere(node) => return forward(pipeline, &call, &node, trail).await.map_err(lost),
-        },
+    let (onward, doubt) = match retry.map(|retry| continued(pipeline, &call, retry, config)) {
+        None => (Onward::default(), None),
+        Some(Ok(Place::Here(onward))) => (onward, None),
+        Some(Ok(Place::Elsewhere(node))) => return forward(pipeline, &call, &node, trail).await.map_err(lost),
+        // A server of the modern era has states of its own.
+        Some(Err(denial)) => (Onward::default(), Some(denial)),
     };
     let passed = judge(pipeline, call, trail).await?;
     if says_nothing {
@@ -57,24 +54,26 @@ pub(crate) async fn run(
         trail.allowed().await?;
         return Ok(accepted());
     }
-    if passed.call.call().operation() == Operation::Listen {
-        return listen(pipeline, passed, config, trail).await;
-    }
-    let (session, onward) = match &continues.continues {
-        Some((session, _)) => (session.clone(), continues),
-        None if may_ask && persona.answers() => {
-            let (session, claim) = own::lane(pipeline, &passed.call, persona, config).await.map_err(unreachable)?;
-            (session, Onward { claim: Some(claim), ..continues })
-        }
-        None => (own::session(pipeline, &passed.call, Some(persona), config).await.map_err(unreachable)?, continues),
+    let (session, claim) = match &onward.continues {
+        Some((session, _)) => (session.clone(), None),
+        None if may_ask && persona.answers() => own::lane(pipeline, &passed.call, persona, config).await.map_err(unreachable)?,
+        None => (own::session(pipeline, &passed.call, Some(persona), config).await.map_err(unreachable)?, None),
     };
+    let untouched = session.is_untouched();
+    match doubt {
+        Some(denial) if !untouched => return Err(denial.into()),
+        // The tasks of 2025-11-25 have the same names, and are others.
+        None if of_tasks && !untouched => return Err(DecodeDenial::from(Refusal::RemovedMethod).into()),
+        _ => {}
+    }
     if !passed.call.call().message().is_some_and(Message::is_request) {
         pass(passed, &session, None, trail).await.map_err(unreachable)?;
         return Ok(accepted());
     }
     match passed.call.call().operation() {
-        Operation::Discover => discover(&passed, &session, trail).await,
-        _ => answer(pipeline, passed, &session, onward, trail).await,
+        Operation::Discover if !untouched => discover(&passed, &session, trail).await,
+        Operation::Listen if !untouched => listen(pipeline, passed, config, trail).await,
+        _ => answer(pipeline, passed, &session, Onward { claim, ..onward }, trail).await,
     }
 }
 

@@ -42,25 +42,29 @@ pub(super) async fn session(
     Ok(session)
 }
 
-/// A session that one call has to itself: whatever the server asks there is about that call, which most servers do not say otherwise.
+/// A session that one call has to itself, where calls are waited with while the client is asked: whatever the server asks there is about that call, which most servers do not say otherwise.
 /// The first that is free, so that calls one after the other meet the same.
 pub(super) async fn lane(
     pipeline: &Arc<Pipeline>,
     caller: &Authenticated,
     persona: Persona,
     config: &Snapshot,
-) -> Result<(Handle, Claim), Denial> {
+) -> Result<(Handle, Option<Claim>), Denial> {
     let place = pipeline.sessions().of_caller(caller, Some(persona));
     let free = {
         let mut sessions = place.lock().await;
         sessions.retain(|session| !session.is_over());
-        sessions.iter().find_map(|session| Some((session.clone(), session.claim()?)))
+        let claimed = |session: &Handle| match session.is_untouched() {
+            true => Some((session.clone(), None)),
+            false => Some((session.clone(), Some(session.claim()?))),
+        };
+        sessions.iter().find_map(claimed)
     };
     if let Some(free) = free {
         return Ok(free);
     }
     let session = begun(pipeline, caller, Some(persona), config).await?;
-    let claim = session.claim().ok_or(RouteDenial::NoSession)?;
+    let claim = if session.is_untouched() { None } else { session.claim() };
     place.lock().await.push(session.clone());
     Ok((session, claim))
 }
@@ -73,7 +77,14 @@ async fn begun(
     config: &Snapshot,
 ) -> Result<Handle, Denial> {
     let session = open(pipeline, caller, config, persona.map_or(Side::Callers, Side::Modern)).await?;
-    match begin(pipeline, &session, persona).await {
+    let open = async {
+        if persona.is_some() && !session.connect().await {
+            return Err(RelayDenial::Broken.into());
+        }
+        // Between two of the modern era there is no handshake.
+        if session.is_untouched() { Ok(()) } else { begin(pipeline, &session, persona).await }
+    };
+    match open.await {
         Ok(()) => Ok(session),
         Err(denial) => {
             session.end(End::Closed).await;

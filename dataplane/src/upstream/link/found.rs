@@ -4,11 +4,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use mcp_gateway::snapshot::Server;
 use tokio::time::timeout;
 
-use super::super::era::{DISCOVER, is_modern};
+use super::super::detect::OPENING;
+use super::super::era::{DISCOVER, Eras, is_modern, is_result};
 use super::{FromServer, Kind, Link, LinkError, Reach, ToServer, Way};
 use crate::transport::Era;
 
@@ -22,40 +24,68 @@ pub struct Found(Arc<Mutex<HashMap<Arc<str>, Asked>>>);
 struct Asked {
     /// As it was registered then.
     server: Arc<Server>,
-    era: Era,
+    eras: Eras,
 }
 
 impl Found {
-    /// The era of a server that is registered as it was when it was asked.
-    pub fn get(&self, server: &Server) -> Option<Era> {
+    /// The eras of a server that is registered as it was when it was asked.
+    pub fn get(&self, server: &Server) -> Option<Eras> {
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Asked { server: asked, era } = found.get(&server.id)?;
+        let Asked { server: asked, eras } = found.get(&server.id)?;
         let same =
             asked.stdio == server.stdio && asked.endpoints.iter().map(|it| &it.url).eq(server.endpoints.iter().map(|it| &it.url));
-        same.then_some(*era)
+        same.then_some(*eras)
     }
 
-    fn set(&self, server: &Arc<Server>, era: Era) {
-        tracing::info!(server = %server.slug, era = era.as_str(), "found out which era a server speaks");
-        let asked = Asked { server: server.clone(), era };
+    fn set(&self, server: &Arc<Server>, eras: Eras) {
+        tracing::info!(server = %server.slug, ?eras, "found out which eras a server speaks");
+        let asked = Asked { server: server.clone(), eras };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(server.id.clone(), asked);
     }
 }
 
 impl Way {
-    /// A link, and the era that the server at its other end speaks.
+    /// A link, and the era in which the server at its other end is spoken to.
     pub(super) async fn found_out(&self, reach: &Reach, owner: &str) -> Result<(Link, Era), LinkError> {
-        if let Some(era) = reach.eras.get(&self.server) {
+        if let Some(eras) = reach.eras.get(&self.server) {
+            let era = eras.to(self.client);
             return Ok((self.connect(reach, owner, era).await?, era));
         }
         let mut link = self.connect(reach, owner, Era::Legacy).await?;
-        let (era, stays) = ask(&mut link).await;
-        reach.eras.set(&self.server, era);
+        let (era, mut stays) = ask(&mut link).await;
+        let mut eras = Eras::Legacy;
+        if era == Era::Modern {
+            // Many servers settle for the era in which they were spoken to first.
+            eras = if self.knows_handshake(reach, owner).await? { Eras::Both } else { Eras::Modern };
+            stays &= eras.to(self.client) == Era::Modern;
+        }
+        reach.eras.set(&self.server, eras);
+        let era = eras.to(self.client);
         if !stays {
             // Some servers leave when the first thing they hear is not `initialize`.
             link = self.connect(reach, owner, era).await?;
         }
         Ok((link, era))
+    }
+
+    /// Whether the server also knows the legacy era, asked over another connection.
+    async fn knows_handshake(&self, reach: &Reach, owner: &str) -> Result<bool, LinkError> {
+        let mut link = self.connect(reach, owner, Era::Legacy).await?;
+        if link.to.send(ToServer::new(OPENING.into(), Kind::Initialize(0))).await.is_err() {
+            return Ok(false);
+        }
+        Ok(timeout(PATIENCE, answer(&mut link)).await.ok().flatten().is_some_and(|message| is_result(&message)))
+    }
+}
+
+/// What the server says to what it was asked; `None`: it left.
+async fn answer(link: &mut Link) -> Option<Bytes> {
+    loop {
+        match link.from.recv().await {
+            Some(FromServer::Message { message, .. }) if is_answer(&message) => return Some(message),
+            Some(FromServer::Message { .. } | FromServer::Unanswered { .. }) => continue,
+            Some(FromServer::Down { .. }) | None => return None,
+        }
     }
 }
 
@@ -64,17 +94,12 @@ async fn ask(link: &mut Link) -> (Era, bool) {
     if link.to.send(ToServer::new(DISCOVER.into(), Kind::Other)).await.is_err() {
         return (Era::Legacy, false);
     }
-    let answer = async {
-        loop {
-            match link.from.recv().await {
-                Some(FromServer::Message { message, .. }) if is_answer(&message) => break (is_modern(&message), true),
-                Some(FromServer::Message { .. } | FromServer::Unanswered { .. }) => continue,
-                Some(FromServer::Down { .. }) | None => break (false, false),
-            }
-        }
-    };
-    let (modern, stays) = timeout(PATIENCE, answer).await.unwrap_or((false, true));
-    (if modern { Era::Modern } else { Era::Legacy }, stays)
+    // One that is silent may only have dropped what it does not know.
+    match timeout(PATIENCE, answer(link)).await {
+        Ok(Some(message)) => (if is_modern(&message) { Era::Modern } else { Era::Legacy }, true),
+        Ok(None) => (Era::Legacy, false),
+        Err(_silent) => (Era::Legacy, true),
+    }
 }
 
 fn is_answer(message: &[u8]) -> bool {

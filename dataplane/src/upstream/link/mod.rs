@@ -21,6 +21,7 @@ use mcp_gateway::snapshot::Server;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::era::Eras;
 use super::{Fault, Upstreams};
 use crate::bridge::legacy_client::{self, Bridge};
 use crate::children::{Children, StartError};
@@ -97,8 +98,10 @@ pub enum FromServer {
 pub struct Link {
     pub to: mpsc::Sender<ToServer>,
     pub from: mpsc::Receiver<FromServer>,
-    /// What the server speaks; the link itself speaks as the session does.
+    /// What the server speaks.
     pub era: Era,
+    /// Whether the link itself speaks the legacy era nevertheless.
+    pub is_bridged: bool,
     _open: DropGuard,
 }
 
@@ -116,7 +119,9 @@ pub struct Way {
     pub server: Arc<Server>,
     pub transport: Transport,
     /// What the server speaks; none: to be found out, where there is a connection to ask over.
-    pub era: Option<Era>,
+    pub eras: Option<Eras>,
+    /// The era of the session's client.
+    pub client: Era,
     /// Whether the session's client hears what answers no request.
     pub listens: bool,
     /// Of transports that have one.
@@ -164,24 +169,30 @@ pub enum LinkError {
 }
 
 impl Way {
-    /// Opens a link for a session of the legacy era, whichever era the server speaks. Connects first where the transport has a
-    /// connection to keep.
+    /// Opens a link for a session. It speaks the legacy era, whichever the server speaks; between a client and a server of the modern era
+    /// it speaks that, over a connection that lasts. Connects first where the transport has a connection to keep.
     pub async fn open(&self, reach: &Reach, owner: &str) -> Result<Link, LinkError> {
-        let era = self.era.unwrap_or(Era::Legacy);
-        let (link, era) = match self.asks_over_connection() {
-            true => self.found_out(reach, owner).await?,
-            false => (self.connect(reach, owner, era).await?, era),
+        let (link, era) = if self.asks_over_connection() {
+            self.found_out(reach, owner).await?
+        } else {
+            let client = if self.lasts() { self.client } else { Era::Legacy };
+            let era = self.eras.map_or(Era::Legacy, |eras| eras.to(client));
+            (self.connect(reach, owner, era).await?, era)
         };
-        Ok(match era {
-            Era::Legacy => link,
-            Era::Modern => Link { era, ..self.bridged(link, reach) },
-        })
+        let is_bridged = era == Era::Modern && !(self.lasts() && self.client == Era::Modern);
+        let link = if is_bridged { self.bridged(link, reach) } else { link };
+        Ok(Link { era, is_bridged, ..link })
     }
 
-    /// Whether the era is unknown and the transport one over which the server can be asked.
+    /// Whether the eras are unknown and the transport one over which the server can be asked.
     fn asks_over_connection(&self) -> bool {
         let is_shared = self.server.stdio.as_ref().is_some_and(|stdio| stdio.shared);
-        self.era.is_none() && !is_shared && matches!(self.transport, Transport::Websocket | Transport::Stdio)
+        self.eras.is_none() && !is_shared && self.lasts()
+    }
+
+    /// Whether there is a connection, and requests are told apart by their numbers on it.
+    fn lasts(&self) -> bool {
+        matches!(self.transport, Transport::Websocket | Transport::Stdio)
     }
 
     /// A session of the legacy era in front of a server of the modern one.
@@ -189,7 +200,7 @@ impl Way {
         let (link, ends) = link();
         let setting = legacy_client::Setting {
             server: self.server.clone(),
-            has_headers: !matches!(self.transport, Transport::Websocket | Transport::Stdio),
+            has_headers: !self.lasts(),
             listens: self.listens,
             message_bytes: self.message_bytes,
             known: reach.mirrors.clone(),
@@ -232,7 +243,7 @@ fn link() -> (Link, Ends) {
     let (from_server, from) = mpsc::channel(QUEUE);
     let closed = CancellationToken::new();
     let ends = Ends { to: to_server, from: from_server, closed: closed.clone() };
-    (Link { to, from, era: Era::Legacy, _open: closed.drop_guard() }, ends)
+    (Link { to, from, era: Era::Legacy, is_bridged: false, _open: closed.drop_guard() }, ends)
 }
 
 impl Ends {

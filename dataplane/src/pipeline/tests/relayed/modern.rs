@@ -1,7 +1,8 @@
-//! Modern clients of legacy servers, through real sockets: every request by itself, over any transport of the server's.
+//! Modern clients of legacy servers, and of modern ones over a connection that lasts: every request by itself.
 
 mod calls;
 mod client;
 mod faults;
 mod listen;
 mod questions;
+mod untouched;

@@ -29,8 +29,10 @@ async fn a_stream_says_what_it_tells_then_tells_that_and_ends_with_its_session()
         assert_eq!(updated["params"], json!({"uri": "repo://acme/a", "_meta": {ID: "l"}}), "{kind:?}");
         let changed = stream.next().await.unwrap();
         assert_eq!(changed["method"], "notifications/tools/list_changed", "{kind:?}");
+        assert_eq!(gateway.sessions().await, 2);
         drop(stream);
-        while gateway.sessions().await > 0 {}
+        // The one for requests stays.
+        while gateway.sessions().await > 1 {}
     }
 }
 

@@ -16,8 +16,11 @@ pub use server_message::server_message;
 pub use stream::sse;
 pub use websocket::websocket;
 
+/// A target: it panics where a promise does not hold for these bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("scan", scan),
     ("server_message", server_message),
     ("session_token", session_token),

@@ -45,24 +45,25 @@ impl Exchanges {
         self.said.recv().await
     }
 
-    /// Begins an exchange; gives the record back if there are as many as may be, or one with this id.
-    pub fn begin(&mut self, pipeline: &Arc<Pipeline>, call: Authenticated, trail: Trail) -> Result<(), Trail> {
+    /// Begins an exchange, which takes the record over; false, and the record stays: there are as many as may be, or one with this id.
+    #[must_use]
+    pub fn begin(&mut self, pipeline: &Arc<Pipeline>, call: Authenticated, trail: &mut Trail) -> bool {
         self.under_way.retain(|_, exchange| !exchange.is_cancelled());
         let id: Box<str> = call.call().message().and_then(Message::id).unwrap_or_default().into();
         if self.under_way.len() >= MOST || self.under_way.contains_key(&id) {
-            return Err(trail);
+            return false;
         }
         let given_up = self.open.child_token();
         if !id.is_empty() {
             self.under_way.insert(id, given_up.clone());
         }
-        let (say, pipeline) = (self.say.clone(), pipeline.clone());
+        let (say, pipeline, trail) = (self.say.clone(), pipeline.clone(), trail.hand_over());
         pipeline.relay().tasks().clone().spawn("exchange", OnExit::Ignore, async move {
             // Whatever it came to: given up, there is nobody to tell.
             let _ = given_up.run_until_cancelled(carry(&pipeline, call, trail, &say)).await;
             given_up.cancel();
         });
-        Ok(())
+        true
     }
 
     /// Gives up the exchange of the request with this id; false: there is none.

@@ -284,12 +284,9 @@ impl Socket {
             Ok(message) if message.meta_version().is_some() => {
                 trail.echo(message.id());
                 let answerable = message.is_request();
-                match self.begin(message, trail) {
+                match self.begin(message, &mut trail) {
                     Ok(()) => return,
-                    Err((denial, given_back)) => {
-                        trail = given_back;
-                        (Err(denial), answerable)
-                    }
+                    Err(denial) => (Err(denial), answerable),
                 }
             }
             Ok(message) if self.gives_up(&message) => (Ok(()), false),
@@ -322,15 +319,13 @@ impl Socket {
 }
 
 impl Socket {
-    /// Begins what a modern client asks for; gives the record back where that cannot be.
-    fn begin(&mut self, message: Message, mut trail: Trail) -> Result<(), (Denial, Trail)> {
-        let call = match self.opened.by_itself(&self.standing, message) {
-            Ok(call) => call,
-            Err(refusal) => return Err((DecodeDenial::from(refusal).into(), trail)),
-        };
-        call.call().describe(&mut trail);
+    /// Begins what a modern client asks for, with the record; where that cannot be, the record stays.
+    fn begin(&mut self, message: Message, trail: &mut Trail) -> Result<(), Denial> {
+        let call = self.opened.by_itself(&self.standing, message).map_err(DecodeDenial::from)?;
+        call.call().describe(trail);
         trail.mark(Stage::Decode);
-        self.exchanges.begin(&self.pipeline, call, trail).map_err(|trail| (DecodeDenial::from(Refusal::UnderWay).into(), trail))
+        let begun = self.exchanges.begin(&self.pipeline, call, trail);
+        begun.then_some(()).ok_or_else(|| DecodeDenial::from(Refusal::UnderWay).into())
     }
 
     /// Whether a message gives up what a modern client asked for; then it is given up.

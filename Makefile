@@ -9,7 +9,9 @@ BUDGET_BUILD := 1200
 BUDGET_UNIT := 600
 BUDGET_E2E := 900
 
-.PHONY: help run build check test test-unit test-e2e conformance-record bench scale size doc images clean
+FUZZ_SECONDS ?= 30
+
+.PHONY: help run build check test test-unit test-e2e conformance-record bench scale fuzz size doc images clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -53,6 +55,9 @@ scale: ## Measure what configuration distribution costs at scale: SCALE="--strea
 	@cargo build --release --locked -p mcpgw-controlplane --bin mcpgw-controlplane -p mcpgw-tests --bin mcpgw-scale
 	@target/release/mcpgw-scale $(SCALE)
 
+fuzz: ## Fuzz what reads bytes of others, FUZZ_SECONDS each: FUZZ=sse for one target
+	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ)
+
 size: ## Files over 400 lines and functions over the lint's limit
 	@git ls-files '*.rs' | grep -vE '(^|/)tests?(/|\.rs)' | xargs wc -l | awk '$$2 != "total" && $$1 > 400 { print; found = 1 } END { exit found }'
 
@@ -64,4 +69,4 @@ images: ## Build the container images
 	@docker compose build
 
 clean: ## Remove what was built and fetched
-	@rm -rf target .cache
+	@rm -rf target fuzz/target .cache

@@ -15,7 +15,7 @@ Exit codes:
   3  not found
   4  not signed in, or not allowed
   5  conflict: stale etag, name taken, something still refers to it
-  6  unreachable or too slow";
+  6  unreachable or too slow, or some nodes did not answer that had to";
 
 /// A failure with an exit code of its own. Everything else exits with 1.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         return 0;
     }
     error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map_or(1, Failure::exit_code)
+}
+
+/// Whether something is not there.
+pub fn is_not_found(error: &anyhow::Error) -> bool {
+    exit_code(error) == 3
 }
 
 /// Whether something could not be reached, or not now.

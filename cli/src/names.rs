@@ -28,6 +28,15 @@ pub fn child(cx: &Context, collection: &str, given: &str) -> anyhow::Result<Stri
     Ok(format!("{}/{collection}/{given}", cx.org()?))
 }
 
+/// The organisation, if the full name says one, and the id: of a bare id or `organizations/{slug}/{collection}/{id}`.
+pub fn parts<'n>(collection: &str, given: &'n str) -> Result<(Option<&'n str>, &'n str), Failure> {
+    match given.split('/').collect::<Vec<_>>()[..] {
+        [id] => Ok((None, id)),
+        ["organizations", org, kind, id] if kind == collection => Ok((Some(org), id)),
+        _ => Err(Failure::Usage(format!("{given}: expected an id or organizations/ORG/{collection}/ID"))),
+    }
+}
+
 /// The last part of a name.
 pub fn id(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
@@ -62,5 +71,19 @@ async fn find_user(cx: &Context, email: &str) -> anyhow::Result<User> {
             return Err(Failure::NotFound(format!("there is no user with the email address {email}")).into());
         }
         page_token = page.next_page_token;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_bare_or_whole() {
+        assert_eq!(parts("servers", "time").unwrap(), (None, "time"));
+        assert_eq!(parts("servers", "organizations/acme/servers/time").unwrap(), (Some("acme"), "time"));
+        for wrong in ["servers/time", "organizations/acme/policies/time", "organizations/acme", "a/b/c/d/e"] {
+            assert!(matches!(parts("servers", wrong), Err(Failure::Usage(_))), "{wrong}");
+        }
     }
 }

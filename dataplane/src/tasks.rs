@@ -47,6 +47,8 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let (stop, drop_all) = (self.stop.clone(), self.drop_all.clone());
+        // What wraps it would hold it once where it was captured and once where it runs, for as long as it runs.
+        let future = Box::pin(future);
         let watched = async move {
             let mut exit = Exit { name, on_exit, stop, finished: false };
             exit.finished = drop_all.run_until_cancelled(future).await.is_some();

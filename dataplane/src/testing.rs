@@ -1,7 +1,9 @@
-//! The real thing for tests: Redis servers of a test's own, each on a free port.
+//! For tests: Redis servers of a test's own, each on a free port, and what fuzzers do with their input.
 //!
 //! Compiled for tests and under the feature `testing`; never part of a release.
 #![allow(clippy::unwrap_used)] // a test may panic
+
+pub mod fuzz;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

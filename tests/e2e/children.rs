@@ -294,6 +294,11 @@ async fn sessions_share_a_process_and_never_each_others_answers() {
     for (answer, tool) in answers {
         assert_eq!(answer.as_deref(), Some(&*tool));
     }
+    // One request of an operator's has a session of its own there, and no process.
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let answer = world.order(Method::POST, &format!("/stdio/execute?server={SHARED}"), &list).await;
+    assert_eq!(answer.message()["result"]["tools"][0]["name"], "echo", "{answer:?}");
+    assert_eq!(world.processes().len(), 1);
     assert_eq!(world.call_at(SHARED, &sessions[0], "die").await.code(), Some(-32603));
     for session in &sessions[1..] {
         // A session in which nothing was lost goes on with the next process, which is started once the last one's end is long enough ago.

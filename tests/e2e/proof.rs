@@ -1,17 +1,15 @@
 //! Proof of what real clients did, asked for on the command line: clean as it was recorded, and each kind of damage named. A database that
 //! comes back without its last seconds gets them again from a node that is left alone.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use mcp_gateway::proto::admin::v1::log_service_client::LogServiceClient;
 use mcp_gateway::proto::admin::v1::{FollowRequestLogsRequest, FollowRequestLogsResponse};
 use mcpgw_controlplane::evidence::checkpoint;
 use mcpgw_controlplane::testing::{self, Postgres};
+use mcpgw_tests::cli::Cli;
 use mcpgw_tests::fleet::{Admin, Call, Control, Fleet, Http, ORG, OWNER_EMAIL, OWNER_PASSWORD, Rule, SERVER};
-use mcpgw_tests::program;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
 use tonic::Streaming;
 
 /// Longest wait for what happens within a minute or two.
@@ -26,56 +24,25 @@ const RULE: Rule<'static> = Rule {
     resources: &[],
 };
 
-/// The command line, signed in to a control plane.
-struct Cli {
-    home: tempfile::TempDir,
+async fn signed_in(control: &Control) -> Cli {
+    Cli::signed_in(control, OWNER_EMAIL, OWNER_PASSWORD, &[]).await.unwrap()
 }
 
-/// What a command came to.
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+/// Nothing is found: how many rows are proven.
+async fn clean(cli: &Cli, arguments: &[&str]) -> u64 {
+    let ran = cli.run(&[&["audit", "verify", "--all-orgs", "-o", "json"], arguments].concat(), "").await.unwrap();
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let summary: serde_json::Value = serde_json::from_str(ran.stdout.trim()).unwrap();
+    assert_eq!(summary["clean"], true);
+    summary["rows"].as_str().map_or(0, |rows| rows.parse().unwrap())
 }
 
-impl Cli {
-    async fn signed_in(control: &Control) -> Self {
-        let cli = Self { home: tempfile::tempdir().unwrap() };
-        let endpoint = format!("http://{}", control.addresses().admin);
-        let ran = cli.run(&["login", OWNER_EMAIL, "--endpoint", &endpoint, "--password-stdin"], OWNER_PASSWORD).await;
-        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        cli
-    }
-
-    async fn run(&self, arguments: &[&str], input: &str) -> Ran {
-        let mut command = tokio::process::Command::new(program::beside("mcpgw").unwrap());
-        command.args(arguments).env("MCPGW_CONFIG_DIR", self.home.path()).env_remove("MCPGW_ORG").current_dir(self.home.path());
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(input.as_bytes()).await.unwrap();
-        drop(stdin);
-        let output = child.wait_with_output().await.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-
-    /// Nothing is found: how many rows are proven.
-    async fn clean(&self, arguments: &[&str]) -> u64 {
-        let ran = self.run(&[&["audit", "verify", "--all-orgs", "-o", "json"], arguments].concat(), "").await;
-        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
-        let summary: serde_json::Value = serde_json::from_str(ran.stdout.trim()).unwrap();
-        assert_eq!(summary["clean"], true);
-        summary["rows"].as_str().map_or(0, |rows| rows.parse().unwrap())
-    }
-
-    /// Something is found, and said in so many words.
-    async fn finds(&self, arguments: &[&str], words: &[&str]) {
-        let ran = self.run(&[&["audit", "verify", "--all-orgs"], arguments].concat(), "").await;
-        assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
-        let line = ran.stdout.lines().any(|line| words.iter().all(|word| line.contains(word)));
-        assert!(line, "{words:?}:\n{}", ran.stdout);
-    }
+/// Something is found, and said in so many words.
+async fn finds(cli: &Cli, arguments: &[&str], words: &[&str]) {
+    let ran = cli.run(&[&["audit", "verify", "--all-orgs"], arguments].concat(), "").await.unwrap();
+    assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
+    let line = ran.stdout.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(line, "{words:?}:\n{}", ran.stdout);
 }
 
 async fn follow(admin: &Admin) -> Streaming<FollowRequestLogsResponse> {
@@ -114,16 +81,16 @@ async fn damage_to_the_records_of_real_calls_is_named_on_the_command_line() {
     let fleet = Fleet::on(Control::with(config).await.unwrap()).await.unwrap();
     fleet.allow(RULE).await.unwrap();
     let key = fleet.key(&["tester"]).await.unwrap();
-    let cli = Cli::signed_in(&fleet.control).await;
+    let cli = signed_in(&fleet.control).await;
     let mut ids = calls(&fleet, &key, 5).await;
     let core = &fleet.control.running.core;
     assert_eq!(checkpoint::take(core).await.unwrap(), Some(1));
     ids.extend(calls(&fleet, &key, 5).await);
     assert_eq!(checkpoint::take(core).await.unwrap(), Some(2));
     let copy = copy.to_str().unwrap();
-    assert_eq!(cli.clean(&["--checkpoint", copy]).await, 10);
-    assert_eq!(cli.clean(&["--from", "1h"]).await, 10);
-    let listed = cli.run(&["audit", "checkpoints"], "").await;
+    assert_eq!(clean(&cli, &["--checkpoint", copy]).await, 10);
+    assert_eq!(clean(&cli, &["--from", "1h"]).await, 10);
+    let listed = cli.run(&["audit", "checkpoints"], "").await.unwrap();
     assert_eq!(listed.stdout.lines().count(), 3, "{}", listed.stdout);
 
     sql(
@@ -134,22 +101,22 @@ async fn damage_to_the_records_of_real_calls_is_named_on_the_command_line() {
         ),
     )
     .await;
-    cli.finds(&[], &["EDITED", "request_logs", &ids[3], "half=decided", "organizations/acme"]).await;
+    finds(&cli, &[], &["EDITED", "request_logs", &ids[3], "half=decided", "organizations/acme"]).await;
     sql(&fleet, format!("DELETE FROM request_logs WHERE request_id = '{}'", ids[3])).await;
-    cli.finds(&[], &["DELETED", "request_logs", &ids[3]]).await;
+    finds(&cli, &[], &["DELETED", "request_logs", &ids[3]]).await;
     sql(&fleet, "TRUNCATE request_logs; INSERT INTO request_logs SELECT * FROM kept".into()).await;
-    assert_eq!(cli.clean(&[]).await, 10);
+    assert_eq!(clean(&cli, &[]).await, 10);
     // Who cuts off the end, evidence and all, is betrayed by what was kept outside.
     sql(&fleet, "DELETE FROM log_checkpoints WHERE number = 2".into()).await;
-    assert_eq!(cli.clean(&[]).await, 10);
-    cli.finds(&["--checkpoint", copy], &["TRUNCATED", "log_checkpoints", "checkpoint 2 was kept outside"]).await;
+    assert_eq!(clean(&cli, &[]).await, 10);
+    finds(&cli, &["--checkpoint", copy], &["TRUNCATED", "log_checkpoints", "checkpoint 2 was kept outside"]).await;
 
     for (wrong, words) in [
         (vec!["--from", "yesterdayish"], "--from"),
         (vec!["--from", "1h", "--to", "2h"], "until: expected a moment later than"),
         (vec!["--checkpoint", "/nowhere"], "/nowhere"),
     ] {
-        let ran = cli.run(&[&["audit", "verify", "--all-orgs"], &wrong[..]].concat(), "").await;
+        let ran = cli.run(&[&["audit", "verify", "--all-orgs"], &wrong[..]].concat(), "").await.unwrap();
         assert!(ran.code == Some(2) && ran.stderr.contains(words), "{wrong:?}: {:?} {}", ran.code, ran.stderr);
     }
 }
@@ -162,13 +129,13 @@ async fn a_database_that_lost_its_last_seconds_gets_them_again_from_the_node() {
     let fleet = Fleet::on(Control::with(testing::config(&server.url("own"))).await.unwrap()).await.unwrap();
     fleet.allow(RULE).await.unwrap();
     let key = fleet.key(&["tester"]).await.unwrap();
-    let cli = Cli::signed_in(&fleet.control).await;
+    let cli = signed_in(&fleet.control).await;
     let mut ids = calls(&fleet, &key, 10).await;
     server.down();
     server.remember();
     server.up();
     ids.extend(calls(&fleet, &key, 10).await);
-    assert_eq!(cli.clean(&[]).await, 20);
+    assert_eq!(clean(&cli, &[]).await, 20);
     server.down();
     server.forget_since();
     server.up();
@@ -186,5 +153,5 @@ async fn a_database_that_lost_its_last_seconds_gets_them_again_from_the_node() {
         }
     };
     tokio::time::timeout(PATIENCE, back).await.expect("the node ships again what was lost");
-    assert_eq!(cli.clean(&[]).await, 20);
+    assert_eq!(clean(&cli, &[]).await, 20);
 }

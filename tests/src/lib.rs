@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod cli;
 pub mod conformance;
 pub mod demo;
 pub mod fleet;

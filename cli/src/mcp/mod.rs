@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 pub use error::Error;
 pub use http::Http;
-pub use order::order;
+pub use order::{Events, events, order};
 
 /// Which protocol era to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

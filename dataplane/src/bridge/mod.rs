@@ -23,7 +23,7 @@ pub enum Plan {
 pub fn plan(call: &Decoded, transport: Transport, era: Era) -> Result<Plan, RouteDenial> {
     match (call.client(), call.era(), transport, era) {
         (ClientTransport::StreamableHttp, Era::Legacy, Transport::StreamableHttp, Era::Legacy)
-        | (ClientTransport::StreamableHttp, Era::Modern, Transport::StreamableHttp, Era::Modern) => Ok(Plan::Forward),
+        | (_, Era::Modern, Transport::StreamableHttp, Era::Modern) => Ok(Plan::Forward),
         (_, Era::Legacy, _, _) => Ok(Plan::Relay),
         (_, Era::Modern, _, _) => {
             Err(RouteDenial::ClientTooNew { requested: call.version().map_or("", |version| version.as_str()).to_owned() })

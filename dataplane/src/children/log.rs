@@ -31,6 +31,8 @@ pub enum Stream {
 /// One line that a child wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
+    /// Grows from line to line of a server, over later runs of the node too.
+    pub number: u64,
     /// When it was read, in milliseconds since 1970.
     pub at_ms: u64,
     /// The child's number, as in its status.
@@ -58,18 +60,23 @@ pub(super) struct Log {
 struct Ring {
     lines: VecDeque<LogLine>,
     bytes: usize,
+    /// Of the last line. Begins with the time, so that what was kept before does not have higher ones.
+    number: u64,
     followers: broadcast::Sender<LogLine>,
 }
 
 impl Log {
     pub(super) fn new(most_bytes: usize) -> Self {
-        let ring = Ring { lines: VecDeque::new(), bytes: 0, followers: broadcast::Sender::new(FOLLOWER) };
+        let number = now_ms().saturating_mul(1000);
+        let ring = Ring { lines: VecDeque::new(), bytes: 0, number, followers: broadcast::Sender::new(FOLLOWER) };
         Self { most_bytes, ring: Mutex::new(ring) }
     }
 
     pub(super) fn push(&self, pid: u32, stream: Stream, line: &Line) {
-        let line = LogLine { at_ms: now_ms(), pid, text: printable(line).into(), stream };
+        let text = printable(line).into();
         let mut ring = self.lock();
+        ring.number += 1;
+        let line = LogLine { number: ring.number, at_ms: now_ms(), pid, text, stream };
         ring.bytes += line.bytes();
         if ring.followers.receiver_count() > 0 {
             let _ = ring.followers.send(line.clone());
@@ -89,6 +96,11 @@ impl Log {
     pub(super) fn follow(&self) -> (Vec<LogLine>, broadcast::Receiver<LogLine>) {
         let ring = self.lock();
         (ring.lines.iter().cloned().collect(), ring.followers.subscribe())
+    }
+
+    /// Whether somebody waits for the next line.
+    pub(super) fn is_followed(&self) -> bool {
+        self.lock().followers.receiver_count() > 0
     }
 
     /// When the last line came; 0: none did.

@@ -14,7 +14,7 @@ use super::life::{Ended, Life};
 use super::log::Log;
 use super::start::{Spec, StartError, Whose};
 
-/// Servers without a child whose last lines are kept.
+/// Servers without a child whose last lines are kept although nobody follows them.
 const IDLE_LOGS: usize = 256;
 
 /// One child, for operators.
@@ -162,7 +162,7 @@ impl Registry {
 impl Content {
     fn forget_idle_logs(&mut self) {
         let runs = |server: &Arc<str>| self.running.values().any(|running| running.server_id == *server);
-        let idle = self.logs.iter().filter(|(server, _)| !runs(server));
+        let idle = self.logs.iter().filter(|(server, log)| !runs(server) && !log.is_followed());
         let mut idle: Vec<_> = idle.map(|(server, log)| (log.last_ms(), server.clone())).collect();
         idle.sort_unstable();
         for (_, server) in idle.iter().take(idle.len().saturating_sub(IDLE_LOGS - 1)) {
@@ -228,5 +228,25 @@ impl Drop for Seat {
             }
         }
         self.registry.taken.send_replace(content.taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::children::lines::Line;
+    use crate::children::log::Stream;
+
+    #[test]
+    fn lines_that_somebody_follows_are_never_put_away() {
+        let registry = Registry::new(1 << 10, Backoff::new(|| 0.0));
+        let followed: Arc<str> = "followed".into();
+        let (_, mut lines) = registry.log(&followed).follow();
+        for number in 0..2 * IDLE_LOGS {
+            registry.log(&number.to_string().into());
+        }
+        assert_eq!(registry.lock().logs.len(), IDLE_LOGS + 1, "others are");
+        registry.log(&followed).push(1, Stream::Stderr, &Line::Whole("still".into()));
+        assert_eq!(&*lines.try_recv().unwrap().text, "still");
     }
 }

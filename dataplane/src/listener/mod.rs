@@ -166,7 +166,8 @@ impl<H: Handler> Shared<H> {
                 let busy = phase.enter(request.version());
                 request.extensions_mut().insert(Upgradable(Arc::new((busy, seat.clone()))));
             }
-            let answer = handler.clone().handle(request, peer);
+            // hyper keeps room for it as long as the connection lasts, and an answer may be a stream of hours.
+            let answer = Box::pin(handler.clone().handle(request, peer));
             async move { Ok::<_, Infallible>(answer.await.map(|body| body.holding(busy))) }
         });
         let mut connection = std::pin::pin!(self.http.serve_connection_with_upgrades(io, service));

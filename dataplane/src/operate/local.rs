@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Sockets,
 }
 
-/// What is asked of every node.
+/// What is asked of every node. To restart a process that is found and not reached is its session's to do.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Question {
@@ -35,6 +35,7 @@ pub(crate) enum Question {
     Replay { org: String, session: Uuid, after: Option<String>, subject: String },
     Processes { org: String },
     StopProcess { org: String, process: Uuid },
+    RestartProcess { org: String, process: Uuid },
     Tell { org: String, process: Uuid, message: Box<RawValue> },
     Logs { org: String, server: String },
 }
@@ -88,12 +89,13 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Question {
-    /// Whether it names a session, which has to be somewhere.
-    pub fn is_about_one(&self) -> bool {
+    /// What it names, if it names one thing, which has to be somewhere.
+    pub fn about(&self) -> Option<&'static str> {
         match self {
-            Self::Status { .. } | Self::Broadcast { .. } | Self::Processes { .. } => false,
-            Self::Send { .. } | Self::Ping { .. } | Self::Close { .. } | Self::Replay { .. } => true,
-            Self::StopProcess { .. } | Self::Tell { .. } | Self::Logs { .. } => true,
+            Self::Status { .. } | Self::Broadcast { .. } | Self::Processes { .. } => None,
+            Self::Send { .. } | Self::Ping { .. } | Self::Close { .. } | Self::Replay { .. } => Some("session"),
+            Self::StopProcess { .. } | Self::RestartProcess { .. } | Self::Tell { .. } => Some("process"),
+            Self::Logs { .. } => Some(stdio::SERVER),
         }
     }
 }
@@ -142,6 +144,7 @@ pub(crate) async fn answer(pipeline: &Arc<Pipeline>, question: &Question) -> Tol
         }
         Question::Processes { org } => stdio::processes(pipeline, org),
         Question::StopProcess { org, process } => stdio::stop(pipeline, org, *process),
+        Question::RestartProcess { org, process } => stdio::restart(pipeline, org, *process),
         Question::Tell { org, process, message } => stdio::tell(pipeline, org, *process, message).await,
         Question::Logs { org, server } => stdio::logs(pipeline, org, server),
         Question::Replay { org, session, after, subject } => replay(pipeline, org, *session, after.as_deref(), subject).await,

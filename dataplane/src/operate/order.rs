@@ -127,12 +127,15 @@ impl Order {
             Self::Processes => Question::Processes { org },
             Self::StopProcess => {
                 let OfProcess { process, action, message } = of_process(body)?;
-                if !matches!(action.as_deref(), Some("stop" | "restart")) || message.is_some() {
-                    return Err(OperateDenial::Bad(
-                        "the body has to be {\"action\": \"stop\" or \"restart\", \"process\": \"<id>\"}",
-                    ));
+                match (action.as_deref(), message) {
+                    (Some("stop"), None) => Question::StopProcess { org, process },
+                    (Some("restart"), None) => Question::RestartProcess { org, process },
+                    (_, _) => {
+                        return Err(OperateDenial::Bad(
+                            "the body has to be {\"action\": \"stop\" or \"restart\", \"process\": \"<id>\"}",
+                        ));
+                    }
                 }
-                Question::StopProcess { org, process }
             }
             Self::Tell => {
                 let OfProcess { process, action, message } = of_process(body)?;
@@ -146,7 +149,7 @@ impl Order {
                 Question::Logs { org, server }
             }
             // Asks nobody else.
-            Self::Execute => return Err(OperateDenial::NotFound),
+            Self::Execute => return Err(OperateDenial::NotFound("order")),
             Self::Close => {
                 let session = match parameter(head, "session") {
                     Some(text) => {

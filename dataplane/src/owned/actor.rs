@@ -24,6 +24,7 @@ use crate::relay::{Lost, Standing};
 use crate::transport::scan::{Kind as Form, Message};
 use crate::upstream::link::{FromServer, Kind, Link, ToServer, Way};
 
+use super::link::Opening;
 use super::splice::splice;
 
 /// Requests that one session may have under way.
@@ -38,7 +39,7 @@ pub(super) const STANDING: u32 = 0;
 /// See the module.
 pub(super) struct Actor {
     pub(super) id: Uuid,
-    pub(super) around: Surroundings,
+    pub(super) around: Arc<Surroundings>,
     pub(super) standing: Standing,
     pub(super) way: Way,
     pub(super) manners: Manners,
@@ -47,7 +48,7 @@ pub(super) struct Actor {
     /// What the server has not taken yet.
     pub(super) outbox: VecDeque<ToServer>,
     /// The client's `initialize`, to open another session with the server if this one is lost.
-    pub(super) opening: Option<Message>,
+    pub(super) opening: Option<Opening>,
     pub(super) calls: Calls,
     /// Questions of the server's, by id as it wrote it, and the stream that each went to.
     pub(super) questions: HashMap<Box<str>, u32>,
@@ -62,7 +63,13 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    pub fn new(id: Uuid, around: Surroundings, standing: Standing, way: Way, (manners, facts): (Manners, Arc<Facts>)) -> Self {
+    pub fn new(
+        id: Uuid,
+        around: Arc<Surroundings>,
+        standing: Standing,
+        way: Way,
+        (manners, facts): (Manners, Arc<Facts>),
+    ) -> Self {
         let log =
             Log::new(if manners.resumable { usize::try_from(around.sessions.replay_bytes).unwrap_or(usize::MAX) } else { 0 });
         Self {
@@ -347,7 +354,7 @@ impl Actor {
 }
 
 /// A JSON-RPC error.
-pub(super) fn error(id: &str, code: i32, why: &str) -> Bytes {
+pub(crate) fn error(id: &str, code: i32, why: &str) -> Bytes {
     let why = serde_json::to_string(why).expect("a string always serialises");
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{why}}}}}"#).into()
 }

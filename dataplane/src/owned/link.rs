@@ -1,5 +1,6 @@
 //! A session's link to its server: opened with the client's `initialize`, lost, and healed where nothing was lost with it.
 
+use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::actor::{Actor, STANDING};
@@ -7,11 +8,26 @@ use super::splice::{number, splice};
 use super::stream::End;
 use crate::children::{StartError, Whose};
 use crate::transport::scan::Message;
+use crate::transport::scan::lexer::Span;
 use crate::transport::server_message::{self, ServerMessage};
 use crate::upstream::link::{FromServer, Kind, Link, LinkError, ToServer};
 
 const UNREACHABLE: &str = "The server cannot be reached";
 const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+/// A client's `initialize`, kept as long as the session: a copy, because the message itself is a piece of a larger buffer.
+pub(super) struct Opening {
+    message: Bytes,
+    /// Where its id is.
+    id: Span,
+}
+
+impl Opening {
+    fn of(message: &Message) -> Option<Self> {
+        let id = message.id_span()?.before(message.span().range().start);
+        Some(Self { message: Bytes::copy_from_slice(&message.bytes()), id })
+    }
+}
 
 impl Actor {
     /// Makes the server ready for a request of the client's; otherwise tells why it cannot be sent.
@@ -23,19 +39,23 @@ impl Actor {
             (false, false) => return Err("The session is not open: send initialize first"),
             (true, false) => {
                 self.link = Some(self.connect().await?);
-                self.opening = Some(message.clone());
+                self.opening = Opening::of(message);
             }
-            (false, true) if self.link.is_none() => self.heal().await?,
+            (false, true) if self.link.is_none() => Box::pin(self.heal()).await?,
             (false, true) => {}
         }
         Ok(())
     }
 
     async fn connect(&self) -> Result<Link, &'static str> {
-        self.way.open(&self.around.reach, &self.id.to_string()).await.map_err(|error| {
+        // Boxed, as healing is: both are rare, and a session would keep room for them as long as it lives.
+        let link = Box::pin(self.way.open(&self.around.reach, &self.id.to_string())).await.map_err(|error| {
             tracing::warn!(server = %self.way.server.slug, %error, "no link to a server");
             words(&error)
-        })
+        })?;
+        // The first answer holds, as the first agreement does.
+        let _ = self.facts.server_era.set(link.era);
+        Ok(link)
     }
 
     /// The server is gone. What is under way cannot be saved and is answered; the session goes on if there is nothing that another
@@ -49,7 +69,7 @@ impl Actor {
             return Err(End::ServerGone);
         }
         // Who listens would wait for ever; who asks can wait until then.
-        if self.has_reader(STANDING) && self.heal().await.is_err() {
+        if self.has_reader(STANDING) && Box::pin(self.heal()).await.is_err() {
             return Err(End::ServerGone);
         }
         Ok(())
@@ -61,8 +81,7 @@ impl Actor {
         let mut link = self.connect().await?;
         let digits = self.calls.number().to_string();
         let sent = number(&digits).unwrap_or_default();
-        let Some(id) = opening.id_span() else { return Err(UNREACHABLE) };
-        let message = splice(&opening.bytes(), &[(id.before(opening.span().range().start), &digits)]);
+        let message = splice(&opening.message, &[(opening.id, &digits)]);
         let opened = async {
             link.to.send(ToServer::new(message, Kind::Initialize(sent))).await.ok()?;
             while let Some(heard) = link.from.recv().await {

@@ -37,11 +37,12 @@ use crate::relay::sessions::place_of;
 use crate::relay::{Lost, Standing};
 use crate::tasks::OnExit;
 use crate::transport::scan::Message;
-use crate::transport::{ClientTransport, Version};
+use crate::transport::{ClientTransport, Era, Version};
 use crate::upstream::link::{Reach, Way};
 
 use actor::Actor;
-pub(crate) use splice::number;
+pub(crate) use actor::error as refusal;
+pub(crate) use splice::{at, number, splice};
 use stream::{End, EventId, Tap};
 
 /// Commands that may wait for a session.
@@ -50,7 +51,6 @@ const MAILBOX: usize = 32;
 const SHARDS: usize = 16;
 
 /// What sessions need of the process.
-#[derive(Clone)]
 pub struct Surroundings {
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
@@ -65,7 +65,7 @@ pub struct Surroundings {
 
 /// Every owned session of the process.
 pub struct Sessions {
-    around: Surroundings,
+    around: Arc<Surroundings>,
     shards: [RwLock<HashMap<Uuid, Handle>>; SHARDS],
     counts: Mutex<HashMap<Whose, usize>>,
     /// The gateway's own session with a server on behalf of a caller who has none.
@@ -169,6 +169,8 @@ pub struct Facts {
     pub subject: Box<str>,
     pub client: ClientTransport,
     pub server_transport: Transport,
+    /// What the server speaks, once that is known.
+    pub server_era: OnceLock<Era>,
     /// Where the server is, without anything secret.
     pub place: String,
     pub opened: SystemTime,
@@ -210,7 +212,12 @@ struct Counted {
 
 impl Sessions {
     pub fn new(around: Surroundings) -> Arc<Self> {
-        Arc::new(Self { around, shards: Default::default(), counts: Mutex::default(), of_callers: Mutex::default() })
+        Arc::new(Self {
+            around: Arc::new(around),
+            shards: Default::default(),
+            counts: Mutex::default(),
+            of_callers: Mutex::default(),
+        })
     }
 
     /// Opens a session of the caller's with a server.
@@ -226,6 +233,7 @@ impl Sessions {
             subject: subject(caller.principal()),
             client: manners.client,
             server_transport: way.transport,
+            server_era: way.era.map(OnceLock::from).unwrap_or_default(),
             place: place_of(&way),
             opened: SystemTime::now(),
             version: OnceLock::new(),
@@ -276,6 +284,11 @@ impl Sessions {
     pub fn select(&self, wanted: impl Fn(&Facts) -> bool) -> Vec<Handle> {
         let shards = self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
         shards.flat_map(|shard| shard.values().filter(|handle| wanted(&handle.facts)).cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// What links to servers are made with.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.around.reach
     }
 
     pub(crate) fn settings(&self) -> &config::Sessions {

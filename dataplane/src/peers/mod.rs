@@ -35,6 +35,7 @@ pub(crate) const ASIDE: &str = "/-/";
 
 /// How long another node may take to answer what is asked of all.
 const ASKED: Duration = Duration::from_secs(3);
+const TOO_LONG: &str = "it takes too long";
 /// The largest such answer.
 const LARGEST: usize = 8 << 20;
 /// Idle connections are kept this long.
@@ -49,6 +50,17 @@ pub enum PeerError {
     Unknown(String),
     #[error("node {node} does not answer: {why}")]
     Silent { node: String, why: String },
+}
+
+impl PeerError {
+    /// What is the matter, for somebody who knows which node is meant.
+    pub fn why(self) -> String {
+        match self {
+            Self::NoIdentity => Self::NoIdentity.to_string(),
+            Self::Unknown(_) => "it is not known in the pool, or cannot be reached from others".to_owned(),
+            Self::Silent { why, .. } => why,
+        }
+    }
 }
 
 /// The way to other nodes. Cheap to clone.
@@ -89,8 +101,7 @@ impl Peers {
         headers.insert(FORWARDED_FOR, text(request.address.to_string()));
         headers.insert(FORWARDED_ID, text(request.request_id.to_string()));
         *outgoing.headers_mut() = headers;
-        let silent = |error: hyper_util::client::legacy::Error| PeerError::Silent { node: node.to_owned(), why: whole(&error) };
-        let mut answer = self.client.request(outgoing).await.map_err(silent)?;
+        let mut answer = self.client.request(outgoing).await.map_err(|error| silent(node, whole(&error)))?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             strip(answer.headers_mut());
         }
@@ -99,32 +110,42 @@ impl Peers {
 
     /// Asks every other node of the pool; each with its answer, or why there is none.
     pub async fn ask_all(&self, method: Method, path: &str, body: &Bytes) -> Vec<(String, Result<Bytes, PeerError>)> {
-        let own = self.live.node();
-        let peers = self.live.peers();
-        let others = peers.iter().map(|peer| peer.node_id.clone()).filter(|id| *id != **own);
-        join_all(others.map(|node| async {
+        join_all(self.others().into_iter().map(|node| async {
             let answer = self.ask(&node, method.clone(), path, body.clone()).await;
             (node, answer)
         }))
         .await
     }
 
+    /// The ids of all other nodes of the pool.
+    pub fn others(&self) -> Vec<String> {
+        let own = self.live.node();
+        self.live.peers().iter().map(|peer| peer.node_id.clone()).filter(|id| *id != **own).collect()
+    }
+
     /// Asks one node.
     pub async fn ask(&self, node: &str, method: Method, path: &str, body: Bytes) -> Result<Bytes, PeerError> {
+        let asked = async {
+            let answer = self.begin(node, method, path, body).await?;
+            let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+            body.map(|body| body.to_bytes()).map_err(|error| silent(node, error.to_string()))
+        };
+        tokio::time::timeout(ASKED, asked).await.unwrap_or_else(|_elapsed| Err(silent(node, TOO_LONG)))
+    }
+
+    /// Asks one node for an answer that goes on: only its beginning has to come in time.
+    pub async fn open(&self, node: &str, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, PeerError> {
+        let asked = self.begin(node, method, path, body);
+        tokio::time::timeout(ASKED, asked).await.unwrap_or_else(|_elapsed| Err(silent(node, TOO_LONG)))
+    }
+
+    async fn begin(&self, node: &str, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, PeerError> {
         self.reachable(node)?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri(node, path).ok_or_else(|| PeerError::Unknown(node.to_owned()))?;
-        let silent = |why: String| PeerError::Silent { node: node.to_owned(), why };
-        let asked = async {
-            let answer = self.client.request(request).await.map_err(|error| silent(whole(&error)))?;
-            if !answer.status().is_success() {
-                return Err(silent(format!("status {}", answer.status())));
-            }
-            let body = Limited::new(answer.into_body(), LARGEST).collect().await;
-            body.map(|body| body.to_bytes()).map_err(|error| silent(error.to_string()))
-        };
-        tokio::time::timeout(ASKED, asked).await.unwrap_or_else(|_elapsed| Err(silent("it takes too long".into())))
+        let answer = self.client.request(request).await.map_err(|error| silent(node, whole(&error)))?;
+        if answer.status().is_success() { Ok(answer) } else { Err(silent(node, format!("status {}", answer.status()))) }
     }
 
     fn reachable(&self, node: &str) -> Result<(), PeerError> {
@@ -134,6 +155,10 @@ impl Peers {
         let known = self.live.peers().iter().any(|peer| peer.node_id == node);
         if known { Ok(()) } else { Err(PeerError::Unknown(node.to_owned())) }
     }
+}
+
+fn silent(node: &str, why: impl Into<String>) -> PeerError {
+    PeerError::Silent { node: node.to_owned(), why: why.into() }
 }
 
 /// A request that another node answers.

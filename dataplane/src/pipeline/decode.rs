@@ -169,6 +169,12 @@ impl Decoded {
         Self::legacy(place, parts, Payload::One(Box::new(message)), ClientTransport::JsonRpc)
     }
 
+    /// See [`crate::pipeline::authenticate::Authenticated::without_headers`].
+    #[must_use]
+    pub fn without_headers(self) -> Self {
+        Self { headers: HeaderMap::new(), ..self }
+    }
+
     /// A message that came over a connection which this request opened.
     pub fn on_connection(&self, place: Place, message: Message, version: Option<Version>) -> Self {
         let (method, headers) = (Method::POST, HeaderMap::new());
@@ -185,6 +191,28 @@ impl Decoded {
             last_event_id: None,
             ticket: None,
         }
+    }
+
+    /// A request of the modern era that came over such a connection: what its own transport would have repeated in headers is taken
+    /// from it.
+    pub fn by_itself(&self, place: Place, message: Message) -> Result<Self, Refusal> {
+        let headers = codec::mirrored(&message);
+        let scanned = Scanned::One(message);
+        let Post::Modern { version } = codec::post(&headers, &scanned)? else { return Err(Refusal::MissingSession) };
+        let (Scanned::One(message), method) = (scanned, Method::POST) else { return Err(Refusal::Batch) };
+        let payload = Payload::One(Box::new(message));
+        Ok(Self {
+            place,
+            method,
+            headers,
+            payload,
+            era: Era::Modern,
+            version: Some(version),
+            session: None,
+            client: self.client,
+            last_event_id: None,
+            ticket: None,
+        })
     }
 
     /// The whole body, batch or not.

@@ -13,6 +13,7 @@ use http::StatusCode;
 use super::authenticate::{TokenError, ticket};
 use crate::audit::SpoolError;
 use crate::limits::{Micros, Room};
+use crate::operate::Unreachable;
 use crate::origin;
 use crate::owned::Refused as Crowded;
 use crate::relay::Lost;
@@ -165,12 +166,17 @@ pub enum RouteDenial {
 }
 
 /// When an order about connections is not carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OperateDenial {
     #[error("the caller is no operator of the organisation")]
     NotOperator,
-    #[error("no such connection of the organisation's on any node")]
-    NotFound,
+    #[error("the order is for an organisation that the caller's credential is not for")]
+    Organization,
+    #[error("no such {0} of the organisation's on any node")]
+    NotFound(&'static str),
+    /// It may be there all the same.
+    #[error("no such {what} on any node that answered, and {} did not", .silent.len())]
+    Unclear { what: &'static str, silent: Vec<Unreachable> },
     #[error("the order cannot be read: {0}")]
     Bad(&'static str),
     #[error("the order is larger than {limit} bytes")]

@@ -9,7 +9,7 @@ pub mod decode;
 pub mod denial;
 mod failures;
 pub mod limit;
-mod reply;
+pub(crate) mod reply;
 pub mod route;
 mod status;
 pub mod target;
@@ -130,21 +130,32 @@ impl Pipeline {
         let call = authenticate::verify(call, &self.verifier, &config, &revocations)?;
         trail.principal(call.principal());
         trail.mark(Stage::Authenticate);
-        if self.way_across(&call, &config).await? == Plan::Relay {
-            return Box::pin(relay::sessions::run(self, call, upgrade, &config, trail)).await;
+        self.carry(call, upgrade, &config, trail).await
+    }
+
+    /// The stages after authentication.
+    pub(crate) async fn carry(
+        self: &Arc<Self>,
+        call: Authenticated,
+        upgrade: Option<Upgrade>,
+        config: &Snapshot,
+        trail: &mut Trail,
+    ) -> Result<Reply, Denial> {
+        if self.way_across(&call, config).await? == Plan::Relay {
+            return Box::pin(relay::sessions::run(self, call, upgrade, config, trail)).await;
         }
         if call.call().is_batch() {
-            return relay::batch::run(self, call, &config, trail).await;
+            return relay::batch::run(self, call, config, trail).await;
         }
         let call = authorize::judge(call, trail)?;
         trail.mark(Stage::Authorize);
         let call = limit::admit(call, &self.limiter, trail).await?;
         trail.mark(Stage::Limit);
-        let call = route::resolve(call, &config, &self.live.drained())?;
+        let call = route::resolve(call, config, &self.live.drained())?;
         trail.mark(Stage::Route);
         trail.decided(&call).await?;
         let reply = self.upstreams.send(&call, trail).await?;
-        relay::answer(call, reply, &config, &self.relay, trail).await
+        relay::answer(call, reply, config, &self.relay, trail).await
     }
 
     /// A socket whose ticket another node keeps is that node's to open: everything passes through to there.
@@ -221,20 +232,17 @@ impl Pipeline {
     pub(crate) async fn answer_node(self: &Arc<Self>, path: &str, request: Request<Incoming>) -> Response<Body> {
         let mut response = Response::new(Body::whole(Bytes::new()));
         *response.status_mut() = StatusCode::NOT_FOUND;
-        if path != operate::BETWEEN_NODES {
-            return response;
-        }
         let body = Limited::new(request.into_body(), 8 << 20).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        match serde_json::from_slice(&body) {
-            Ok(question) => {
-                let told = operate::answer(self, &question).await;
-                Response::new(Body::whole(serde_json::to_vec(&told).expect("plain data serialises")))
-            }
+        match operate::between_nodes(self, path, &body).await {
+            Ok(Some(told)) => *response.body_mut() = told,
+            Ok(None) => return response,
             Err(error) => {
                 tracing::warn!(%error, "another node asks what this one does not understand");
-                response
+                return response;
             }
         }
+        *response.status_mut() = StatusCode::OK;
+        response
     }
 
     /// What lets sockets in without headers.

@@ -52,7 +52,7 @@ impl Reply {
 
 /// Finishes a request: its record where the answer is whole, its headers in any case. Returns once that record is written: what hyper gets
 /// may leave.
-pub(super) async fn finish(
+pub(crate) async fn finish(
     outcome: Result<Reply, Denial>,
     mut trail: Trail,
     request_id: Uuid,

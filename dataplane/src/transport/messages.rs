@@ -1,4 +1,4 @@
-//! The codecs of the transports that carry bare messages: HTTP+SSE, WebSocket and JSON-RPC over POST. All are of the legacy era.
+//! The codecs of the transports that carry bare messages: HTTP+SSE, WebSocket and JSON-RPC over POST, all of the legacy era but sockets.
 //! Pure, as every codec: from headers and bytes to messages that keep the protocol's rules.
 
 use bytes::Bytes;
@@ -66,6 +66,15 @@ fn upgrades(headers: &HeaderMap) -> bool {
 /// One message.
 pub fn message(bytes: &Bytes, limits: &scan::Limits) -> Result<Message, Refusal> {
     match scan::scan(bytes, limits)? {
+        Scanned::One(message) => legacy(&message).map(|()| message),
+        Scanned::Batch(_) => Err(Refusal::OneMessage),
+    }
+}
+
+/// One message over a connection that lasts, which serves both eras: what says that it is modern is judged as such later.
+pub fn message_of_either_era(bytes: &Bytes, limits: &scan::Limits) -> Result<Message, Refusal> {
+    match scan::scan(bytes, limits)? {
+        Scanned::One(message) if message.meta_version().is_some() => Ok(message),
         Scanned::One(message) => legacy(&message).map(|()| message),
         Scanned::Batch(_) => Err(Refusal::OneMessage),
     }

@@ -10,7 +10,7 @@ pub mod server_message;
 pub mod streamable_http;
 mod version;
 
-pub use messages::{Way, message, messages};
+pub use messages::{Way, message, message_of_either_era, messages};
 pub use operation::Operation;
 pub use refusal::{Refusal, Wrong};
 pub use version::{ClientTransport, Era, Version};

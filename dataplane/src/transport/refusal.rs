@@ -92,6 +92,9 @@ pub enum Refusal {
     /// `Last-Event-ID` that names no event.
     #[error("Last-Event-ID names no event of this session")]
     EventId,
+    /// A request over a connection that has another with this id, or as many as it may.
+    #[error("a request with this id is under way, or as many as may be are")]
+    UnderWay,
     /// `initialize` inside a batch.
     #[error("initialize must not be part of a batch")]
     InitializeInBatch,
@@ -125,7 +128,7 @@ pub enum Refusal {
     #[error("this endpoint is a WebSocket: upgrade to version 13 (RFC 6455), subprotocol mcp")]
     NoUpgrade,
     /// A later version over a transport that it does not have here.
-    #[error("protocol version 2026-07-28 is not served over this transport: use Streamable HTTP")]
+    #[error("protocol version 2026-07-28 is not served over this transport: use Streamable HTTP or WebSocket")]
     LegacyTransport,
     /// A member of `params` that the method needs is missing or not a string.
     #[error("params.{member} must be a string")]
@@ -153,6 +156,7 @@ impl Refusal {
             | Self::OneMessage
             | Self::Sessionless
             | Self::EventId
+            | Self::UnderWay
             | Self::InitializeInBatch
             | Self::MissingMeta { .. }
             | Self::HeaderMismatch { .. }
@@ -177,6 +181,7 @@ impl Refusal {
             | Self::OneMessage
             | Self::Sessionless
             | Self::EventId
+            | Self::UnderWay
             | Self::InitializeInBatch
             | Self::ResponseFromClient => INVALID_REQUEST,
             Self::Scan(error) => error.code(),
@@ -214,6 +219,7 @@ impl Refusal {
             Self::MissingSession => "missing_session",
             Self::LegacyVersion | Self::UnsupportedVersion { .. } => "unsupported_version",
             Self::Batch | Self::OneMessage | Self::InitializeInBatch => "batch",
+            Self::UnderWay => "under_way",
             Self::MissingMeta { .. } => "missing_meta",
             Self::HeaderMismatch { .. } => "header_mismatch",
             Self::RemovedMethod => "removed_method",

@@ -265,6 +265,20 @@ pub fn forward(era: Era, headers: &HeaderMap, out: &mut HeaderMap) {
     out.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 }
 
+/// What this transport repeats of a message in headers (2026-07-28 Streamable HTTP, request headers), for one that came another way.
+pub fn mirrored(message: &Message) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(4);
+    let method = message.method().unwrap_or_default();
+    headers.insert(METHOD, header::encoded(method));
+    if let (Some(name), true) = name_source(message, method) {
+        headers.insert(NAME, header::encoded(name));
+    }
+    if let Some(version) = message.meta_version() {
+        headers.insert(PROTOCOL_VERSION, header::encoded(version));
+    }
+    headers
+}
+
 enum VersionHeader<'h> {
     Absent,
     Known(Version),

@@ -63,7 +63,7 @@ impl Upstreams {
     /// The transport of a server, if it is known without asking.
     pub fn known_transport(&self, server: &Server) -> Option<Transport> {
         match server.transport {
-            Transport::Unspecified => server.endpoints.iter().find_map(|endpoint| self.found.get(&endpoint.url)),
+            Transport::Unspecified => server.endpoints.iter().find_map(|endpoint| self.0.found.get(&endpoint.url)),
             known => Some(known),
         }
     }
@@ -73,7 +73,7 @@ impl Upstreams {
         if server.transport != Transport::Unspecified {
             return server.transport;
         }
-        if let Some(known) = self.found.get(url) {
+        if let Some(known) = self.0.found.get(url) {
             return known;
         }
         // The modern era has one transport over HTTP.
@@ -85,7 +85,7 @@ impl Upstreams {
         let found = if modern { Some(Transport::StreamableHttp) } else { self.probe(server, url, credential).await };
         if let Some(transport) = found {
             tracing::info!(server = %server.slug, ?transport, "found out how a server is spoken to");
-            self.found.set(url, transport);
+            self.0.found.set(url, transport);
         }
         // The call itself says what is wrong with a server that cannot be asked.
         found.unwrap_or(Transport::StreamableHttp)

@@ -81,20 +81,20 @@ impl Upstreams {
 
     /// The eras of a server, if they are known without asking.
     pub fn known_eras(&self, server: &Server) -> Option<Eras> {
-        let found = || server.endpoints.iter().find_map(|endpoint| self.eras.get(&endpoint.url));
+        let found = || server.endpoints.iter().find_map(|endpoint| self.0.eras.get(&endpoint.url));
         Eras::pinned(server.era).or_else(found)
     }
 
     /// The eras of a server behind HTTP, at a place of its own; found out where they are not known, if it can be reached.
     pub async fn eras_at(&self, server: &Server, url: &Uri, credential: Option<&(HeaderName, HeaderValue)>) -> Option<Eras> {
-        let known = Eras::pinned(server.era).or_else(|| self.eras.get(url));
+        let known = Eras::pinned(server.era).or_else(|| self.0.eras.get(url));
         if known.is_some() {
             return known;
         }
         let patience = PATIENCE.min(server.call_timeout);
         let found = timeout(patience, self.probe_eras(server, url, credential)).await.ok().flatten()?;
         tracing::info!(server = %server.slug, eras = ?found, "found out which eras a server speaks");
-        self.eras.set(url, found);
+        self.0.eras.set(url, found);
         Some(found)
     }
 

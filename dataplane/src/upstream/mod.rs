@@ -37,9 +37,11 @@ const IDLE_PER_HOST: usize = 256;
 /// Less than the 5 s after which Node and uvicorn close idle connections: a call must not meet a closing one.
 const IDLE_FOR: Duration = Duration::from_secs(4);
 
-/// Pooled connections to servers.
+/// Pooled connections to servers. Cheap to clone, and small: every session has some.
 #[derive(Clone)]
-pub struct Upstreams {
+pub struct Upstreams(Arc<Pools>);
+
+struct Pools {
     /// For `http`.
     plain: Pool,
     /// For `https`, with HTTP/2 where the server offers it.
@@ -111,7 +113,8 @@ impl Upstreams {
             .pool_idle_timeout(IDLE_FOR)
             .timer(TokioTimer::new())
             .build(connector);
-        Self { plain, client, tls: Arc::new(tls), found: detect::Found::default(), eras: detect::Found::default() }
+        let (found, eras) = (detect::Found::default(), detect::Found::default());
+        Self(Arc::new(Pools { plain, client, tls: Arc::new(tls), found, eras }))
     }
 
     /// Sends the call and waits for the head of its answer, at most the server's call timeout. A stream of notifications
@@ -138,12 +141,13 @@ impl Upstreams {
 
     /// Carries a request of an owned session, whose messages were judged one by one.
     pub(crate) async fn carry(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Response<Received>, Fault> {
-        self.dispatch(request, timeout).await
+        // Boxed: whoever carries something holds a stream afterwards, and would keep room for this as long.
+        Box::pin(self.dispatch(request, timeout)).await
     }
 
     /// How sockets to servers are secured.
     pub(crate) fn tls(&self) -> &Arc<rustls::ClientConfig> {
-        &self.tls
+        &self.0.tls
     }
 
     /// Tells a server something that no client waits for: the answer is dropped.
@@ -161,8 +165,8 @@ impl Upstreams {
         match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(Failure::Connect(source))) => {
-                self.found.forget(&uri);
-                self.eras.forget(&uri);
+                self.0.found.forget(&uri);
+                self.0.eras.forget(&uri);
                 Err(Fault::Connect { server: server(), source })
             }
             Ok(Err(Failure::Broke(source))) => Err(Fault::Broke { server: server(), source }),
@@ -172,9 +176,9 @@ impl Upstreams {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Received>, Failure> {
         if request.uri().scheme() == Some(&Scheme::HTTP) {
-            return self.plain.send(request).await;
+            return self.0.plain.send(request).await;
         }
-        match self.client.request(request).await {
+        match self.0.client.request(request).await {
             Ok(response) => Ok(response.map(Received::kept_elsewhere)),
             Err(error) if error.is_connect() => Err(Failure::Connect(error.into())),
             Err(error) => Err(Failure::Broke(error.into())),

@@ -81,6 +81,8 @@ fn said(secret: &impl Fn(&str) -> String, message: &Value) -> Response {
             response.headers_mut().append("mcp-session-id", secret("Mcp-Session-Id").parse().unwrap());
             response
         }
+        "server/discover" => result(json!({ "resultType": "complete", "supportedVersions": ["2026-07-28"],
+            "capabilities": { "tools": {} }, "instructions": secret("instructions") })),
         "tools/list" => result(json!({ "tools": [{ "name": "plain", "description": secret("a tool's description"),
             "inputSchema": { "type": "object", "title": secret("a tool's schema") } }] })),
         "resources/list" => {

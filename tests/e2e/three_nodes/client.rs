@@ -1,25 +1,20 @@
-//! Legacy clients: of Streamable HTTP through the proxy, of WebSocket and HTTP+SSE at one node.
+//! Legacy clients of Streamable HTTP through the proxy.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use mcpgw_dataplane::sse::Framer;
-use mcpgw_tests::fleet::ORG;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use super::world::{NAME, World};
+use super::world::World;
+use crate::streams::Heard;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -36,39 +31,6 @@ pub struct Client {
 pub struct Outcome {
     pub answered: usize,
     pub started_over: usize,
-}
-
-/// Events of an answer, one message after the other.
-pub struct Heard {
-    body: Incoming,
-    framer: Framer,
-}
-
-impl Heard {
-    fn of(response: Response<Incoming>) -> Self {
-        Self { body: response.into_body(), framer: Framer::new(1 << 20) }
-    }
-
-    /// The next message; null at the end.
-    pub async fn next(&mut self) -> Value {
-        tokio::time::timeout(PATIENCE, self.advance()).await.expect("something comes")
-    }
-
-    async fn advance(&mut self) -> Value {
-        loop {
-            while let Ok(Some(event)) = self.framer.next_event() {
-                let Some(data) = event.data().filter(|data| !data.is_empty()) else { continue };
-                if event.event_type() == "endpoint" {
-                    return json!(String::from_utf8_lossy(&data));
-                }
-                return serde_json::from_slice(&data).unwrap();
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => self.framer.push(frame.into_data().unwrap()),
-                Some(Err(_)) | None => return Value::Null,
-            }
-        }
-    }
 }
 
 impl Client {
@@ -192,100 +154,4 @@ impl Client {
 fn named(answer: &Value, nonce: &str) -> Result<(), String> {
     let text = answer["result"]["content"][0]["text"].as_str().unwrap_or_default();
     if text == nonce { Ok(()) } else { Err(format!("not the answer to {nonce}: {answer}")) }
-}
-
-/// A WebSocket at one node.
-pub struct Socket(tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>);
-
-impl Socket {
-    pub async fn open(node: SocketAddr, key: &str) -> Self {
-        let mut request = format!("ws://{node}/o/{ORG}/servers/{NAME}/ws").into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
-        Self::by(node, request).await
-    }
-
-    /// Opened without any header.
-    pub async fn with_ticket(node: SocketAddr, path: &str) -> Self {
-        Self::by(node, format!("ws://{node}{path}").into_client_request().unwrap()).await
-    }
-
-    async fn by(node: SocketAddr, request: tokio_tungstenite::tungstenite::handshake::client::Request) -> Self {
-        let stream = tokio::net::TcpStream::connect(node).await.unwrap();
-        let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-        let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
-        let opening = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}).to_string();
-        futures_util::SinkExt::send(&mut socket, Message::text(opening)).await.unwrap();
-        let answer = socket.next().await.unwrap().unwrap();
-        assert!(answer.to_text().unwrap().contains("fixture"), "{answer}");
-        Self(socket)
-    }
-
-    /// What a call is answered with.
-    pub async fn call(&mut self, say: &str) -> String {
-        let params = json!({"name": "echo", "arguments": {"say": say}});
-        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
-        futures_util::SinkExt::send(&mut self.0, Message::text(call)).await.unwrap();
-        let answer = self.0.next().await.unwrap().unwrap();
-        let answer: Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
-        answer["result"]["content"][0]["text"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// The code that it is closed with.
-    pub async fn closed(&mut self) -> u16 {
-        let closing = async {
-            loop {
-                match self.0.next().await {
-                    Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return 0,
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, closing).await.expect("the socket is closed")
-    }
-}
-
-/// The status with which a socket is refused; 101 if it is not.
-pub async fn refused(node: SocketAddr, path: &str) -> u16 {
-    let stream = tokio::net::TcpStream::connect(node).await.unwrap();
-    match tokio_tungstenite::client_async(format!("ws://{node}{path}"), stream).await {
-        Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => answer.status().as_u16(),
-        Ok(_) => 101,
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// An event stream of 2024-11-05 at one node.
-pub struct Events {
-    heard: Heard,
-    post_to: String,
-    key: String,
-    http: Http<HttpConnector, Full<Bytes>>,
-}
-
-impl Events {
-    pub async fn open(node: SocketAddr, key: &str) -> Self {
-        let http = Http::builder(TokioExecutor::new()).build_http();
-        let request = Request::get(format!("http://{node}/o/{ORG}/servers/{NAME}/sse"));
-        let request = request.header("authorization", format!("Bearer {key}")).header("accept", "text/event-stream");
-        let answer = http.request(request.body(Full::default()).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let mut heard = Heard::of(answer);
-        let endpoint = heard.next().await;
-        let post_to = format!("http://{node}{}", endpoint.as_str().unwrap());
-        Self { heard, post_to, key: key.to_owned(), http }
-    }
-
-    /// The status that a message meets.
-    pub async fn post(&self) -> u16 {
-        let request = Request::post(&self.post_to).header("authorization", format!("Bearer {}", self.key));
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
-        let request = request.header("content-type", "application/json").body(Full::new(Bytes::from(body))).unwrap();
-        self.http.request(request).await.unwrap().status().as_u16()
-    }
-
-    /// Returns when the stream is over.
-    pub async fn ended(mut self) {
-        while !self.heard.next().await.is_null() {}
-    }
 }

@@ -13,7 +13,9 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use client::Client;
-use world::World;
+use world::{NAME, World};
+
+use crate::streams::{Events, Socket, refused};
 
 const SESSIONS: usize = 100;
 const CALLS: usize = 100;
@@ -92,9 +94,9 @@ async fn a_ticket_of_one_node_opens_a_socket_at_any() {
     let world = World::start().await.unwrap();
     for node in &world.nodes {
         let path = world.ticket(&world.nodes[0]).await;
-        let mut socket = client::Socket::with_ticket(node.address(), &path).await;
-        assert_eq!(socket.call("hello").await, "hello");
-        assert_eq!(client::refused(node.address(), &path).await, 401, "once, wherever");
+        let mut socket = Socket::with_ticket(node.address(), &path).await;
+        assert_eq!(socket.call("echo", "hello").await, "hello");
+        assert_eq!(refused(node.address(), &path).await, 401, "once, wherever");
     }
 }
 
@@ -107,13 +109,13 @@ async fn a_revoked_key_ends_streams_of_every_transport_on_every_node() {
         let client = Client::with(&world, number, &key.secret).await;
         let heard = client.listen().await;
         sessions.push((client, heard));
-        sockets.push(client::Socket::open(node.address(), &key.secret).await);
-        streams.push(client::Events::open(node.address(), &key.secret).await);
+        sockets.push(Socket::open(node.address(), NAME, &key.secret).await);
+        streams.push(Events::open(node.address(), NAME, &key.secret).await);
     }
     world.revoke(&key).await;
     for (mut socket, events) in sockets.into_iter().zip(streams) {
         assert_eq!(socket.closed().await, 1008);
-        assert_eq!(events.post().await, 401, "the next message is refused");
+        assert_eq!(events.post(&json!({"jsonrpc": "2.0", "id": 1, "method": "ping"})).await, 401, "the next message is refused");
         events.ended().await;
     }
     for (client, mut heard) in sessions {

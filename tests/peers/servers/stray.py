@@ -1,5 +1,6 @@
 """A stdio MCP server without any package, for tests of how servers' processes end. `echo` answers; `stray` leaves a process behind that
-forked twice and called setsid; `die` ends in the middle of a call. Its last argument tells one run of it from others."""
+forked twice and called setsid; `die` ends in the middle of a call; `mutter` writes its argument to stderr. Its last argument tells one run
+of it from others."""
 
 import json
 import os
@@ -37,9 +38,11 @@ for line in sys.stdin:
         name = message["params"]["name"]
         if name == "stray":
             stray()
+        if name == "mutter":
+            print(message["params"]["arguments"]["say"], file=sys.stderr, flush=True)
         if name == "die":
             os._exit(3)
         result = {"content": [{"type": "text", "text": name}]}
     else:
-        result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "stray", "die")]}
+        result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "stray", "die", "mutter")]}
     say({"jsonrpc": "2.0", "id": number, "result": result})

@@ -23,7 +23,8 @@ const START: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 const NGINX: &str = include_str!("../../bench/nginx.conf");
 /// What a node of the benchmark is told beside addresses: everything comes from one address here.
-const ROOM: &str = "limits:\n  connections_per_ip: 20000\n  in_flight_per_server: 20000\n  in_flight_per_organization: 20000\n";
+const ROOM: &str = "limits:\n  connections_per_ip: 20000\n  in_flight_per_server: 20000\n  in_flight_per_organization: 20000\n\
+                    sessions: { max: 20000, max_per_organization: 20000, max_per_principal: 20000 }\n";
 
 /// One of the things that are compared.
 pub struct Anchor {
@@ -35,6 +36,8 @@ pub struct Anchor {
     pub desk: Option<Desk>,
     /// Where a node tells its metrics.
     pub admin: Option<SocketAddr>,
+    /// The token of somebody who may speak to all clients of a node.
+    pub operator: Option<String>,
     /// What tells how often a node has allocated, where it counts.
     pub counter: Option<Counter>,
     _directory: Option<tempfile::TempDir>,
@@ -57,6 +60,7 @@ impl Anchor {
             work: work(upstream, "/mcp", Vec::new()),
             desk: None,
             admin: None,
+            operator: None,
             counter: None,
             _directory: None,
         }
@@ -80,25 +84,34 @@ impl Anchor {
         listening(address).await.context("nginx")?;
         let work = work(&address.to_string(), "/mcp", Vec::new());
         let process = Some(process);
-        Ok(Self { name: "nginx", process, work, desk: None, admin: None, counter: None, _directory: Some(directory) })
+        Ok(Self {
+            name: "nginx",
+            process,
+            work,
+            desk: None,
+            admin: None,
+            operator: None,
+            counter: None,
+            _directory: Some(directory),
+        })
     }
 
-    /// A node: enrolled, configured and connected over mutual TLS as any other.
-    pub async fn node(name: &'static str, duty: Duty, rig: &Rig, upstream: &str) -> anyhow::Result<Self> {
+    /// A node before the server at `server`: enrolled, configured and connected over mutual TLS as any other.
+    pub async fn node(name: &'static str, duty: Duty, rig: &Rig, server: &str) -> anyhow::Result<Self> {
         let program = rig.command(MEASURED, rig.beside("mcpgw-dataplane")?);
-        Self::node_by(program, name, duty, upstream).await
+        Self::node_by(program, name, duty, server).await
     }
 
     /// The same data plane within the benchmark's own program, which counts what it allocates.
-    pub async fn counting(name: &'static str, duty: Duty, rig: &Rig, upstream: &str) -> anyhow::Result<Self> {
+    pub async fn counting(name: &'static str, duty: Duty, rig: &Rig, server: &str) -> anyhow::Result<Self> {
         let mut program = rig.command(MEASURED, &rig.program);
         program.arg("node").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut anchor = Self::node_by(program, name, duty, upstream).await?;
+        let mut anchor = Self::node_by(program, name, duty, server).await?;
         anchor.counter = anchor.process.as_mut().map(|process| Counter::of(&mut process.child)).transpose()?;
         Ok(anchor)
     }
 
-    async fn node_by(mut command: Command, name: &'static str, duty: Duty, upstream: &str) -> anyhow::Result<Self> {
+    async fn node_by(mut command: Command, name: &'static str, duty: Duty, server: &str) -> anyhow::Result<Self> {
         let desk = Desk::open().await?;
         let directory = tempfile::tempdir()?;
         let (listen, admin) = (free()?, free()?);
@@ -116,10 +129,10 @@ impl Anchor {
         command.arg("--config").arg(&path).stderr(std::fs::File::create(&log)?);
         let mut process = Measured { child: command.spawn()? };
         ready(&mut process, admin, &log).await?;
-        let place = setup::fill(&desk, duty, upstream).await?;
+        let place = setup::fill(&desk, duty, server).await?;
         let work = work(&listen.to_string(), &place.path, place.tokens);
         let (process, desk, admin) = (Some(process), Some(desk), Some(admin));
-        Ok(Self { name, process, work, desk, admin, counter: None, _directory: Some(directory) })
+        Ok(Self { name, process, work, desk, admin, operator: place.operator, counter: None, _directory: Some(directory) })
     }
 
     /// A counter of a node's metrics, all its labels together.

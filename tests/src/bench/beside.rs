@@ -1,15 +1,14 @@
-//! What is measured beside the rounds: system calls of a request, counted by strace, and what a silent stream takes in memory.
+//! What is counted beside the rounds: system calls of a request, by strace; rules that are looked at for it; and allocations.
 
 use std::process::Stdio;
 
 use anyhow::Context as _;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::anchors::Anchor;
 use super::load::{Pace, Window};
-use super::process::{AROUND, Measured, Rig};
-use super::report::{Allocations, Rules, Streams, Syscalls};
+use super::process::Rig;
+use super::report::{Allocations, Rules, Syscalls};
 use super::work::Work;
 
 /// Seconds under strace.
@@ -85,23 +84,6 @@ pub async fn allocations(rig: &Rig, anchor: &mut Anchor, work: &'static str) -> 
     let after = counter.allocations().await?;
     anchor.counter = Some(counter);
     Ok(Allocations { anchor: name, work, each: (after - before) as f64 / outcome.answers as f64 })
-}
-
-/// Resident bytes that each of `count` streams without an event costs the proxy.
-pub async fn streams(rig: &Rig, anchor: &Anchor, count: usize) -> anyhow::Result<Option<Streams>> {
-    let Some(process) = &anchor.process else { return Ok(None) };
-    let before = process.memory()?.0;
-    let window = closed(&anchor.work.legacy(), count, 0.0);
-    let file = tempfile::NamedTempFile::new()?;
-    serde_json::to_writer(&file, &window)?;
-    let mut command = rig.command(AROUND, &rig.program);
-    let mut holder = Measured { child: command.arg("hold").arg(file.path()).stdout(Stdio::piped()).spawn()? };
-    let output = holder.child.stdout.take().context("it is piped")?;
-    let line = BufReader::new(output).lines().next_line().await?;
-    anyhow::ensure!(line.as_deref() == Some("open"), "the streams could not be opened");
-    let after = process.memory()?.0;
-    let each = after.saturating_sub(before) as f64 / count as f64;
-    Ok(Some(Streams { anchor: anchor.name, count, each }))
 }
 
 fn closed(work: &Work, connections: usize, seconds: f64) -> Window {

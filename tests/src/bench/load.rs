@@ -17,7 +17,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::mock::SESSION;
 use super::wire::{Connection, Length};
-use super::work::{self, Era, Template, Work};
+use super::work::{self, Era, INITIALIZE, INITIALIZED, Template, Work};
 
 /// How requests are paced.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -57,23 +57,6 @@ struct Shared {
     news: Notify,
     end: Instant,
     pace: Pace,
-}
-
-/// Opens the window's connections as streams of the legacy era that say nothing, says so in a line, and holds them until it is killed.
-pub async fn hold(window: Window) -> anyhow::Result<()> {
-    let mut held = Vec::new();
-    for _ in 0..window.connections {
-        let mut connection = Connection::open(&window.work.address).await?;
-        let session = initialize(&mut connection, &window.work).await?;
-        connection.tcp.write_all(&work::listen(&window.work, &session)).await?;
-        let head = connection.head().await?;
-        anyhow::ensure!(head.status == 200, "a stream was answered with status {}", head.status);
-        held.push(connection);
-    }
-    std::io::Write::write_all(&mut std::io::stdout(), b"open\n")?;
-    std::future::pending::<()>().await;
-    drop(held);
-    Ok(())
 }
 
 /// Runs one window to its end.
@@ -246,18 +229,16 @@ fn same_stream(found: &[u8], expected: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Opens a legacy session, as every SDK does.
-async fn initialize(connection: &mut Connection, work: &Work) -> anyhow::Result<String> {
-    let authorization = work.tokens.first().map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let opening = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
-    connection.tcp.write_all(&work::post(work, &authorization, opening)).await?;
+pub(super) async fn initialize(connection: &mut Connection, work: &Work) -> anyhow::Result<String> {
+    let authorization = work::authorization(work.tokens.first().map(String::as_str));
+    connection.tcp.write_all(&work::post(work, &authorization, INITIALIZE)).await?;
     let head = connection.head().await?;
     let mut body = Vec::new();
     connection.body(head.length, &mut body).await?;
     anyhow::ensure!(head.status == 200, "initialize: status {}: {}", head.status, String::from_utf8_lossy(&body));
     let session = head.session.with_context(|| format!("no session (the mock's is {SESSION})"))?;
     let headers = format!("{authorization}mcp-protocol-version: 2025-11-25\r\nmcp-session-id: {session}\r\n");
-    let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-    connection.tcp.write_all(&work::post(work, &headers, ready)).await?;
+    connection.tcp.write_all(&work::post(work, &headers, INITIALIZED)).await?;
     let head = connection.head().await?;
     connection.body(head.length, &mut body).await?;
     anyhow::ensure!(head.status == 202, "initialized: status {}: {}", head.status, String::from_utf8_lossy(&body));

@@ -5,6 +5,8 @@ mod anchors;
 mod beside;
 mod control;
 pub mod counted;
+mod held;
+pub mod hold;
 pub mod ingest;
 pub mod load;
 pub mod mock;
@@ -49,7 +51,7 @@ pub struct Options {
     /// Requests per second of the open loop; 0: none
     #[arg(long, default_value_t = 2000)]
     pub rate: u32,
-    /// Silent streams to open at once; 0: none
+    /// Idle streams of each transport to open at once; 0: none
     #[arg(long, default_value_t = 1000)]
     pub streams: usize,
     /// Leave out answers that are streams, and legacy sessions
@@ -137,6 +139,9 @@ pub async fn run(mut options: Options) -> anyhow::Result<Report> {
         let anchors = start(&options, &rig, &upstream).await?;
         measure(&options, &rig, &anchors, &mut report, began).await?;
         drop(anchors);
+        if options.part("streams") && options.streams > 0 {
+            report.streams = held::run(&options, &rig, &upstream, began).await?;
+        }
         if options.part("allocations") {
             progress(began.elapsed(), "allocations");
             allocations(&options, &rig, &upstream, &mut report).await?;
@@ -155,12 +160,6 @@ async fn measure(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut 
         window(rig, anchor, &warm_up).await.with_context(|| anchor.name)?;
         if let Some(process) = &anchor.process {
             report.memory.push(Memory { anchor: anchor.name, idle: process.memory()?.0, peak: 0, shipped: 0 });
-        }
-    }
-    if options.part("streams") && options.streams > 0 {
-        progress(began.elapsed(), "silent streams");
-        for anchor in anchors {
-            report.streams.extend(beside::streams(rig, anchor, options.streams).await.with_context(|| anchor.name)?);
         }
     }
     if options.part("requests") {
@@ -207,7 +206,7 @@ async fn rounds(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut R
 /// Nodes of their own, one after the other: counting costs time.
 async fn allocations(options: &Options, rig: &Rig, upstream: &str, report: &mut Report) -> anyhow::Result<()> {
     for (name, duty) in NODES.into_iter().filter(|(name, _)| ["off", "on"].contains(name) && options.anchor(name)) {
-        let mut anchor = Anchor::counting(name, duty, rig, upstream).await.with_context(|| name)?;
+        let mut anchor = Anchor::counting(name, duty, rig, &format!("{upstream}/mcp")).await.with_context(|| name)?;
         let works: &[&'static str] = if options.plain { &["plain"] } else { &["plain", "sse", "legacy"] };
         for work in works {
             report.allocations.push(beside::allocations(rig, &mut anchor, work).await.with_context(|| name)?);
@@ -224,7 +223,7 @@ async fn start(options: &Options, rig: &Rig, upstream: &str) -> anyhow::Result<V
     anchors.push(Anchor::nginx(rig, upstream).await?);
     for (name, duty) in NODES {
         if options.anchor(name) {
-            anchors.push(Anchor::node(name, duty, rig, upstream).await.with_context(|| name)?);
+            anchors.push(Anchor::node(name, duty, rig, &format!("{upstream}/mcp")).await.with_context(|| name)?);
         }
     }
     Ok(anchors)

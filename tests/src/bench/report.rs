@@ -67,13 +67,29 @@ pub struct Allocations {
     pub each: f64,
 }
 
-/// Streams that say nothing.
+/// Streams that say nothing, and what they cost.
 #[derive(Debug, Clone, Serialize)]
 pub struct Streams {
     pub anchor: &'static str,
+    /// The clients' transport.
+    pub kind: &'static str,
+    /// Whether the proxy holds a stream of the server's for each, too.
+    pub server_streams: bool,
     pub count: usize,
     /// Resident bytes of each in the proxy.
     pub each: f64,
+    pub spoken: Spoken,
+}
+
+/// Something that was said to all streams, in microseconds; medians.
+#[derive(Debug, Clone, Serialize)]
+pub struct Spoken {
+    /// Until it was at the first client,
+    pub first: f64,
+    /// and at the last one.
+    pub last: f64,
+    /// Of the proxy's processor, for each client.
+    pub processor: f64,
 }
 
 /// Resident bytes of an anchor.
@@ -176,8 +192,11 @@ impl Report {
                 writeln!(text, "{anchor:<14} resident: {idle:.1} MB idle, {peak:.1} MB at most; {shipped} audit frames shipped");
         }
         for streams in &self.streams {
-            let (anchor, count, each) = (streams.anchor, streams.count, streams.each / 1e3);
-            let _infallible = writeln!(text, "{anchor:<14} {count} silent streams: {each:.1} kB each");
+            let Streams { anchor, kind, count, spoken, .. } = streams;
+            let (each, alone) = (streams.each / 1e3, if streams.server_streams { "" } else { ", server without one" });
+            let (first, last, processor) = (spoken.first / 1e3, spoken.last / 1e3, spoken.processor);
+            let said = format!("a broadcast {first:.1} ms to the first, {last:.1} to the last, {processor:.1} us CPU each");
+            let _infallible = writeln!(text, "{anchor:<14} {count} idle streams, {kind}{alone}: {each:.1} kB each; {said}");
         }
         for Rules { anchor, each } in &self.rules {
             let _infallible = writeln!(text, "{anchor:<14} rules evaluated per decision: {each:.2}");

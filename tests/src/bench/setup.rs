@@ -27,14 +27,16 @@ pub struct Place {
     /// The path of the server `mock`.
     pub path: String,
     pub tokens: Vec<String>,
+    /// The token of an operator.
+    pub operator: Option<String>,
 }
 
-/// Registers the mock at `upstream` and lets callers in.
-pub async fn fill(desk: &Desk, duty: Duty, upstream: &str) -> anyhow::Result<Place> {
+/// Registers the server at `server` (host, port and path) and lets callers in.
+pub async fn fill(desk: &Desk, duty: Duty, server: &str) -> anyhow::Result<Place> {
     let org = desk.admin.create_org("bench").await?;
     let uid = Uuid::parse_str(&org.uid)?;
     let anonymous = duty == Duty::Bare;
-    desk.admin.create_server("bench", "mock", &format!("http://{upstream}/mcp"), anonymous).await?;
+    desk.admin.create_server("bench", "mock", &format!("http://{server}"), anonymous).await?;
     let rule = crate::fleet::Rule {
         name: "calls",
         server: "mock",
@@ -45,14 +47,15 @@ pub async fn fill(desk: &Desk, duty: Duty, upstream: &str) -> anyhow::Result<Pla
     };
     let version = desk.admin.create_policy("bench", rule).await?.config_version;
     let path = "/o/bench/servers/mock/mcp".to_owned();
+    let operator = desk.tokens(uid, 1, &["operator"])?.pop();
     let Duty::Full { policies } = duty else {
         desk.admin.wait(version).await?;
-        return Ok(Place { path, tokens: Vec::new() });
+        return Ok(Place { path, tokens: Vec::new(), operator });
     };
     limits(desk).await?;
     let version = more_policies(desk, uid, policies.saturating_sub(1)).await?;
     desk.admin.wait(version).await?;
-    Ok(Place { path, tokens: desk.tokens(uid, USERS, &ROLES)? })
+    Ok(Place { path, tokens: desk.tokens(uid, USERS, &ROLES)?, operator })
 }
 
 /// One for each user, one for the organisation, one for each tool; so wide that the benchmark never meets them, and counted all the same.

@@ -10,6 +10,11 @@ const ID: &str = "10000000";
 const TEXT: &str =
     "the quick brown fox jumps over the lazy dog and says so; the quick brown fox jumps over the lazy dog and says so twice";
 
+/// What opens a session of the legacy era.
+pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+/// What follows the answer to it.
+pub const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
 /// Which MCP is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Era {
@@ -79,12 +84,24 @@ impl Work {
         Self { era: Era::Legacy, tokens: self.tokens.iter().take(1).cloned().collect(), ..self.clone() }
     }
 
+    /// The same work by one of its users.
+    #[must_use]
+    pub fn of_user(&self, number: usize) -> Self {
+        let token = self.tokens.get(number % self.tokens.len().max(1));
+        Self { era: Era::Legacy, tokens: token.into_iter().cloned().collect(), ..self.clone() }
+    }
+
+    /// The path of another transport of the same server.
+    pub fn beside(&self, transport: &str) -> String {
+        format!("{}/{transport}", self.path.strip_suffix("/mcp").unwrap_or(&self.path))
+    }
+
     /// The request, once per token. `session` is the legacy one's.
     pub fn requests(&self, session: Option<&str>) -> Vec<Template> {
         let body = self.body();
         let tokens = if self.tokens.is_empty() { vec![None] } else { self.tokens.iter().map(Some).collect() };
         let request = |token: Option<&String>| {
-            let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+            let authorization = authorization(token.map(String::as_str));
             let era = match (self.era, session) {
                 (Era::Modern, _) => {
                     format!("mcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\nmcp-name: {}\r\n", self.tool)
@@ -127,15 +144,16 @@ pub fn post(work: &Work, headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A GET that opens a stream of a legacy session.
-pub fn listen(work: &Work, session: &str) -> Vec<u8> {
-    let authorization = work.tokens.first().map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+/// The header that says who asks; nothing for nobody.
+pub fn authorization(token: Option<&str>) -> String {
+    token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default()
+}
+
+/// A GET that opens a stream of a legacy client's.
+pub fn listen(work: &Work, headers: &str) -> Vec<u8> {
+    let authorization = authorization(work.tokens.first().map(String::as_str));
     let (path, host) = (&work.path, &work.address);
-    format!(
-        "GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n{authorization}mcp-protocol-version: 2025-11-25\r\n\
-         mcp-session-id: {session}\r\n\r\n"
-    )
-    .into_bytes()
+    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n{authorization}{headers}\r\n").into_bytes()
 }
 
 /// The body of the answer to a call of `echo`.

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use mcpgw_tests::bench::{self, Options, counted, load, mock};
+use mcpgw_tests::bench::{self, Options, counted, hold, load, mock};
+use serde::de::DeserializeOwned;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 /// The system's, counted: how often something is allocated does not depend on by whom.
@@ -50,7 +51,7 @@ enum Part {
     },
     /// Streams that are held open
     #[command(hide = true)]
-    Hold { window: PathBuf },
+    Hold { holding: PathBuf },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -62,18 +63,19 @@ fn main() -> anyhow::Result<()> {
             mock::serve(listener).await
         }),
         Some(Part::Load { window }) => {
-            let outcome = one()?.block_on(load::run(self::window(&window)?))?;
+            let outcome = one()?.block_on(load::run(told(&window)?))?;
             Ok(serde_json::to_writer(std::io::stdout(), &outcome)?)
         }
         Some(Part::Node { config }) => counted::serve(&config, || {
             let stats = ALLOCATOR.stats();
             stats.allocations + stats.reallocations
         }),
-        Some(Part::Hold { window }) => one()?.block_on(load::hold(self::window(&window)?)),
+        Some(Part::Hold { holding }) => one()?.block_on(hold::serve(told(&holding)?)),
     }
 }
 
-fn window(path: &Path) -> anyhow::Result<load::Window> {
+/// What the run wants of one of its processes.
+fn told<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 

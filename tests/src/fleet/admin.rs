@@ -28,6 +28,9 @@ use tonic::transport::Channel;
 /// Longest wait for something that happens within milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The password of everybody that [`Admin::member`] makes.
+pub const MEMBER_PASSWORD: &str = "a long enough password";
+
 /// A signed-in administrator.
 #[derive(Clone)]
 pub struct Admin {
@@ -80,9 +83,9 @@ impl Admin {
 
     /// A new user with a role in an organisation; a token of that user's for the gateway.
     pub async fn member(&self, org: &str, email: &str, role: Role) -> anyhow::Result<String> {
-        const PASSWORD: &str = "a long enough password";
         let user = User { email: email.to_owned(), ..User::default() };
-        let request = CreateUserRequest { user: Some(user), password: PASSWORD.to_owned(), ..CreateUserRequest::default() };
+        let request =
+            CreateUserRequest { user: Some(user), password: MEMBER_PASSWORD.to_owned(), ..CreateUserRequest::default() };
         let user = UserServiceClient::new(self.channel.clone()).create_user(self.request(request)).await?.into_inner();
         let membership = Membership { user: user.name, role: role.into(), ..Membership::default() };
         let request = CreateMembershipRequest {
@@ -93,7 +96,7 @@ impl Admin {
         MembershipServiceClient::new(self.channel.clone()).create_membership(self.request(request)).await?;
         let request = LoginRequest {
             email: email.to_owned(),
-            password: PASSWORD.to_owned(),
+            password: MEMBER_PASSWORD.to_owned(),
             organization: format!("organizations/{org}"),
             audience: Audience::Gateway.into(),
         };

@@ -10,7 +10,7 @@ mod plane;
 mod process;
 mod witness;
 
-pub use admin::{Admin, Rule};
+pub use admin::{Admin, MEMBER_PASSWORD, Rule};
 pub use control::{Control, OWNER_EMAIL, OWNER_PASSWORD, install_crypto};
 pub use mcp::{Answer, Call, Http};
 pub use mortal::Mortal;

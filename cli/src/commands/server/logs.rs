@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args as Flags;
-use http::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::commands::desk::{Desk, escaped, moment};
+use crate::commands::desk::{Answer, Desk, Order, moment};
+use crate::commands::tools::failed;
 use crate::context::Context;
+use crate::names;
 use crate::output::{self, Format};
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Before a stream that the gateway ended is asked for again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Flags of `server logs`.
 #[derive(Debug, Flags)]
@@ -20,12 +21,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 Examples:
   mcpgw server logs time
   mcpgw server logs time --follow
-  mcpgw server logs time -o json
+  mcpgw server logs organizations/acme/servers/time -o json
+  mcpgw server logs time --follow -o json | jq -r .text
 
-Nodes keep the last lines of each server. --follow looks every two seconds; of a server that writes more than that between two looks,
-lines are missed.")]
+Nodes keep the last lines of each server. --follow begins with those. Nodes that join later are not followed.")]
 pub struct Args {
-    /// The server's slug
+    /// The server
     server: String,
     /// Goes on with what is written from now on; with -o json, a line of JSON for each
     #[arg(short, long)]
@@ -34,66 +35,86 @@ pub struct Args {
     desk: Desk,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Told {
     #[serde(default)]
     lines: Vec<Line>,
+    /// What nodes did not keep until it was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    missed: Vec<Missed>,
 }
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
     node: String,
+    /// Grows from line to line of a node.
+    number: u64,
     at_ms: u64,
     pid: u32,
     stream: String,
     text: String,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Missed {
+    node: String,
+    lines: u64,
+}
+
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let path = format!("/stdio/logs?server={}", escaped(&args.server));
-    let mut seen = Seen::default();
-    let first = seen.new_lines(args.desk.order::<Told>(cx, Method::GET, &path, None).await?.lines);
-    if !args.follow {
-        return cx.out.value(&first, || first.iter().map(spoken).collect());
+    let (org, slug) = names::parts("servers", &args.server)?;
+    let order = || Order::get("/stdio/logs").with("server", slug).of(org);
+    if args.follow {
+        return follow(cx, &args.desk, order).await;
     }
-    let mut lines = first;
+    let mut answer: Answer<Told> = args.desk.order(cx, order()).await?;
+    answer.warn();
+    let lines = &mut answer.told.lines;
+    lines.sort_by(|one, other| (one.at_ms, &one.node, one.number).cmp(&(other.at_ms, &other.node, other.number)));
+    cx.out.value(&answer, || answer.told.lines.iter().map(spoken).collect())
+}
+
+/// Shows lines as they come. The gateway ends a stream that has lasted for long, or whose token expires: with a fresh one it goes on.
+async fn follow<'o>(cx: &Context, desk: &Desk, order: impl Fn() -> Order<'o>) -> anyhow::Result<()> {
+    let mut shown = Shown::default();
     loop {
-        for line in &lines {
-            match cx.out.format {
-                Format::Table => cx.out.value(line, || spoken(line))?,
-                Format::Json | Format::Yaml => cx.out.line(line)?,
+        let mut events = desk.events(cx, order().with("follow", "true")).await?;
+        while let Some(answer) = events.next::<Answer<Told>>().await.map_err(failed)? {
+            answer.warn();
+            for Missed { node, lines } in &answer.told.missed {
+                eprintln!("warning: node {node} wrote {lines} lines faster than they were read; they are not in here");
+            }
+            for line in shown.new_of(answer.told.lines) {
+                match cx.out.format {
+                    Format::Table => cx.out.value(&line, || spoken(&line))?,
+                    Format::Json | Format::Yaml => cx.out.line(&line)?,
+                }
             }
         }
         tokio::time::sleep(PAUSE).await;
-        lines = seen.new_lines(args.desk.order::<Told>(cx, Method::GET, &path, None).await?.lines);
     }
 }
 
-/// What each node told last time.
+/// The number of the last line of each node that was shown.
 #[derive(Default)]
-struct Seen(HashMap<String, Vec<Line>>);
+struct Shown(HashMap<String, u64>);
 
-impl Seen {
-    /// Lines that were not there last time, oldest first. A node that did not answer keeps its place.
-    fn new_lines(&mut self, lines: Vec<Line>) -> Vec<Line> {
-        let mut by_node: HashMap<String, Vec<Line>> = HashMap::new();
-        lines.into_iter().for_each(|line| by_node.entry(line.node.clone()).or_default().push(line));
-        let mut new = Vec::new();
-        for (node, told) in by_node {
-            let before = self.0.get(&node).map(Vec::as_slice).unwrap_or_default();
-            // What a node keeps moves on: the end of the last answer is the beginning of this one.
-            let known = (0..=before.len().min(told.len())).rev().find(|known| before.ends_with(&told[..*known]));
-            new.extend_from_slice(&told[known.unwrap_or_default()..]);
-            self.0.insert(node, told);
-        }
-        new.sort_by(|one, other| (one.at_ms, &one.node).cmp(&(other.at_ms, &other.node)));
-        new
+impl Shown {
+    /// Lines that were not shown yet.
+    fn new_of(&mut self, mut lines: Vec<Line>) -> Vec<Line> {
+        lines.retain(|line| {
+            let last = self.0.entry(line.node.clone()).or_default();
+            let is_new = line.number > *last;
+            *last = line.number.max(*last);
+            is_new
+        });
+        lines
     }
 }
 
 fn spoken(line: &Line) -> String {
-    let Line { node, at_ms, pid, stream, text } = line;
+    let Line { node, at_ms, pid, stream, text, .. } = line;
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("{} {node} {pid} {stream}: {text}\n", output::time(Some(&moment(at_ms / 1000))))
 }
@@ -102,18 +123,16 @@ fn spoken(line: &Line) -> String {
 mod tests {
     use super::*;
 
-    fn line(node: &str, at_ms: u64) -> Line {
-        Line { node: node.into(), at_ms, pid: 1, stream: "stderr".into(), text: "same".into() }
+    fn line(node: &str, number: u64) -> Line {
+        Line { node: node.into(), number, at_ms: 1, pid: 1, stream: "stderr".into(), text: "same".into() }
     }
 
     #[test]
     fn every_line_is_shown_once_whichever_node_wrote_it() {
-        let mut seen = Seen::default();
-        assert_eq!(seen.new_lines(vec![line("a", 1), line("a", 3), line("b", 2)]), [line("a", 1), line("b", 2), line("a", 3)]);
-        assert_eq!(seen.new_lines(vec![line("a", 1), line("a", 3), line("b", 2)]), []);
-        // The oldest is forgotten, one that looks the same is new, and the other node is away.
-        assert_eq!(seen.new_lines(vec![line("a", 3), line("a", 3)]), [line("a", 3)]);
-        assert_eq!(seen.new_lines(vec![line("b", 2), line("b", 5)]), [line("b", 5)]);
+        let mut shown = Shown::default();
+        assert_eq!(shown.new_of(vec![line("a", 1), line("b", 7), line("a", 3)]), [line("a", 1), line("b", 7), line("a", 3)]);
+        // Asked anew, what was kept comes again.
+        assert_eq!(shown.new_of(vec![line("a", 1), line("a", 3), line("a", 4), line("b", 7)]), [line("a", 4)]);
     }
 
     #[test]

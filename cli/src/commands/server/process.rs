@@ -1,30 +1,34 @@
 //! `mcpgw server process`: what nodes run of stdio servers.
 
 use clap::{Args as Flags, Subcommand};
-use http::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::commands::desk::{Desk, moment};
+use crate::commands::desk::{Answer, Desk, Order, moment};
 use crate::context::Context;
-use crate::failure::Failure;
-use crate::output;
+use crate::failure::{self, Failure};
+use crate::{names, output};
 
 /// Processes of stdio servers, on all nodes
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Lists processes
     List(ListArgs),
-    /// Ends a process, or all of a server
+    /// Ends a process, or all of a server; sessions that lost nothing with it go on with another one
     Stop(EndArgs),
-    /// Ends a process, or all of a server; the next message of a session that lost nothing starts another
+    /// Ends a process that sessions share, and starts another as the server is registered now
+    #[command(
+        after_help = "Examples:\n  mcpgw server process restart time\n  mcpgw server process restart 0199c2a4-2f6b-7d55-9c1f-0a52b6a3c001 -o json\n\nOnly for servers that were registered with --shared: a process of one session is started by its session, so `stop` is all that there is."
+    )]
     Restart(EndArgs),
 }
 
 /// Flags of `server process list`.
 #[derive(Debug, Flags)]
-#[command(after_help = "Examples:\n  mcpgw server process list\n  mcpgw server process list time -o json")]
+#[command(
+    after_help = "Examples:\n  mcpgw server process list\n  mcpgw server process list organizations/acme/servers/time -o json"
+)]
 pub struct ListArgs {
     /// Only of this server
     server: Option<String>,
@@ -35,7 +39,7 @@ pub struct ListArgs {
 /// Flags of `server process stop` and `restart`.
 #[derive(Debug, Flags)]
 #[command(
-    after_help = "Examples:\n  mcpgw server process stop time\n  mcpgw server process restart 0199c2a4-2f6b-7d55-9c1f-0a52b6a3c001"
+    after_help = "Examples:\n  mcpgw server process stop time\n  mcpgw server process stop 0199c2a4-2f6b-7d55-9c1f-0a52b6a3c001 -o json"
 )]
 pub struct EndArgs {
     /// The process, as `server process list` shows it, or a server: all of its processes
@@ -45,7 +49,7 @@ pub struct EndArgs {
     desk: Desk,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Told {
     #[serde(default)]
     processes: Vec<Process>,
@@ -65,40 +69,83 @@ struct Process {
     messages_out: u64,
 }
 
+/// How a process is ended.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Stop,
+    /// With another in its place.
+    Restart,
+}
+
+/// Processes that were asked to end, for machines.
+#[derive(Debug, Serialize)]
+struct Ended {
+    processes: Vec<Uuid>,
+}
+
 pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List(args) => {
-            let processes = list(cx, &args.desk, args.server.as_deref()).await?;
-            cx.out.value(&processes, || table(&processes))
+            let (org, server) = args.server.as_deref().map(|server| names::parts("servers", server)).transpose()?.unzip();
+            let answer = list(cx, &args.desk, org.flatten(), server).await?;
+            answer.warn();
+            cx.out.value(&answer, || table(&answer.told.processes))
         }
-        Command::Stop(args) => end(cx, args, "stop").await,
-        Command::Restart(args) => end(cx, args, "restart").await,
+        Command::Stop(args) => end(cx, args, Action::Stop).await,
+        Command::Restart(args) => end(cx, args, Action::Restart).await,
     }
 }
 
-async fn list(cx: &Context, desk: &Desk, server: Option<&str>) -> anyhow::Result<Vec<Process>> {
-    let Told { mut processes } = desk.order(cx, Method::GET, "/stdio/process", None).await?;
-    processes.retain(|process| server.is_none_or(|server| process.server == server));
-    Ok(processes)
+async fn list(cx: &Context, desk: &Desk, org: Option<&str>, server: Option<&str>) -> anyhow::Result<Answer<Told>> {
+    let mut answer: Answer<Told> = desk.order(cx, Order::get("/stdio/process").of(org)).await?;
+    answer.told.processes.retain(|process| server.is_none_or(|server| process.server == server));
+    Ok(answer)
 }
 
-async fn end(cx: &Context, args: EndArgs, action: &str) -> anyhow::Result<()> {
-    let which = match Uuid::parse_str(&args.which) {
-        Ok(process) => vec![process],
-        Err(_a_server) => {
-            let of_server = list(cx, &args.desk, Some(&args.which)).await?;
-            of_server.into_iter().map(|process| process.process).collect()
+async fn end(cx: &Context, args: EndArgs, action: Action) -> anyhow::Result<()> {
+    let order = |process: Uuid| Order::post("/stdio/process", json!({ "action": action.name(), "process": process }));
+    if let Ok(process) = Uuid::parse_str(&args.which) {
+        let Answer { unreachable, .. } = args.desk.act(cx, &format!("process {process}"), order(process)).await?;
+        eprintln!("{} process {process}", action.done());
+        return cx.out.value(&Answer { told: Ended { processes: vec![process] }, unreachable }, String::new);
+    }
+    let (org, server) = names::parts("servers", &args.which)?;
+    let running = list(cx, &args.desk, org, Some(server)).await?;
+    let mut ended = Answer { told: Ended { processes: Vec::new() }, unreachable: running.unreachable };
+    for process in running.told.processes.iter().map(|it| it.process) {
+        match args.desk.act(cx, &format!("process {process}"), order(process).of(org)).await {
+            Ok(answer) => ended.miss(answer.unreachable),
+            // It has ended meanwhile.
+            Err(error) if failure::is_not_found(&error) => continue,
+            Err(error) => return Err(error),
         }
-    };
-    if which.is_empty() {
-        return Err(Failure::NotFound(format!("no process of server {:?} runs", args.which)).into());
+        eprintln!("{} process {process}", action.done());
+        ended.told.processes.push(process);
     }
-    for process in which {
-        let body = json!({ "action": action, "process": process });
-        args.desk.order::<Value>(cx, Method::POST, "/stdio/process", Some(&body)).await?;
-        eprintln!("asked process {process} to end");
+    if running.told.processes.is_empty() {
+        ended.complete()?;
+        return Err(Failure::NotFound(format!("no process of server {server:?} runs")).into());
     }
-    Ok(())
+    cx.out.value(&ended, String::new)?;
+    Ok(ended.complete()?)
+}
+
+impl Action {
+    /// As the gateway calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// What was done to a process, for people.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Stop => "asked to end:",
+            Self::Restart => "asked for another in place of",
+        }
+    }
 }
 
 fn table(processes: &[Process]) -> String {

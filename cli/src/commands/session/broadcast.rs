@@ -1,10 +1,10 @@
 //! `mcpgw session broadcast`: one notification to every client of the organisation that listens.
 
 use clap::Args as Flags;
-use http::Method;
+use serde::{Deserialize, Serialize};
 
-use super::{Reached, message};
-use crate::commands::desk::Desk;
+use super::message;
+use crate::commands::desk::{Answer, Desk, Order};
 use crate::context::Context;
 
 const EXAMPLES: &str = "\
@@ -25,6 +25,12 @@ pub struct Args {
     desk: Desk,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    #[serde(default)]
+    reached: u64,
+}
+
 #[derive(Debug, Flags)]
 #[group(required = true, multiple = false)]
 struct To {
@@ -38,7 +44,7 @@ struct To {
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
     let path = if args.to.ws { "/ws/broadcast" } else { "/sse/broadcast" };
-    let message = message(&args.message)?;
-    let reached: Reached = args.desk.order(cx, Method::POST, path, Some(&message)).await?;
-    cx.out.value(&reached, || format!("{} clients were told", reached.reached))
+    let answer: Answer<Told> = args.desk.order(cx, Order::post(path, message(&args.message)?)).await?;
+    cx.out.value(&answer, || format!("{} clients were told", answer.told.reached))?;
+    Ok(answer.complete()?)
 }

@@ -1,10 +1,9 @@
 //! `mcpgw session list`: open sessions.
 
 use clap::Args as Flags;
-use http::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::commands::desk::{Desk, moment};
+use crate::commands::desk::{Answer, Desk, Order, moment};
 use crate::context::Context;
 use crate::output;
 
@@ -22,7 +21,7 @@ pub struct Args {
     desk: Desk,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Told {
     #[serde(default)]
     sessions: Vec<Session>,
@@ -43,14 +42,17 @@ struct Session {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let mut sessions = Vec::new();
+    let mut all = Answer { told: Told::default(), unreachable: Vec::new() };
     for (wanted, path) in [(!args.ws, "/sse/status"), (!args.sse, "/ws/status")] {
         if wanted {
-            sessions.extend(args.desk.order::<Told>(cx, Method::GET, path, None).await?.sessions);
+            let answer: Answer<Told> = args.desk.order(cx, Order::get(path)).await?;
+            all.told.sessions.extend(answer.told.sessions);
+            all.miss(answer.unreachable);
         }
     }
-    sessions.sort_by(|one, other| (one.opened_at, &one.session).cmp(&(other.opened_at, &other.session)));
-    cx.out.value(&sessions, || table(&sessions))
+    all.warn();
+    all.told.sessions.sort_by(|one, other| (one.opened_at, &one.session).cmp(&(other.opened_at, &other.session)));
+    cx.out.value(&all, || table(&all.told.sessions))
 }
 
 fn table(sessions: &[Session]) -> String {

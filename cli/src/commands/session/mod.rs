@@ -11,9 +11,11 @@ use std::io::Read as _;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
+use super::desk::{Answer, Desk, Done, Order};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -45,11 +47,19 @@ pub async fn run(cx: &Context, command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// How many clients an order reached.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Reached {
-    #[serde(default)]
-    reached: u64,
+/// What was done with a session, for machines.
+#[derive(Debug, Serialize)]
+struct Acted {
+    session: Uuid,
+    #[serde(flatten)]
+    answer: Answer<Done>,
+}
+
+/// Gives an order about one session, and says what was `done`: to people as talk, to machines as data.
+async fn act(cx: &Context, desk: &Desk, session: Uuid, order: Order<'_>, done: &str) -> anyhow::Result<()> {
+    let answer = desk.act(cx, &format!("session {session}"), order).await?;
+    eprintln!("{done} session {session}");
+    cx.out.value(&Acted { session, answer }, String::new)
 }
 
 /// A message as it was given: JSON, or a file that has it, - for stdin.

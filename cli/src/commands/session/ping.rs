@@ -1,17 +1,18 @@
 //! `mcpgw session ping`: whether its client still answers; a client that does not loses the session.
 
 use clap::Args as Flags;
-use http::Method;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Reached;
-use crate::commands::desk::Desk;
+use super::act;
+use crate::commands::desk::{Desk, Order};
 use crate::context::Context;
 
 /// Flags of `session ping`.
 #[derive(Debug, Flags)]
-#[command(after_help = "Examples:\n  mcpgw session ping 5f0c2a4e-2f6b-4d55-9c1f-0a52b6a3c001")]
+#[command(
+    after_help = "Examples:\n  mcpgw session ping 5f0c2a4e-2f6b-4d55-9c1f-0a52b6a3c001\n  mcpgw session ping 5f0c2a4e-2f6b-4d55-9c1f-0a52b6a3c001 -o json"
+)]
 pub struct Args {
     /// The session, as `session list` shows it
     session: Uuid,
@@ -20,8 +21,6 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let body = json!({ "session": args.session });
-    args.desk.order::<Reached>(cx, Method::POST, "/ws/ping", Some(&body)).await?;
-    eprintln!("asked the client of session {}", args.session);
-    Ok(())
+    let order = Order::post("/ws/ping", json!({ "session": args.session }));
+    act(cx, &args.desk, args.session, order, "asked the client of").await
 }

@@ -1,12 +1,11 @@
 //! `mcpgw session replay`: what a session of the caller's own was told lately.
 
 use clap::Args as Flags;
-use http::Method;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commands::desk::{Desk, escaped};
+use crate::commands::desk::{Desk, Order};
 use crate::context::Context;
 use crate::output;
 
@@ -33,9 +32,9 @@ struct Event {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let after = args.after.as_deref().map(|after| format!("?after={}", escaped(after))).unwrap_or_default();
-    let path = format!("/sse/replay/{}{after}", args.session);
-    let text = args.desk.text(cx, Method::GET, &path, None).await?;
+    let order = Order::get(format!("/sse/replay/{}", args.session));
+    let order = args.after.iter().fold(order, |order, after| order.with("after", after));
+    let text = args.desk.text(cx, order).await?;
     let events = events(&String::from_utf8_lossy(&text))?;
     cx.out.value(&events, || {
         let rows = events.iter().map(|event| vec![event.id.clone(), event.message.to_string()]);

@@ -1,12 +1,11 @@
 //! `mcpgw session send`: one notification to its client.
 
 use clap::Args as Flags;
-use http::Method;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Reached;
-use crate::commands::desk::Desk;
+use super::act;
+use crate::commands::desk::{Desk, Order};
 use crate::context::Context;
 
 /// Flags of `session send`.
@@ -25,8 +24,6 @@ pub struct Args {
 }
 
 pub async fn run(cx: &Context, args: Args) -> anyhow::Result<()> {
-    let body = json!({ "session": args.session, "message": super::message(&args.message)? });
-    args.desk.order::<Reached>(cx, Method::POST, "/ws/send", Some(&body)).await?;
-    eprintln!("sent it to session {}", args.session);
-    Ok(())
+    let order = Order::post("/ws/send", json!({ "session": args.session, "message": super::message(&args.message)? }));
+    act(cx, &args.desk, args.session, order, "sent it to").await
 }

@@ -62,12 +62,13 @@ fn cut_torn_tail(path: &Path, first: u64) -> io::Result<u64> {
     let (mut at, mut last) = (0, first - 1);
     loop {
         match frame::decode(&content[at..]) {
-            Found::Frame(frame, size) => {
+            Found::Frame(frame, size) if frame.seq > last => {
                 last = frame.seq;
                 at += size;
             }
             Found::End => return Ok(last),
-            Found::Cut { .. } | Found::Damaged(_) => match frame::resume(&content[at..], last) {
+            // A whole frame that repeats or goes back is as little of this lane as one that is broken.
+            Found::Frame(..) | Found::Cut { .. } | Found::Damaged(_) => match frame::resume(&content[at..], last) {
                 Some(skipped) => at += skipped,
                 None => break,
             },

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::lane::{Lane, delete};
+use super::lane::{Lane, delete, first_seq};
 use super::writer::Writer;
 use super::{Spool, SpoolError, locked};
 use crate::audit::frame::{self, Found};
@@ -87,16 +87,18 @@ fn read(path: &PathBuf) -> Readable {
             return Readable { damaged: true, ..readable };
         }
     };
-    let (mut at, mut last) = (0, 0);
+    let (mut at, mut last) = (0, first_seq(path).map_or(0, |first| first - 1));
     loop {
         match frame::decode(&content[at..]) {
-            Found::Frame(frame, size) => {
+            Found::Frame(frame, size) if frame.seq > last => {
+                readable.damaged |= frame.seq > last + 1;
                 last = frame.seq;
                 at += size;
                 readable.payloads.push((frame.seq, frame.payload));
             }
             Found::End => return readable,
-            Found::Cut { .. } | Found::Damaged(_) => {
+            // One that repeats or goes back would be moved twice.
+            Found::Frame(..) | Found::Cut { .. } | Found::Damaged(_) => {
                 readable.damaged = true;
                 match frame::resume(&content[at..], last) {
                     Some(skipped) => at += skipped,

@@ -409,4 +409,5 @@ async fn where_nobody_ships_the_oldest_records_make_room_and_no_call_is_refused(
 }
 
 mod batches;
+mod numbers;
 mod scarce;

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use super::request::{Answers, Client, mirrored, mirrored_method};
+use super::request::{Answers, Client, mirrored_method};
 use super::{Bridge, Over, asks, request};
 use crate::transport::scan::{Kind as Form, Message, scan};
+use crate::transport::streamable_http::mirrored;
 use crate::upstream::link::{Kind, ToServer};
 
 /// RFC 5424 severities, as MCP names them.

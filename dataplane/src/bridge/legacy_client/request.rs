@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::owned::splice;
 use crate::transport::Version;
-use crate::transport::header::{METHOD, NAME, encoded};
+use crate::transport::header::METHOD;
 use crate::transport::scan::{Message, Span};
 
 /// What the keys of the protocol itself begin with.
@@ -162,23 +162,7 @@ impl Answers {
     }
 }
 
-/// What the transport repeats of every request (2026-07-28 Streamable HTTP, request headers).
-pub(super) fn mirrored(message: &Message) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(4);
-    let method = message.method().unwrap_or_default();
-    headers.insert(METHOD, encoded(method));
-    let name = match method {
-        "tools/call" | "prompts/get" => message.name(),
-        "resources/read" => message.uri(),
-        _ => None,
-    };
-    if let Some(name) = name {
-        headers.insert(NAME, encoded(name));
-    }
-    headers
-}
-
-/// As [`mirrored`], for requests of the bridge's own.
+/// What the transport repeats of a request of the bridge's own (2026-07-28 Streamable HTTP, request headers).
 pub(super) fn mirrored_method(method: &'static str) -> Box<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(1);
     headers.insert(METHOD, http::HeaderValue::from_static(method));
@@ -275,13 +259,5 @@ mod tests {
             assert_eq!(spoken["params"]["requestState"], "opaque");
             assert_eq!(spoken["params"]["name"], "t");
         }
-    }
-
-    #[test]
-    fn headers_repeat_what_the_request_is_about() {
-        let call = mirrored(&message(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"größe"}}"#));
-        assert_eq!((&call[METHOD], &call[NAME]), (&"tools/call".parse().unwrap(), &"=?base64?Z3LDtsOfZQ==?=".parse().unwrap()));
-        let list = mirrored(&message(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"name":"x"}}"#));
-        assert_eq!(list.get(NAME), None);
     }
 }

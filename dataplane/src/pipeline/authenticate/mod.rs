@@ -24,6 +24,7 @@ use super::target::Place;
 use crate::live::Revocations;
 use crate::metrics::Metrics;
 use crate::relay::Standing;
+use crate::transport::Refusal;
 use crate::transport::Version;
 use crate::transport::scan::Message;
 
@@ -179,11 +180,24 @@ impl Authenticated {
         (principal.org_id == org.id && server.org_id == org.id).then_some(Self { call, org, server, principal })
     }
 
+    /// Without the request's headers, which are a piece of the buffer that they were read into, for whoever keeps it for long.
+    #[must_use]
+    pub fn without_headers(self) -> Self {
+        Self { call: self.call.without_headers(), ..self }
+    }
+
     /// A message over the connection that this request opened, by the same sender as it is judged now.
     pub fn on_connection(&self, standing: &Standing, message: Message, version: Option<Version>) -> Self {
         let (org, server, principal) = standing.parties();
         let place = Place::Server { org: org.clone(), server: server.clone() };
         Self { call: self.call.on_connection(place, message, version), org, server, principal }
+    }
+
+    /// A request of the modern era over such a connection, if it is one that keeps that era's rules.
+    pub fn by_itself(&self, standing: &Standing, message: Message) -> Result<Self, Refusal> {
+        let (org, server, principal) = standing.parties();
+        let place = Place::Server { org: org.clone(), server: server.clone() };
+        Ok(Self { call: self.call.by_itself(place, message)?, org, server, principal })
     }
 
     /// A message of the gateway's own on behalf of the sender of this request.

@@ -302,14 +302,24 @@ impl RouteDenial {
 }
 
 impl OperateDenial {
-    fn wire(self) -> Wire {
+    fn wire(&self) -> Wire {
         match self {
             Self::NotOperator => {
                 let message = "This is for operators of the organisation: roles owner, admin and operator";
                 Wire::own(StatusCode::FORBIDDEN, "operate.not_operator", message)
             }
-            Self::NotFound => Wire::own(StatusCode::NOT_FOUND, "operate.not_found", "No such connection"),
-            Self::Bad(expected) => Wire::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "operate.bad", expected),
+            Self::Organization => {
+                let message = "The credential is not for this organisation";
+                Wire::own(StatusCode::FORBIDDEN, "operate.organization", message)
+            }
+            Self::NotFound(what) => Wire::own(StatusCode::NOT_FOUND, "operate.not_found", format!("No such {what}")),
+            Self::Unclear { what, silent } => {
+                let message = format!("No such {what} on any node that answered; it may be on one that did not");
+                let silent = serde_json::to_string(silent).expect("plain data serialises");
+                let wire = Wire::own(StatusCode::SERVICE_UNAVAILABLE, "operate.unclear", message).retry_after(5);
+                wire.data(format!(r#"{{"unreachable":{silent}}}"#)).outcome(Outcome::GatewayFailed)
+            }
+            Self::Bad(expected) => Wire::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "operate.bad", *expected),
             Self::TooLarge { limit } => {
                 let message = format!("The body is larger than {limit} bytes");
                 Wire::own(StatusCode::PAYLOAD_TOO_LARGE, "operate.too_large", message)

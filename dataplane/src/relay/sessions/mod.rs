@@ -2,8 +2,9 @@
 //! and the session's streams back over the client's transport. Every message is judged, limited and recorded by itself.
 
 mod events;
+mod exchange;
 mod rpc;
-mod socket;
+pub(crate) mod socket;
 mod sse;
 mod streamable;
 
@@ -13,10 +14,11 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use mcp_gateway::snapshot::Snapshot;
+use mcp_gateway::snapshot::{Server, Snapshot};
 use tokio::time::Instant;
 
 use crate::bridge;
+use crate::children;
 use crate::owned::stream::{self, Spout, Tap};
 use crate::owned::{Command, Handle, Manners};
 use crate::peers::Forward;
@@ -36,6 +38,7 @@ use crate::upstream::place;
 
 pub use events::ClientStream;
 pub(crate) use rpc::execute;
+pub(crate) use streamable::events;
 
 /// Answers a request whose server is reached through an owned session.
 pub async fn run(
@@ -74,7 +77,8 @@ async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Tr
     let Passed { call, seat } = passed;
     trail.mark(Stage::Route);
     let facts = &session.facts;
-    let going = Going { transport: bridge::name(facts.server_transport), era: Era::Legacy, place: &facts.place };
+    let era = facts.server_era.get().copied().unwrap_or(Era::Legacy);
+    let going = Going { transport: bridge::name(facts.server_transport), era, place: &facts.place };
     trail.relayed(&call, going, facts.version.get().copied()).await?;
     let is_request = call.call().message().is_some_and(Message::is_request);
     let caller = call.principal().clone();
@@ -90,7 +94,7 @@ async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Tr
 
 /// Opens a session of the caller's with the server that it called.
 async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, listens: bool) -> Result<Handle, Denial> {
-    let way = Way { listens, ..way(pipeline, caller, config).await? };
+    let way = Way { listens, ..way(pipeline, caller.server(), config).await? };
     let client = caller.call().client();
     let of_node = pipeline.config().transports.of(client).session_idle;
     let idle = caller.server().client_transports.settings(client.into()).session_idle.unwrap_or(of_node);
@@ -106,12 +110,12 @@ async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, li
 }
 
 /// Where the server is.
-async fn way(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot) -> Result<Way, RouteDenial> {
-    let place = route::place(caller.server(), config, &pipeline.live().drained())?;
-    let (transport, eras) = pipeline.upstreams().found_out(caller.server(), &place.url, place.credential.as_ref()).await;
+async fn way(pipeline: &Pipeline, server: &Arc<Server>, config: &Snapshot) -> Result<Way, RouteDenial> {
+    let place = route::place(server, config, &pipeline.live().drained())?;
+    let (transport, eras) = pipeline.upstreams().found_out(server, &place.url, place.credential.as_ref()).await;
     let (limits, timeouts) = (&pipeline.config().limits, &pipeline.config().timeouts);
     Ok(Way {
-        server: caller.server().clone(),
+        server: server.clone(),
         transport,
         era: eras.map(|eras| eras.to(Era::Legacy)),
         listens: true,
@@ -122,6 +126,18 @@ async fn way(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot) -> 
         keep_alive: timeouts.keep_alive,
         connect_timeout: timeouts.connect,
     })
+}
+
+/// Ends a process that sessions share, and starts another as the server is registered now.
+pub(crate) async fn restart(
+    pipeline: &Pipeline,
+    server: &Arc<Server>,
+    config: &Snapshot,
+    process: children::Handle,
+) -> anyhow::Result<()> {
+    let way = way(pipeline, server, config).await?;
+    let reach = pipeline.sessions().reach();
+    Ok(reach.hubs.restart(&way, reach, process).await?)
 }
 
 /// A stream with the bounds of this process.
@@ -211,7 +227,7 @@ fn path(call: &Authenticated) -> String {
 }
 
 /// Until when a stream of the principal's may last.
-fn until(pipeline: &Pipeline, principal: &Principal) -> Instant {
+pub(crate) fn until(pipeline: &Pipeline, principal: &Principal) -> Instant {
     let left = |moment: i64| Duration::from_secs(u64::try_from(moment + LEEWAY_SECONDS - seconds_since_epoch()).unwrap_or(0));
     let proved = principal.expires_at.map_or(Duration::MAX, left);
     Instant::now() + pipeline.config().timeouts.stream_max.min(proved)

@@ -1,5 +1,6 @@
 //! WebSocket clients: one JSON-RPC message per text frame, subprotocol `mcp`; the session is the socket (MCP.md section 4). The caller is
-//! known before the upgrade, and judged again whenever something changed, message by message.
+//! known before the upgrade, and judged again whenever something changed, message by message. Modern clients have no session: what says
+//! that it is modern is an exchange of its own.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,12 +20,14 @@ use mcp_gateway::proto::node::v1::Outcome;
 use mcp_gateway::snapshot::Snapshot;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message as Frame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use uuid::Uuid;
 
+use super::exchange::Exchanges;
 use super::{judge, keep_alive, open, pass, pipe, until};
 use crate::owned::stream::{End, Outgoing, Spout};
 use crate::owned::{Command, Handle};
@@ -38,7 +41,8 @@ use crate::pipeline::{Pipeline, Reply};
 use crate::relay::outcome::Answered;
 use crate::relay::{OK, Standing, whole};
 use crate::tasks::OnExit;
-use crate::transport::{Refusal, message, scan};
+use crate::transport::scan::Message;
+use crate::transport::{Refusal, message_of_either_era, scan};
 
 /// Messages that leave in one write at most.
 const TOGETHER: usize = 64;
@@ -53,6 +57,8 @@ struct Socket {
     session: Handle,
     standing: Standing,
     spout: Spout,
+    /// Of a client that says everything with every request.
+    exchanges: Exchanges,
     stream: WebSocketStream<TokioIo<Upgraded>>,
     limits: scan::Limits,
     trail: Trail,
@@ -101,18 +107,36 @@ pub(super) async fn run(
             Err(error) => return tracing::debug!(%error, "a connection was not upgraded"),
         };
         let limits = pipeline.scan_limits(passed.call.call().place());
-        let config = WebSocketConfig::default()
-            .read_buffer_size(4 << 10)
-            .write_buffer_size(0)
-            .max_message_size(Some(limits.bytes))
-            .max_frame_size(Some(limits.bytes));
-        let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        let (opened, _seat) = (passed.call, passed.seat);
-        let socket =
-            Socket { pipeline, opened, session, standing, spout, stream, limits, trail, write, bytes: 0, events: 0, _seat };
+        let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(protocol(&limits))).await;
+        let (opened, _seat) = (passed.call.without_headers(), passed.seat);
+        let exchanges = Exchanges::new();
+        let socket = Socket {
+            pipeline,
+            opened,
+            session,
+            standing,
+            spout,
+            exchanges,
+            stream,
+            limits,
+            trail,
+            write,
+            bytes: 0,
+            events: 0,
+            _seat,
+        };
         socket.serve(keep_alive, until).await;
     });
     Ok(whole(StatusCode::SWITCHING_PROTOCOLS, headers, Bytes::new(), OK))
+}
+
+/// What a client's frames and messages may be.
+pub(crate) fn protocol(limits: &scan::Limits) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(4 << 10)
+        .write_buffer_size(0)
+        .max_message_size(Some(limits.bytes))
+        .max_frame_size(Some(limits.bytes))
 }
 
 /// A ticket for a socket, which lets in whoever the caller is.
@@ -186,6 +210,11 @@ impl Socket {
                         return GONE;
                     }
                 }
+                Some(outgoing) = self.exchanges.next() => {
+                    if !matches!(timeout(self.write, self.say(outgoing)).await, Ok(Ok(()))) {
+                        return GONE;
+                    }
+                }
                 frame = self.stream.next() => {
                     heard = true;
                     if let Some(close) = self.take(frame).await {
@@ -228,7 +257,8 @@ impl Socket {
         let denied = Outcome::Denied;
         match frame {
             Some(Ok(Frame::Text(text))) => {
-                self.hear(text.into()).await;
+                // Boxed: a socket is silent most of the time, and would keep room for what a message needs.
+                Box::pin(self.hear(text.into())).await;
                 None
             }
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => None,
@@ -239,9 +269,10 @@ impl Socket {
             Some(Err(Error::Capacity(_))) => {
                 Some(Close { code: CloseCode::Size, reason: "the message is too large", outcome: denied })
             }
-            Some(Err(Error::Protocol(_) | Error::Utf8(_))) => {
-                Some(Close { code: CloseCode::Protocol, reason: "", outcome: denied })
-            }
+            Some(Err(Error::Utf8(_))) => Some(Close { code: CloseCode::Invalid, reason: "not UTF-8", outcome: denied }),
+            // It hung up without a word, which breaks no rule that anybody could be told of.
+            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Some(GONE),
+            Some(Err(Error::Protocol(_))) => Some(Close { code: CloseCode::Protocol, reason: "", outcome: denied }),
             Some(Err(_broken)) => Some(GONE),
         }
     }
@@ -249,7 +280,19 @@ impl Socket {
     /// One message of the client's, from text to session. What is wrong with it is said to the client, if it asked for an answer.
     async fn hear(&mut self, text: Bytes) {
         let mut trail = self.trail.branch(Uuid::now_v7());
-        let (said, answerable) = match message(&text, &self.limits) {
+        let (said, answerable) = match message_of_either_era(&text, &self.limits) {
+            Ok(message) if message.meta_version().is_some() => {
+                trail.echo(message.id());
+                let answerable = message.is_request();
+                match self.begin(message, trail) {
+                    Ok(()) => return,
+                    Err((denial, given_back)) => {
+                        trail = given_back;
+                        (Err(denial), answerable)
+                    }
+                }
+            }
+            Ok(message) if self.gives_up(&message) => (Ok(()), false),
             Ok(message) => {
                 trail.echo(message.id());
                 let answerable = message.is_request();
@@ -276,6 +319,25 @@ impl Socket {
             }
         }
         trail.settled().await;
+    }
+}
+
+impl Socket {
+    /// Begins what a modern client asks for; gives the record back where that cannot be.
+    fn begin(&mut self, message: Message, mut trail: Trail) -> Result<(), (Denial, Trail)> {
+        let call = match self.opened.by_itself(&self.standing, message) {
+            Ok(call) => call,
+            Err(refusal) => return Err((DecodeDenial::from(refusal).into(), trail)),
+        };
+        call.call().describe(&mut trail);
+        trail.mark(Stage::Decode);
+        self.exchanges.begin(&self.pipeline, call, trail).map_err(|trail| (DecodeDenial::from(Refusal::UnderWay).into(), trail))
+    }
+
+    /// Whether a message gives up what a modern client asked for; then it is given up.
+    fn gives_up(&mut self, message: &Message) -> bool {
+        let cancels = message.method() == Some("notifications/cancelled");
+        cancels && message.cancelled_id().is_some_and(|id| self.exchanges.give_up(id))
     }
 }
 

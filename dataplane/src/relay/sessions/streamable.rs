@@ -169,7 +169,7 @@ pub(super) async fn json(answer: Outgoing) -> Reply {
 }
 
 /// An answer as events.
-pub(super) fn events(stream: ClientStream) -> Reply {
+pub(crate) fn events(stream: ClientStream) -> Reply {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // nginx and its like would otherwise hold events back.

@@ -395,3 +395,20 @@ fn only_checked_headers_travel() {
     assert_eq!(names(Era::Modern), "accept content-type mcp-method mcp-name mcp-param-region mcp-protocol-version");
     assert_eq!(names(Era::Legacy), "accept content-type last-event-id mcp-protocol-version");
 }
+
+#[test]
+fn what_came_without_headers_gets_those_that_agree_with_it() {
+    for (method, params, name) in [
+        ("tools/call", r#""name":"größe""#, Some("=?base64?Z3LDtsOfZQ==?=")),
+        ("resources/read", r#""uri":"docs://a b""#, Some("docs://a b")),
+        ("tools/list", r#""name":"x""#, None),
+        ("server/discover", "", None),
+    ] {
+        let body = modern_body(method, params, MODERN);
+        let scanned = scanned(&body);
+        let headers = mirrored(scanned.one().unwrap());
+        assert_eq!(headers[METHOD], method);
+        assert_eq!(headers.get(NAME).map(|value| value.to_str().unwrap()), name, "{method}");
+        assert!(matches!(post(&headers, &scanned), Ok(Post::Modern { .. })), "{method}");
+    }
+}

@@ -239,7 +239,8 @@ impl Connector {
                 };
             }
             let Some(request) = about else { return Came::Whole };
-            let session = response.headers().get(SESSION_ID).cloned();
+            // A copy: the value itself is a piece of the buffer that the answer was read into.
+            let session = response.headers().get(SESSION_ID).and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
             let reading = Reading { upstreams: &upstreams, template, limit, request, to: &to };
             let said = reading.answer(response).await;
             match (message.kind, said) {

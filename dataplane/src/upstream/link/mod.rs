@@ -30,6 +30,9 @@ pub use shared::Hubs;
 use crate::tasks::{OnExit, Tasks};
 use crate::transport::Era;
 
+/// The owner of a process that sessions share, for those who look.
+pub(crate) const SHARED: &str = "shared";
+
 /// Messages that may wait in each direction.
 const QUEUE: usize = 32;
 /// How long a server's stream is left alone after it ended, unless it says otherwise.
@@ -93,6 +96,8 @@ pub enum FromServer {
 pub struct Link {
     pub to: mpsc::Sender<ToServer>,
     pub from: mpsc::Receiver<FromServer>,
+    /// What the server speaks; the link itself speaks as the session does.
+    pub era: Era,
     _open: DropGuard,
 }
 
@@ -168,7 +173,7 @@ impl Way {
         };
         Ok(match era {
             Era::Legacy => link,
-            Era::Modern => self.bridged(link, reach),
+            Era::Modern => Link { era, ..self.bridged(link, reach) },
         })
     }
 
@@ -226,7 +231,7 @@ fn link() -> (Link, Ends) {
     let (from_server, from) = mpsc::channel(QUEUE);
     let closed = CancellationToken::new();
     let ends = Ends { to: to_server, from: from_server, closed: closed.clone() };
-    (Link { to, from, _open: closed.drop_guard() }, ends)
+    (Link { to, from, era: Era::Legacy, _open: closed.drop_guard() }, ends)
 }
 
 impl Ends {

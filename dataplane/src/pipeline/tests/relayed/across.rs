@@ -1,4 +1,4 @@
-//! Clients of the legacy era in front of a server that knows only the modern one.
+//! A server that knows only the modern era, in front of it clients of the legacy one, and modern ones over a connection that lasts.
 
 use mcp_gateway::proto::config::v1::{Era, Transport};
 use mcp_gateway::proto::node::v1::Outcome;
@@ -100,6 +100,7 @@ async fn talk(transport: ClientTransport, era: Era) {
     let (decided, ended) = records.iter().find(|(decided, _)| decided.name == "search_ask").unwrap();
     assert_eq!(ended.as_ref().unwrap().outcome(), Outcome::Ok, "{pair}");
     assert_eq!(decided.client_protocol_version, "2025-06-18", "{pair}");
+    assert_eq!((decided.client_era.as_str(), decided.server_era.as_str()), ("legacy", "modern"), "{pair}");
 }
 
 #[tokio::test]
@@ -142,4 +143,50 @@ async fn log_messages_come_once_a_level_is_set() {
         .map(|call| call["params"]["_meta"]["io.modelcontextprotocol/logLevel"].clone())
         .collect();
     assert_eq!(levels, [Value::Null, json!("info")]);
+}
+
+/// A modern client's words.
+fn modern(id: Value, method: &str, mut params: Value) -> Value {
+    params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+}
+
+#[tokio::test]
+async fn a_modern_client_on_a_socket_has_an_exchange_for_each_request() {
+    let server = Modern::start().await;
+    let gateway = Gateway::start(&scope(&server, Era::Unspecified)).await;
+    let mut client = Client::connect(&gateway, GITHUB, &bearer(ENGINEER), ClientTransport::WebSocket).await;
+    client.say(modern(json!("d"), "server/discover", json!({}))).await;
+    let discovered = client.hears(|message| message["id"] == "d").await;
+    assert_eq!(discovered["result"]["supportedVersions"], json!(["2026-07-28"]));
+
+    let params = json!({"name": "echo", "arguments": {"say": "hi"}, "_meta": {"progressToken": "t"}});
+    client.say(modern(json!(1), "tools/call", params)).await;
+    let progress = client.hears(|message| message["method"] == "notifications/progress").await;
+    assert_eq!(progress["params"]["progressToken"], "t");
+    assert_eq!(text(&client.hears(|message| message["id"] == 1).await), "hi");
+
+    client.say(modern(json!(2), "tools/call", json!({"name": "search_ask"}))).await;
+    let asked = client.hears(|message| message["id"] == 2).await;
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+
+    client.say(modern(json!(3), "tools/call", json!({"name": "delete_all"}))).await;
+    assert_eq!(client.hears(|message| message["id"] == 3).await["error"]["code"], -32602);
+    client.say(modern(json!(4), "ping", json!({}))).await;
+    assert_eq!(client.hears(|message| message["id"] == 4).await["error"]["code"], -32601, "not of this era");
+
+    // Ids are used once at a time; giving up is hanging up on the server.
+    for _ in 0..2 {
+        client.say(modern(json!("long"), "tools/call", json!({"name": "search_wait"}))).await;
+    }
+    assert_eq!(client.hears(|message| message["id"] == "long").await["error"]["code"], -32600);
+    let sent = server.hears(|message| message["params"]["name"] == "search_wait").await;
+    client.say(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "long"}})).await;
+    server.hears(|message| message["hung up on"] == sent["id"]).await;
+
+    let records = gateway.records();
+    let (decided, ended) = records.iter().find(|(decided, _)| decided.name == "echo").unwrap();
+    assert_eq!(ended.as_ref().unwrap().outcome(), Outcome::Ok);
+    assert_eq!((decided.client_transport.as_str(), decided.client_era.as_str()), ("websocket", "modern"));
 }

@@ -4,6 +4,7 @@ mod across;
 mod client;
 mod conversation;
 mod faults;
+mod frames;
 mod modern;
 mod operators;
 mod rpc;

@@ -3,6 +3,7 @@
 //! Sealed by the relay when a server answers `initialize`, opened by the pipeline for every later request.
 //!
 //! Two kinds: a sealed session is all in its token, and any node serves it; an owned one lives in the node that the token names.
+//! A third kind is no session: what a modern client brings back as `requestState` when it answers what a server asked in a call.
 //!
 //! The text is `<key id>.<base64url(nonce, AES-256-GCM(plaintext), tag)>`: visible ASCII, as the protocol demands.
 //! The additional data is a version label and the key id. The bond is a digest inside the plaintext, so that the
@@ -25,6 +26,8 @@ mod tests;
 const SEALED: u8 = 1;
 /// The first byte of a plaintext that names an owned session.
 const OWNED: u8 = 2;
+/// The first byte of a plaintext that names a call which waits for its client.
+const PARKED: u8 = 3;
 /// The longest upstream session id that fits; servers in the wild use 32 to 64 bytes.
 const MAX_UPSTREAM: usize = 1024;
 /// The longest token worth decoding.
@@ -55,6 +58,8 @@ pub enum Token {
     Sealed(Session),
     /// Where the session lives.
     Owned(Owned),
+    /// What a retry continues.
+    Parked(Parked),
 }
 
 /// Names a session that lives in one node.
@@ -66,6 +71,30 @@ pub struct Owned {
     pub node: Box<str>,
     /// Seconds since the Unix epoch: from here on the token is void.
     pub expires_at: u64,
+}
+
+/// What a request of a modern client's continues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// Where the call waits; none: nowhere, and the request is sent once more.
+    pub call: Option<Waiting>,
+    /// How often the client was asked about it before.
+    pub round: u32,
+    /// Of what was asked for: the retry has to ask for the same.
+    pub digest: [u8; 32],
+    /// Seconds since the Unix epoch: from here on the token is void.
+    pub expires_at: u64,
+}
+
+/// A call that waits for its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The node's id.
+    pub node: Box<str>,
+    /// The session's id in that node.
+    pub session: Uuid,
+    /// The call's number in that session.
+    pub number: u64,
 }
 
 /// A sealed session.
@@ -132,6 +161,7 @@ pub fn seal(key: &SessionKey, holder: &Holder<'_>, token: &Token) -> Result<Stri
     let mut sealed = match token {
         Token::Sealed(session) => encode(holder, session)?,
         Token::Owned(owned) => encode_owned(holder, owned)?,
+        Token::Parked(parked) => encode_parked(holder, parked)?,
     };
     let nonce = cipher(key)
         .and_then(|cipher| cipher.seal_in_place_append_tag(Aad::from(aad(&key.key_id)), &mut sealed).ok())
@@ -179,6 +209,7 @@ impl Token {
         match self {
             Self::Sealed(session) => session.expires_at,
             Self::Owned(owned) => owned.expires_at,
+            Self::Parked(parked) => parked.expires_at,
         }
     }
 }
@@ -233,12 +264,46 @@ fn encode_owned(holder: &Holder<'_>, owned: &Owned) -> Result<Vec<u8>, SealError
     Ok(plain)
 }
 
+fn encode_parked(holder: &Holder<'_>, parked: &Parked) -> Result<Vec<u8>, SealError> {
+    let mut plain = Vec::with_capacity(1 + 32 + 32 + 4 + 8 + 24 + MAX_NODE + AES_256_GCM.tag_len());
+    plain.push(PARKED);
+    plain.extend_from_slice(&bond_of(holder));
+    plain.extend_from_slice(&parked.digest);
+    plain.extend_from_slice(&parked.round.to_be_bytes());
+    plain.extend_from_slice(&parked.expires_at.to_be_bytes());
+    if let Some(call) = &parked.call {
+        if call.node.len() > MAX_NODE {
+            return Err(SealError::UpstreamId);
+        }
+        plain.extend_from_slice(call.session.as_bytes());
+        plain.extend_from_slice(&call.number.to_be_bytes());
+        plain.extend_from_slice(call.node.as_bytes());
+    }
+    Ok(plain)
+}
+
+fn decode_parked(plain: &[u8]) -> Option<Parked> {
+    let (digest, rest) = plain.split_first_chunk::<32>()?;
+    let (round, rest) = rest.split_first_chunk::<4>()?;
+    let (expires_at, rest) = rest.split_first_chunk::<8>()?;
+    let (round, expires_at) = (u32::from_be_bytes(*round), u64::from_be_bytes(*expires_at));
+    if rest.is_empty() {
+        return Some(Parked { call: None, round, digest: *digest, expires_at });
+    }
+    let (session, rest) = rest.split_first_chunk::<16>()?;
+    let (number, node) = rest.split_first_chunk::<8>()?;
+    let node = std::str::from_utf8(node).ok()?.into();
+    let call = Waiting { node, session: Uuid::from_bytes(*session), number: u64::from_be_bytes(*number) };
+    Some(Parked { call: Some(call), round, digest: *digest, expires_at })
+}
+
 fn decode(plain: &[u8]) -> Option<([u8; 32], Token)> {
     let (format, rest) = plain.split_first()?;
     let (bond, rest) = rest.split_first_chunk::<32>()?;
     let token = match *format {
         SEALED => Token::Sealed(decode_sealed(rest)?),
         OWNED => Token::Owned(decode_owned(rest)?),
+        PARKED => Token::Parked(decode_parked(rest)?),
         _ => return None,
     };
     Some((*bond, token))

@@ -1,12 +1,13 @@
-//! How a client's messages get across to a server: the one place that chooses. Two ways lead across, [`Plan::Forward`] and
-//! [`Plan::Relay`]. Knows transports and eras, never a message; the adapters between the eras are below.
+//! How a client's messages get across to a server: the one place that chooses. Within an era [`Plan::Forward`] and [`Plan::Relay`] lead
+//! across; what has to be translated between eras is in [`legacy_client`] and [`legacy_server`]. Choosing knows transports and eras,
+//! never a message.
 
 pub mod legacy_client;
+pub mod legacy_server;
 
 use mcp_gateway::proto::config::v1::Transport;
 
 use crate::pipeline::decode::Decoded;
-use crate::pipeline::denial::RouteDenial;
 use crate::transport::{ClientTransport, Era};
 
 /// A way across.
@@ -17,17 +18,17 @@ pub enum Plan {
     /// A client of the legacy era over any transport: messages pass through a session that lives in a node. A server of the modern
     /// era has a [`legacy_client`] in front of it, so that the session does not know.
     Relay,
+    /// A modern client of a legacy server: each request by itself, in sessions that the gateway has with the server.
+    ToLegacy,
 }
 
 /// The way from `call` to a server, over its transport and in the era in which it is spoken to.
-pub fn plan(call: &Decoded, transport: Transport, era: Era) -> Result<Plan, RouteDenial> {
+pub fn plan(call: &Decoded, transport: Transport, era: Era) -> Plan {
     match (call.client(), call.era(), transport, era) {
         (ClientTransport::StreamableHttp, Era::Legacy, Transport::StreamableHttp, Era::Legacy)
-        | (_, Era::Modern, Transport::StreamableHttp, Era::Modern) => Ok(Plan::Forward),
-        (_, Era::Legacy, _, _) => Ok(Plan::Relay),
-        (_, Era::Modern, _, _) => {
-            Err(RouteDenial::ClientTooNew { requested: call.version().map_or("", |version| version.as_str()).to_owned() })
-        }
+        | (_, Era::Modern, Transport::StreamableHttp, Era::Modern) => Plan::Forward,
+        (_, Era::Legacy, _, _) => Plan::Relay,
+        (_, Era::Modern, _, _) => Plan::ToLegacy,
     }
 }
 

@@ -186,7 +186,7 @@ async fn pump(pieces: impl Stream<Item = Piece>, tap: &Tap) -> End {
     while let Some(pieces) = ready.next().await {
         let piece = pieces.into_iter().reduce(Piece::add).unwrap_or_default();
         let message = serde_json::to_vec(&piece).expect("plain data serialises").into();
-        match tap.send(Outgoing { message, event: None, recorded: None, last: false }) {
+        match tap.send(Outgoing::said(message)) {
             Ok(()) => {}
             Err(Refused::Slow) => return End::Slow,
             Err(Refused::Gone) => return End::Closed,

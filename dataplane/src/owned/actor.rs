@@ -14,9 +14,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::calls::{Call, Calls};
+use super::crossing::Crossing;
 use super::log::Log;
 use super::stream::{End, EventId, Outgoing, Tap};
 use super::{Command, Facts, Manners, Surroundings};
+use crate::bridge::legacy_server::request;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::trail::Trail;
 use crate::relay::outcome::Answered;
@@ -179,15 +181,15 @@ impl Actor {
             Command::Call { message, record, tap, caller } => {
                 caller.into_iter().for_each(|caller| self.standing.assume(caller));
                 match self.ready(&message).await {
-                    Ok(()) => self.send(&message, record, tap),
+                    Ok(()) => self.send(message, record, tap),
                     Err(why) => self.refuse(&message, record, tap, why),
                 }
             }
             Command::Tell { message } => self.tell(&message),
             Command::Attach { tap, after } => self.attach(tap, after),
-            Command::Say { message } => self.deliver(STANDING, Outgoing { message, event: None, recorded: None, last: false }),
+            Command::Say { message } => self.deliver(STANDING, Outgoing::said(message)),
             Command::HungUp { request } => self.hung_up(request),
-            Command::Ping => self.hand(STANDING, Outgoing { message: Bytes::new(), event: None, recorded: None, last: false }),
+            Command::Ping => self.hand(STANDING, Outgoing::said(Bytes::new())),
             Command::Replay { after, reply } => {
                 let said = self.log.after(after).map(|(event, message)| (event, message.clone())).collect();
                 // Whoever asked may be gone.
@@ -221,18 +223,10 @@ impl Actor {
     }
 
     /// Takes a request of the client's on its way to the server.
-    fn send(&mut self, message: &Message, record: Option<Box<(Trail, Seat)>>, tap: Option<Tap>) {
+    fn send(&mut self, message: Box<Message>, record: Option<Box<(Trail, Seat)>>, tap: Option<Tap>) {
         let number = self.calls.number();
-        let digits = number.to_string();
-        let offset = message.span().range().start;
-        let mut places: Vec<_> = message
-            .id_span()
-            .into_iter()
-            .chain(message.progress_token_span())
-            .map(|span| (span.before(offset), &*digits))
-            .collect();
-        places.sort_unstable_by_key(|(span, _)| span.range().start);
-        let bytes = splice(&message.bytes(), &places);
+        let crosses = self.manners.modern.is_some() && record.is_some();
+        let bytes = if crosses { request::translated(&message, Some(number)) } else { renumbered(&message, number) };
         let stream = tap.map_or(STANDING, |tap| self.own_stream(tap));
         let initialize = message.method() == Some("initialize");
         self.bound |= matches!(message.method(), Some("resources/subscribe" | "logging/setLevel"));
@@ -245,6 +239,7 @@ impl Actor {
             initialize,
             events: 0,
             bytes: 0,
+            crossing: crosses.then(|| Crossing::new(message)),
         };
         self.calls.insert(number, call);
         self.say_to_server(bytes, if initialize { Kind::Initialize(number) } else { Kind::Request(number) });
@@ -254,7 +249,7 @@ impl Actor {
     pub(super) fn has_room(&self, message: &Message) -> Result<(), &'static str> {
         let id = message.id().unwrap_or("null");
         // Callers without a session of their own share one, and know nothing of each other's ids.
-        if self.manners.listens && self.calls.called(id).is_some() {
+        if self.manners.listens && self.manners.modern.is_none() && self.calls.called(id).is_some() {
             return Err("A request with this id is under way");
         }
         if self.calls.len() >= MOST_CALLS {
@@ -315,7 +310,10 @@ impl Actor {
     }
 
     pub(super) fn say_to_server(&mut self, message: Bytes, kind: Kind) {
-        if self.outbox.len() < MOST_WAITING {
+        if self.link.is_none() {
+            // Whoever opens another link begins anew: nothing said before means anything there.
+            tracing::debug!(server = %self.way.server.slug, "nobody is there to be told");
+        } else if self.outbox.len() < MOST_WAITING {
             self.outbox.push_back(ToServer::new(message, kind));
         } else {
             // It only grows by what a server that does not listen asks for itself.
@@ -328,7 +326,7 @@ impl Actor {
         let message = error(&call.id, -32603, why);
         let (stream, outcome) = (call.stream, Answered::new(Outcome::UpstreamFailed, -32603));
         let recorded = call.end(outcome, &message);
-        self.deliver(stream, Outgoing { message, event: None, recorded, last: true });
+        self.deliver(stream, Outgoing::answer(message, recorded));
         self.close(stream);
     }
 
@@ -343,6 +341,7 @@ impl Actor {
             initialize: false,
             events: 0,
             bytes: 0,
+            crossing: None,
         };
         self.fail(call, why);
     }
@@ -351,6 +350,16 @@ impl Actor {
     pub(super) fn patience(&self) -> Duration {
         self.around.timeouts.stream_idle
     }
+}
+
+/// A request under the session's own number, progress token and all.
+fn renumbered(message: &Message, number: u64) -> Bytes {
+    let digits = number.to_string();
+    let offset = message.span().range().start;
+    let spans = message.id_span().into_iter().chain(message.progress_token_span());
+    let mut places: Vec<_> = spans.map(|span| (span.before(offset), &*digits)).collect();
+    places.sort_unstable_by_key(|(span, _)| span.range().start);
+    splice(&message.bytes(), &places)
 }
 
 /// A JSON-RPC error.

@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::crossing::Crossing;
 use super::stream::Recorded;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::trail::{Ending, Trail};
@@ -27,6 +28,8 @@ pub(super) struct Call {
     /// Messages that went to the client about it.
     pub events: u32,
     pub bytes: u64,
+    /// What a modern client's request needs beside.
+    pub crossing: Option<Box<Crossing>>,
 }
 
 /// Requests under way, by number.

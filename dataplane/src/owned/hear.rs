@@ -10,15 +10,18 @@ use super::actor::{Actor, MOST_QUESTIONS, STANDING, error};
 use super::calls::Call;
 use super::splice::{at, number, places, splice};
 use super::stream::{End, Outgoing};
+use crate::bridge::legacy_server::Greeting;
 use crate::relay::guard::{Examined, Guard, Passage};
 
 use crate::transport::Version;
 use crate::transport::server_message::{self, ServerMessage};
 use crate::upstream::link::{FromServer, Kind};
 
+/// JSON-RPC: what plain services answer to `initialize`.
+const METHOD_NOT_FOUND: i32 = -32601;
 /// 2025-11-25: the client has to open a URL first. Older clients know no such code.
 const URL_ELICITATION_REQUIRED: i32 = -32042;
-const UNREADABLE: &str = "The server's answer cannot be passed on";
+pub(super) const UNREADABLE: &str = "The server's answer cannot be passed on";
 
 /// What a message turned out to be.
 enum Said {
@@ -107,11 +110,10 @@ impl Actor {
             Passage::Withheld(_) => return self.fail(call, UNREADABLE),
         };
         if call.initialize {
-            match version {
-                // The first agreement holds for the client, whatever a later server says.
-                Some(version) => drop(self.facts.version.set(version)),
-                None => (self.opening, self.link) = (None, None),
-            }
+            self.opened(&passed, version, call.record.is_none() && code == METHOD_NOT_FOUND);
+        }
+        if call.crossing.is_some() {
+            return self.answered_across(call, &passed, answer);
         }
         let passed = match self.facts.version.get() {
             Some(known) if code == URL_ELICITATION_REQUIRED && *known < Version::V2025_11_25 => {
@@ -124,8 +126,24 @@ impl Actor {
         };
         let stream = call.stream;
         let recorded = call.end(answer, &passed);
-        self.deliver(stream, Outgoing { message: passed, event: None, recorded, last: true });
+        self.deliver(stream, Outgoing::answer(passed, recorded));
         self.close(stream);
+    }
+
+    /// The server answered `initialize`; `is_service`: it does not know what that is, and the gateway goes on without.
+    fn opened(&mut self, message: &Bytes, version: Option<Version>, is_service: bool) {
+        let Some(version) = version else {
+            if !is_service {
+                (self.opening, self.link) = (None, None);
+            }
+            return;
+        };
+        // The first agreement holds for the client, whatever a later server says.
+        let first = self.facts.version.set(version).is_ok();
+        if let Some(greeting) = Some(message).filter(|_| first && self.manners.modern.is_some()).and_then(|it| Greeting::read(it))
+        {
+            drop(self.facts.greeting.set(greeting));
+        }
     }
 
     fn asked(&mut self, message: &Bytes, id: Box<str>, method: &str, about: Option<u64>) {
@@ -134,13 +152,15 @@ impl Actor {
         }
         let passage = self.guard(None).examine(message, self.around.limits.list_bytes).map(|examined| examined.passage);
         let refusal = match passage {
-            Ok(Passage::AsItIs) if !self.manners.listens => "The client cannot be asked over this transport",
+            Ok(Passage::AsItIs) if !self.manners.listens || self.manners.modern.is_some() => {
+                "The client cannot be asked over this transport"
+            }
             Ok(Passage::AsItIs) if self.questions.len() >= MOST_QUESTIONS => "Too many questions are open",
             Ok(Passage::AsItIs) => {
                 let stream = self.stream_for_question(about);
                 self.calls.extend(Instant::now() + self.patience());
                 self.questions.insert(id, stream);
-                return self.deliver(stream, Outgoing { message: message.clone(), event: None, recorded: None, last: false });
+                return self.deliver(stream, Outgoing::said(message.clone()));
             }
             Ok(Passage::Changed(_)) | Err(_) => "The request cannot be read",
             Ok(Passage::Withheld(_)) => {
@@ -170,6 +190,7 @@ impl Actor {
                 let Some(stream) = at(message, parts.request_id).and_then(|id| self.questions.remove(id)) else { return };
                 self.news(stream, message.clone());
             }
+            _ if self.manners.modern.is_some() && !self.manners.lives_with_stream => self.told_across(message, about),
             _ => {
                 let stream = self.stream_for_news(about);
                 self.news(stream, message.clone());
@@ -177,9 +198,9 @@ impl Actor {
         }
     }
 
-    fn news(&mut self, stream: u32, message: Bytes) {
+    pub(super) fn news(&mut self, stream: u32, message: Bytes) {
         if self.manners.listens {
-            self.deliver(stream, Outgoing { message, event: None, recorded: None, last: false });
+            self.deliver(stream, Outgoing::said(message));
         }
     }
 

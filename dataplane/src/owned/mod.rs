@@ -8,6 +8,7 @@
 
 mod actor;
 mod calls;
+mod crossing;
 mod hear;
 mod link;
 mod log;
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::bridge::legacy_server::{Greeting, Persona};
 use crate::config::{self, Timeouts};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -79,6 +81,7 @@ struct Caller {
     subject: Box<str>,
     via: Via,
     server_id: Arc<str>,
+    persona: Option<Persona>,
 }
 
 /// Held by whoever opens the session, so that nobody else does.
@@ -176,6 +179,8 @@ pub struct Facts {
     pub opened: SystemTime,
     /// What client and server agreed on.
     pub version: OnceLock<Version>,
+    /// How the server answered `initialize`, where modern clients have to be told.
+    pub greeting: OnceLock<Greeting>,
     /// Streams that clients read.
     pub streams: AtomicU32,
     /// Whether one of them is for what answers no request.
@@ -199,6 +204,8 @@ pub struct Manners {
     pub listens: bool,
     /// Whether the session ends with its stream.
     pub lives_with_stream: bool,
+    /// Of the requests of modern clients that share the session: what they all say of themselves. None: its client is of the legacy era.
+    pub modern: Option<Persona>,
     /// How long it may be unused.
     pub idle: Duration,
 }
@@ -237,6 +244,7 @@ impl Sessions {
             place: place_of(&way),
             opened: SystemTime::now(),
             version: OnceLock::new(),
+            greeting: OnceLock::new(),
             streams: AtomicU32::new(0),
             listening: AtomicBool::new(false),
         });
@@ -250,13 +258,14 @@ impl Sessions {
         Ok(handle)
     }
 
-    /// The place of the gateway's own session on behalf of a caller.
-    pub(crate) fn of_caller(&self, caller: &Authenticated) -> Arc<OfCaller> {
+    /// The place of the gateway's own session on behalf of a caller; modern callers share one if they say the same of themselves.
+    pub(crate) fn of_caller(&self, caller: &Authenticated, persona: Option<Persona>) -> Arc<OfCaller> {
         let key = Caller {
             org_id: caller.org().id.clone(),
             subject: subject(caller.principal()),
             via: caller.principal().via,
             server_id: caller.server().id.clone(),
+            persona,
         };
         let mut places = self.of_callers.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever comes anew clears away what nobody uses any more.

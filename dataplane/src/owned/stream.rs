@@ -45,6 +45,20 @@ pub struct Outgoing {
     pub recorded: Option<Recorded>,
     /// Whether the stream has nothing to say after this: it is the answer to the request that the stream is for.
     pub last: bool,
+    /// The error code of an answer to a modern client; 0 otherwise.
+    pub code: i32,
+}
+
+impl Outgoing {
+    /// A message that answers nothing and that nothing has to be written down for.
+    pub fn said(message: Bytes) -> Self {
+        Self { message, event: None, recorded: None, last: false, code: 0 }
+    }
+
+    /// The answer to a request.
+    pub fn answer(message: Bytes, recorded: Option<Recorded>) -> Self {
+        Self { recorded, last: true, ..Self::said(message) }
+    }
 }
 
 /// Resolves once a record is written, or cannot be.
@@ -162,7 +176,7 @@ mod tests {
     use super::*;
 
     fn outgoing(bytes: usize) -> Outgoing {
-        Outgoing { message: vec![b'x'; bytes].into(), event: None, recorded: None, last: false }
+        Outgoing::said(vec![b'x'; bytes].into())
     }
 
     #[tokio::test]

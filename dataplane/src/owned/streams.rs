@@ -18,7 +18,7 @@ impl Actor {
         if primes {
             let event = self.log.place(stream);
             // Gone already: it will come back, or not.
-            let _ = tap.send(Outgoing { message: Bytes::new(), event: Some(event), recorded: None, last: false });
+            let _ = tap.send(Outgoing { event: Some(event), ..Outgoing::said(Bytes::new()) });
         }
         self.streams.insert(stream, tap);
         stream
@@ -52,7 +52,7 @@ impl Actor {
     }
 
     fn replay(&mut self, stream: u32, event: EventId, message: Bytes) {
-        self.hand(stream, Outgoing { message, event: Some(event), recorded: None, last: false });
+        self.hand(stream, Outgoing { event: Some(event), ..Outgoing::said(message) });
     }
 
     /// Brings a message to the client, on a stream of its own or on the standing one, and remembers it for whoever takes the stream up.

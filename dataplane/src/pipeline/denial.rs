@@ -145,10 +145,14 @@ pub enum LimitDenial {
 /// When the call cannot be carried to the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteDenial {
-    #[error("the client speaks a later era than the server")]
-    ClientTooNew { requested: String },
     #[error("the session is unknown, expired or somebody else's")]
     NoSession,
+    #[error("the call that the request continues is lost")]
+    ContinuationLost,
+    #[error("the request continues nothing of the caller's: {0}")]
+    Continuation(&'static str),
+    #[error("the client did not open what the server wants opened first")]
+    NotOpened,
     #[error("sessions cannot be opened: no session key in the configuration")]
     NoSessionKey,
     #[error("the server's transport is not served yet")]

@@ -141,8 +141,10 @@ impl Pipeline {
         config: &Snapshot,
         trail: &mut Trail,
     ) -> Result<Reply, Denial> {
-        if self.way_across(&call, config).await? == Plan::Relay {
-            return Box::pin(relay::sessions::run(self, call, upgrade, config, trail)).await;
+        match self.way_across(&call, config).await? {
+            Plan::Forward => {}
+            Plan::Relay => return Box::pin(relay::sessions::run(self, call, upgrade, config, trail)).await,
+            Plan::ToLegacy => return Box::pin(relay::sessions::modern::run(self, call, config, trail)).await,
         }
         if call.call().is_batch() {
             return relay::batch::run(self, call, config, trail).await;
@@ -192,7 +194,7 @@ impl Pipeline {
             }
         };
         // A server that cannot be asked is spoken to as the client speaks, and says itself what is wrong.
-        bridge::plan(call.call(), transport, eras.map_or(client, |eras| eras.to(client)))
+        Ok(bridge::plan(call.call(), transport, eras.map_or(client, |eras| eras.to(client))))
     }
 
     /// Whether a request may offer what it offers: after too many failures of its address nothing new is looked at.

@@ -14,7 +14,7 @@ use super::authenticate::{Authenticated, Principal, seconds_since_epoch};
 use super::denial::RouteDenial;
 use super::limit::{Admitted, Seat};
 use crate::live::Drained;
-use crate::session::{self, Holder, Session, Token};
+use crate::session::{self, Holder, OpenError, Session, Token};
 use crate::transport::{Era, Operation};
 
 /// A call that can be sent. Only [`resolve`] makes one, and nothing else can be sent.
@@ -53,23 +53,27 @@ pub fn open_session(call: &Authenticated, config: &Snapshot) -> Result<Option<Se
     match open_token(call, config)? {
         None => Ok(None),
         Some(Token::Sealed(session)) => Ok(Some(session)),
-        // The server's transport was another one when it was opened.
-        Some(Token::Owned(_)) => Err(RouteDenial::NoSession),
+        // The server's transport was another one when it was opened; or it is no session at all.
+        Some(Token::Owned(_) | Token::Parked(_)) => Err(RouteDenial::NoSession),
     }
 }
 
 /// The session that the request names, if it names one, of either kind.
 pub fn open_token(call: &Authenticated, config: &Snapshot) -> Result<Option<Token>, RouteDenial> {
     let Some(token) = call.call().session() else { return Ok(None) };
-    let now = u64::try_from(seconds_since_epoch()).unwrap_or(0);
-    let holder = holder(call.principal(), call.server());
-    match session::open(|id| config.session_keys().get(id), token, &holder, now) {
+    match open_text(call, config, token) {
         Ok(token) => Ok(Some(token)),
         Err(error) => {
             tracing::debug!(reason = error.reason(), "a session was refused");
             Err(RouteDenial::NoSession)
         }
     }
+}
+
+/// What the caller holds as a token.
+pub fn open_text(call: &Authenticated, config: &Snapshot, token: &str) -> Result<Token, OpenError> {
+    let now = u64::try_from(seconds_since_epoch()).unwrap_or(0);
+    session::open(|id| config.session_keys().get(id), token, &holder(call.principal(), call.server()), now)
 }
 
 /// Whom a session belongs to.

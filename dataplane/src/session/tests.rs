@@ -34,7 +34,7 @@ fn seal(key: &SessionKey, holder: &Holder<'_>, session: &Session) -> Result<Stri
 fn open_with(key: &SessionKey, text: &str, holder: &Holder<'_>, now: u64) -> Result<Session, OpenError> {
     open_any(key, text, holder, now).map(|token| match token {
         Token::Sealed(session) => session,
-        Token::Owned(owned) => panic!("an owned session: {owned:?}"),
+        other @ (Token::Owned(_) | Token::Parked(_)) => panic!("{other:?}"),
     })
 }
 

@@ -43,11 +43,6 @@ const INVALID_PARAMS: i32 = -32602;
 const INVALID_REQUEST: i32 = -32600;
 /// MCP up to 2025-11-25: no such resource.
 const RESOURCE_NOT_FOUND: i32 = -32002;
-/// MCP 2026-07-28: the version is not served.
-const UNSUPPORTED_VERSION: i32 = -32022;
-
-/// Legacy versions, oldest first, as a refusal names them.
-const LEGACY_VERSIONS: &str = r#"["2025-03-26","2025-06-18","2025-11-25"]"#;
 
 /// RFC 6750 section 3: no error code where no credential was sent.
 const CHALLENGE: &str = "Bearer realm=\"mcpgw\"";
@@ -264,12 +259,19 @@ impl LimitDenial {
 impl RouteDenial {
     fn wire(&self) -> Wire {
         match self {
-            Self::ClientTooNew { requested } => {
-                let data = format!(r#"{{"supported":{LEGACY_VERSIONS},"requested":{}}}"#, quoted(requested));
-                let message = "This server speaks only protocol versions with the initialize handshake";
-                Wire::new(StatusCode::BAD_REQUEST, UNSUPPORTED_VERSION, "route.client_too_new", message).data(data)
-            }
             Self::NoSession => Wire::own(StatusCode::NOT_FOUND, "route.no_session", "Session not found: initialize a new one"),
+            Self::ContinuationLost => {
+                let message = "The call that waited for this answer is lost: start over, without requestState";
+                Wire::new(StatusCode::OK, INTERNAL, "route.continuation_lost", message).outcome(Outcome::GatewayFailed)
+            }
+            Self::Continuation(_) => {
+                let message = "requestState is not of this request: send what was sent before, or start over without it";
+                Wire::new(StatusCode::OK, INVALID_PARAMS, "route.continuation", message)
+            }
+            Self::NotOpened => {
+                let message = "The server wants a page opened before it carries the request out, and that was declined";
+                Wire::new(StatusCode::OK, INTERNAL, "route.not_opened", message)
+            }
             Self::NoSessionKey => own_fault("route.no_session_key"),
             Self::Transport => {
                 Wire::new(StatusCode::NOT_IMPLEMENTED, INTERNAL, "route.transport", "This server's transport is not served yet")

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use mcp_gateway::proto::node::v1::Outcome;
 use tokio::time::{Instant, Sleep};
 
+use super::own::Line;
 use crate::metrics::Metrics;
 use crate::owned::stream::{End, Outgoing, Recorded, Spout};
 use crate::pipeline::limit::Seat;
@@ -43,6 +44,8 @@ pub struct ClientStream {
     bytes: u64,
     events: u32,
     over: bool,
+    /// Of clients who give a request up by leaving.
+    line: Option<Line>,
     _seat: Option<Seat>,
     metrics: Arc<Metrics>,
 }
@@ -66,6 +69,7 @@ impl ClientStream {
             bytes: 0,
             events: 0,
             over: false,
+            line: None,
             _seat: None,
             metrics,
         }
@@ -92,6 +96,12 @@ impl ClientStream {
     /// With the room that the request takes.
     pub fn seated(mut self, seat: Seat) -> Self {
         self._seat = Some(seat);
+        self
+    }
+
+    /// For a client who gives its request up by leaving.
+    pub fn given_up_by(mut self, line: Line) -> Self {
+        self.line = Some(line);
         self
     }
 
@@ -135,7 +145,10 @@ impl ClientStream {
         if self.held.is_empty() {
             match ready!(self.spout.poll(cx)) {
                 Ok(outgoing) => self.held.push_back(outgoing),
-                Err(end) => return Poll::Ready(Err(end)),
+                Err(end) => {
+                    self.line.iter_mut().for_each(Line::close);
+                    return Poll::Ready(Err(end));
+                }
             }
         }
         if self.awaited.is_none() {

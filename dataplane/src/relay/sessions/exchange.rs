@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt as _, Limited};
@@ -86,15 +85,14 @@ async fn carry(pipeline: &Arc<Pipeline>, call: Authenticated, mut trail: Trail, 
     let (head, body) = reply::finish(outcome, trail, request_id, None).await.into_parts();
     let is_stream = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let most = usize::try_from(pipeline.config().limits.list_bytes).unwrap_or(usize::MAX);
-    let message = |message| Outgoing { message, event: None, recorded: None, last: false };
     if is_stream {
-        return events(body, most, say, message).await;
+        return events(body, most, say).await;
     }
     let Ok(whole) = Limited::new(body, most).collect().await else { return };
     let whole = whole.to_bytes();
     if !whole.is_empty() {
         // The connection may be gone.
-        let _ = say.send(message(whole)).await;
+        let _ = say.send(Outgoing::said(whole)).await;
     }
 }
 
@@ -104,14 +102,14 @@ async fn answer(pipeline: &Arc<Pipeline>, call: Authenticated, trail: &mut Trail
 }
 
 /// Each event of a stream as a message.
-async fn events(mut body: Body, most: usize, say: &mpsc::Sender<Outgoing>, message: impl Fn(Bytes) -> Outgoing) {
+async fn events(mut body: Body, most: usize, say: &mpsc::Sender<Outgoing>) {
     let mut framer = Framer::new(most);
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
         framer.push(data);
         while let Ok(Some(event)) = framer.next_event() {
             let Some(data) = event.data().filter(|data| !data.is_empty()) else { continue };
-            if say.send(message(data)).await.is_err() {
+            if say.send(Outgoing::said(data)).await.is_err() {
                 return;
             }
         }

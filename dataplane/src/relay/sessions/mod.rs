@@ -3,6 +3,8 @@
 
 mod events;
 mod exchange;
+pub(crate) mod modern;
+mod own;
 mod rpc;
 pub(crate) mod socket;
 mod sse;
@@ -18,6 +20,7 @@ use mcp_gateway::snapshot::{Server, Snapshot};
 use tokio::time::Instant;
 
 use crate::bridge;
+use crate::bridge::legacy_server::Persona;
 use crate::children;
 use crate::owned::stream::{self, Spout, Tap};
 use crate::owned::{Command, Handle, Manners};
@@ -79,7 +82,9 @@ async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Tr
     let facts = &session.facts;
     let era = facts.server_era.get().copied().unwrap_or(Era::Legacy);
     let going = Going { transport: bridge::name(facts.server_transport), era, place: &facts.place };
-    trail.relayed(&call, going, facts.version.get().copied()).await?;
+    // A modern client states its version itself, whatever is spoken behind the gateway.
+    let version = facts.version.get().copied().filter(|_| call.call().era() == Era::Legacy);
+    trail.relayed(&call, going, version).await?;
     let is_request = call.call().message().is_some_and(Message::is_request);
     let caller = call.principal().clone();
     let message = Box::new(call.into_call().into_message().ok_or(RouteDenial::NoSession)?);
@@ -92,17 +97,35 @@ async fn pass(passed: Passed, session: &Handle, tap: Option<Tap>, trail: &mut Tr
     session.ask(command).await.map_err(|_over| RouteDenial::NoSession.into())
 }
 
+/// Who is on the client's side of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// One legacy client, which can be asked and told everything.
+    Client,
+    /// Callers without a session, who get nothing but the answers to their requests.
+    Callers,
+    /// Modern clients who say this of themselves.
+    Modern(Persona),
+    /// One modern client that wants to be told what changes.
+    Listener,
+}
+
 /// Opens a session of the caller's with the server that it called.
-async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, listens: bool) -> Result<Handle, Denial> {
-    let way = Way { listens, ..way(pipeline, caller.server(), config).await? };
+async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, side: Side) -> Result<Handle, Denial> {
+    let way = Way { listens: side != Side::Callers, ..way(pipeline, caller.server(), config).await? };
     let client = caller.call().client();
     let of_node = pipeline.config().transports.of(client).session_idle;
     let idle = caller.server().client_transports.settings(client.into()).session_idle.unwrap_or(of_node);
     let manners = Manners {
         client,
-        resumable: client == ClientTransport::StreamableHttp,
-        listens,
-        lives_with_stream: matches!(client, ClientTransport::HttpSse | ClientTransport::WebSocket),
+        resumable: client == ClientTransport::StreamableHttp && side == Side::Client,
+        listens: side != Side::Callers,
+        lives_with_stream: matches!(client, ClientTransport::HttpSse | ClientTransport::WebSocket) || side == Side::Listener,
+        modern: match side {
+            Side::Client | Side::Callers => None,
+            Side::Modern(persona) => Some(persona),
+            Side::Listener => Some(Persona::default()),
+        },
         idle,
     };
     let opened = pipeline.sessions().open(caller, way, manners);

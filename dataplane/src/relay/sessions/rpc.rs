@@ -11,28 +11,26 @@ use mcp_gateway::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::own::{Line, begin, own, session};
 use super::streamable::{self, over};
-use super::{judge, open, pass, pipe};
+use super::{Side, judge, open, pass, pipe};
+use crate::owned::Handle;
 use crate::owned::stream::{End, Outgoing};
-use crate::owned::{Command, Handle};
 use crate::pipeline::authenticate::Authenticated;
-use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial, RouteDenial};
+use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial};
 use crate::pipeline::trail::{Ending, Stage, Trail};
 use crate::pipeline::{Pipeline, Reply};
 use crate::relay::batch::gathered;
-use crate::relay::outcome::{self, Answered};
+use crate::relay::outcome::Answered;
 use crate::relay::{OK, whole};
-use crate::tasks::{OnExit, Tasks};
-use crate::transport::scan::{self, Message};
-use crate::transport::{Operation, Refusal, Version, message};
+use crate::transport::scan::Message;
+use crate::transport::{Operation, Refusal};
 use mcp_gateway::proto::node::v1::Outcome;
 
 /// Messages of a batch that are under way at the same time.
 const AT_ONCE: usize = 8;
 /// Pages of one list that are asked for.
 const MOST_PAGES: usize = 100;
-/// JSON-RPC: the server does not know `initialize`, as a plain service may not.
-const METHOD_NOT_FOUND: i32 = -32601;
 
 pub(super) async fn run(
     pipeline: &Arc<Pipeline>,
@@ -44,13 +42,13 @@ pub(super) async fn run(
         return introspection::run(pipeline, call, config, trail).await;
     }
     if call.call().is_batch() {
-        let session = session(pipeline, &call, config).await?;
+        let session = session(pipeline, &call, None, config).await?;
         trail.allowed().await?;
         return several(pipeline, call, &session, trail).await;
     }
     check(&call)?;
     let passed = judge(pipeline, call, trail).await?;
-    let session = session(pipeline, &passed.call, config).await?;
+    let session = session(pipeline, &passed.call, None, config).await?;
     match one(pipeline, passed, &session, trail).await? {
         Some(answer) => Ok(streamable::json(answer).await),
         None => Ok(whole(StatusCode::ACCEPTED, HeaderMap::new(), Bytes::new(), OK)),
@@ -66,9 +64,9 @@ pub(crate) async fn execute(
 ) -> Result<Reply, Denial> {
     check(&call)?;
     let passed = judge(pipeline, call, trail).await?;
-    let session = open(pipeline, &passed.call, config, false).await?;
+    let session = open(pipeline, &passed.call, config, Side::Callers).await?;
     let carried = async {
-        begin(pipeline, &session).await?;
+        begin(pipeline, &session, None).await?;
         one(pipeline, passed, &session, trail).await
     };
     let answer = carried.await;
@@ -97,42 +95,23 @@ async fn one(
 ) -> Result<Option<Outgoing>, Denial> {
     let is_request = passed.call.call().message().is_some_and(Message::is_request);
     let (tap, mut spout) = pipe(pipeline);
-    let mut line = Line { session, tasks: pipeline.relay().tasks(), request: trail.id(), is_open: is_request };
+    let mut line = Line::new(session, pipeline, trail.id());
     pass(passed, session, Some(tap), trail).await?;
     if !is_request {
+        line.close();
         return Ok(None);
     }
     loop {
         match spout.next().await {
             Ok(outgoing) if outgoing.last => {
-                line.is_open = false;
+                line.close();
                 return Ok(Some(outgoing));
             }
             Ok(_progress) => continue,
             Err(end) => {
-                line.is_open = false;
+                line.close();
                 return Err(over(end));
             }
-        }
-    }
-}
-
-/// Who waits for an answer. Dropped while it waits, the client has hung up: without a session, that is how it gives a request up.
-struct Line<'a> {
-    session: &'a Handle,
-    tasks: &'a Tasks,
-    request: Uuid,
-    is_open: bool,
-}
-
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        if self.is_open {
-            let (session, request) = (self.session.clone(), self.request);
-            self.tasks.spawn("hang-up", OnExit::Ignore, async move {
-                // A session that is over has given up everything.
-                let _ = session.ask(Command::HungUp { request }).await;
-            });
         }
     }
 }
@@ -184,65 +163,6 @@ async fn element(pipeline: &Arc<Pipeline>, call: Authenticated, session: &Handle
     answer
 }
 
-/// The gateway's session with the server on behalf of the caller.
-pub(super) async fn session(pipeline: &Arc<Pipeline>, caller: &Authenticated, config: &Snapshot) -> Result<Handle, Denial> {
-    let place = pipeline.sessions().of_caller(caller);
-    let mut place = place.lock().await;
-    if let Some(session) = place.as_ref().filter(|session| !session.is_over()) {
-        return Ok(session.clone());
-    }
-    let session = open(pipeline, caller, config, false).await?;
-    match begin(pipeline, &session).await {
-        Ok(()) => {
-            *place = Some(session.clone());
-            Ok(session)
-        }
-        Err(denial) => {
-            session.end(End::Closed).await;
-            Err(denial)
-        }
-    }
-}
-
-/// Opens the server's end, as a client that can be asked nothing.
-async fn begin(pipeline: &Pipeline, session: &Handle) -> Result<(), Denial> {
-    let opening = json!({
-        "jsonrpc": "2.0",
-        "id": 0,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": Version::V2025_11_25.as_str(),
-            "capabilities": {},
-            "clientInfo": { "name": "mcpgw", "version": env!("CARGO_PKG_VERSION") },
-        },
-    });
-    let (tap, mut spout) = pipe(pipeline);
-    let message = Box::new(own(&opening)?);
-    session
-        .ask(Command::Call { message, record: None, tap: Some(tap), caller: None })
-        .await
-        .map_err(|_over| RouteDenial::NoSession)?;
-    let answer = loop {
-        match spout.next().await {
-            Ok(outgoing) if outgoing.last => break outgoing,
-            Ok(_early) => continue,
-            Err(end) => return Err(over(end)),
-        }
-    };
-    match outcome::of(&answer.message) {
-        Some(Answered { outcome: Outcome::Ok, .. }) | Some(Answered { code: METHOD_NOT_FOUND, .. }) => {}
-        Some(_) | None => return Err(RelayDenial::BadInitialize.into()),
-    }
-    let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
-    let told = session.ask(Command::Tell { message: Box::new(own(&initialized)?) }).await;
-    told.map_err(|_over| RouteDenial::NoSession.into())
-}
-
-/// A message of the gateway's own.
-fn own(message_: &Value) -> Result<Message, Denial> {
-    message(&message_.to_string().into(), &scan::Limits::default()).map_err(|refusal| DecodeDenial::from(refusal).into())
-}
-
 mod introspection {
     //! What a caller can reach, as one document: every list, all pages, filtered as each is.
 
@@ -265,7 +185,7 @@ mod introspection {
         let passed = judge(pipeline, call, trail).await?;
         trail.mark(Stage::Route);
         trail.allowed().await?;
-        let session = session(pipeline, &passed.call, config).await?;
+        let session = session(pipeline, &passed.call, None, config).await?;
         let mut document = Map::new();
         let mut methods = vec!["ping", "completion/complete", "tools/call", "prompts/get", "resources/read"];
         for (method, member) in LISTS {

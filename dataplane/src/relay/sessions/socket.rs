@@ -28,7 +28,7 @@ use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use uuid::Uuid;
 
 use super::exchange::Exchanges;
-use super::{judge, keep_alive, open, pass, pipe, until};
+use super::{Side, judge, keep_alive, open, pass, pipe, until};
 use crate::owned::stream::{End, Outgoing, Spout};
 use crate::owned::{Command, Handle};
 use crate::pipeline::authenticate::Authenticated;
@@ -91,7 +91,7 @@ pub(super) async fn run(
     let passed = judge(pipeline, call, trail).await?;
     trail.mark(Stage::Route);
     let standing = pipeline.sessions().standing(&passed.call).map_err(RouteDenial::from)?;
-    let session = open(pipeline, &passed.call, config, true).await?;
+    let session = open(pipeline, &passed.call, config, Side::Client).await?;
     trail.allowed().await?;
     let (tap, spout) = pipe(pipeline);
     session.ask(Command::Attach { tap, after: None }).await.map_err(|_over| RouteDenial::NoSession)?;
@@ -311,8 +311,7 @@ impl Socket {
                 let body = Bytes::from(wire.body(trail.echoed()));
                 trail.refused(&denial, &wire, body.len() as u64);
                 if answerable {
-                    let outgoing =
-                        Outgoing { message: body, event: None, recorded: Some(Box::pin(trail.settled())), last: false };
+                    let outgoing = Outgoing { recorded: Some(Box::pin(trail.settled())), ..Outgoing::said(body) };
                     // A broken socket shows at the next turn.
                     let _ = timeout(self.write, self.say(outgoing)).await;
                 }

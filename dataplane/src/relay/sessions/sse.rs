@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use mcp_gateway::snapshot::Snapshot;
 
 use super::streamable::events;
-use super::{ClientStream, Found, find, forward, judge, keep_alive, open, pass, pipe, seal, until};
+use super::{ClientStream, Found, Side, find, forward, judge, keep_alive, open, pass, pipe, seal, until};
 use crate::owned::{Command, Handle};
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{Denial, RouteDenial};
@@ -44,7 +44,7 @@ async fn begin(pipeline: &Arc<Pipeline>, call: Authenticated, config: &Snapshot,
     let (keep_alive, until) = (keep_alive(pipeline, &call), until(pipeline, call.principal()));
     let passed = judge(pipeline, call, trail).await?;
     trail.mark(Stage::Route);
-    let session = open(pipeline, &passed.call, config, true).await?;
+    let session = open(pipeline, &passed.call, config, Side::Client).await?;
     let token = seal(pipeline, &passed.call, &session, config)?;
     trail.allowed().await?;
     let (tap, spout) = pipe(pipeline);

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use mcp_gateway::snapshot::Snapshot;
 use tokio::time::timeout;
 
-use super::{ClientStream, Found, find, forward, judge, keep_alive, open, pass, pipe, seal, until};
+use super::{ClientStream, Found, Side, find, forward, judge, keep_alive, open, pass, pipe, seal, until};
 use crate::owned::stream::{End, EventId, Outgoing, Spout};
 use crate::owned::{Command, Handle};
 use crate::pipeline::authenticate::Authenticated;
@@ -53,7 +53,7 @@ pub(super) async fn run(
 /// `initialize`: the session begins, and its token goes into the head of the answer.
 async fn begin(pipeline: &Arc<Pipeline>, call: Authenticated, config: &Snapshot, trail: &mut Trail) -> Result<Reply, Denial> {
     let passed = judge(pipeline, call, trail).await?;
-    let session = open(pipeline, &passed.call, config, true).await?;
+    let session = open(pipeline, &passed.call, config, Side::Client).await?;
     let token = seal(pipeline, &passed.call, &session, config)?;
     trail.spoken_in(&token);
     let (tap, mut spout) = pipe(pipeline);
@@ -101,7 +101,7 @@ async fn message(pipeline: &Arc<Pipeline>, passed: super::Passed, session: &Hand
 }
 
 /// The answer, if nothing else comes before it; what does is held.
-async fn prompt(spout: &mut Spout, held: &mut Vec<Outgoing>) -> Result<Outgoing, End> {
+pub(super) async fn prompt(spout: &mut Spout, held: &mut Vec<Outgoing>) -> Result<Outgoing, End> {
     loop {
         let outgoing = spout.next().await?;
         if outgoing.last && held.iter().all(|earlier| earlier.message.is_empty()) {

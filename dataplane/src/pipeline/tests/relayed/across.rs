@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::scope::{ENGINEER, GITHUB, Scope, bearer};
 use super::super::world::Gateway;
 use super::client::Client;
-use super::modern::Modern;
+use super::modern_server::Modern;
 use crate::transport::ClientTransport;
 
 const CLIENTS: [ClientTransport; 3] = [ClientTransport::StreamableHttp, ClientTransport::HttpSse, ClientTransport::WebSocket];

@@ -6,6 +6,7 @@ mod conversation;
 mod faults;
 mod frames;
 mod modern;
+mod modern_server;
 mod operators;
 mod rpc;
 mod server;

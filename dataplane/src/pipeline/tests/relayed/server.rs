@@ -211,7 +211,7 @@ async fn exchange(State(shared): State<Shared>, headers: http::HeaderMap, body: 
 
 /// What the server does, whatever it speaks over.
 async fn brain(mut heard: UnboundedReceiver<Value>, say: UnboundedSender<Value>, mut shared: Shared) {
-    let mut asking = None;
+    let mut asking = Asking::default();
     shared.cut.mark_unchanged();
     loop {
         let message = tokio::select! {
@@ -225,17 +225,28 @@ async fn brain(mut heard: UnboundedReceiver<Value>, say: UnboundedSender<Value>,
             (Some("initialize"), _) => {
                 let result = json!({
                     "protocolVersion": message["params"]["protocolVersion"],
-                    "capabilities": {"tools": {"listChanged": true}},
+                    "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}, "logging": {}, "tasks": {}},
+                    "instructions": "Be kind.",
                     "serverInfo": {"name": "fixture", "version": "1"},
                 });
                 vec![answer(result)]
             }
             (Some("tools/list"), _) => vec![answer(json!({"tools": [{"name": "echo"}, {"name": "delete_all"}]}))],
-            (Some("tools/call"), Some("search_ask")) => {
-                asking = Some(message["id"].clone());
-                let params = json!({"message": "name?", "requestedSchema": {"type": "object", "properties": {}}});
-                vec![json!({"jsonrpc": "2.0", "id": "ask-1", "method": "elicitation/create", "params": params})]
+            (Some("tools/call"), Some("search_ask")) => asking.begin(&message),
+            (Some("tools/call"), Some("search_log")) => {
+                let said = |level: &str| json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": level, "data": "x"}});
+                vec![said("debug"), said("error"), answer(json!({"content": []}))]
             }
+            (Some("tools/call"), Some("search_url")) => {
+                let page = json!({"mode": "url", "message": "Sign in", "url": "https://login.test/", "elicitationId": "e1"});
+                let error = json!({"code": -32042, "message": "Sign in first", "data": {"elicitations": [page]}});
+                vec![json!({"jsonrpc": "2.0", "id": message["id"], "error": error})]
+            }
+            (Some("resources/read"), _) => {
+                let error = json!({"code": -32002, "message": "no such resource"});
+                vec![json!({"jsonrpc": "2.0", "id": message["id"], "error": error})]
+            }
+            (Some("logging/setLevel" | "resources/subscribe"), _) => vec![answer(json!({}))],
             (Some("tools/call"), Some("search_wait")) => vec![],
             (Some("tools/call"), Some("search_news")) => {
                 vec![json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}), answer(json!({"content": []}))]
@@ -257,12 +268,67 @@ async fn brain(mut heard: UnboundedReceiver<Value>, say: UnboundedSender<Value>,
                 vec![json!({"jsonrpc": "2.0", "id": message["id"], "error": error})]
             }
             (Some(_), _) => vec![],
-            (None, _) if message["id"] == "ask-1" => {
-                let text = message["result"]["content"]["name"].clone();
-                vec![json!({"jsonrpc": "2.0", "id": asking.take(), "result": {"content": [{"type": "text", "text": text}]}})]
-            }
-            (None, _) => vec![],
+            (None, _) => asking.answered(&message),
         };
         said.into_iter().for_each(|said| say.send(said).unwrap_or_default());
+    }
+}
+
+/// Calls of `search_ask` that wait for their client: `ask` lists what is asked, one after the other, or several things at once as a list.
+#[derive(Default)]
+struct Asking {
+    calls: Vec<Waiting>,
+    last: usize,
+}
+
+struct Waiting {
+    call: Value,
+    left: Vec<Value>,
+    open: Vec<String>,
+    answers: Vec<String>,
+}
+
+impl Asking {
+    fn begin(&mut self, message: &Value) -> Vec<Value> {
+        let mut left = match &message["params"]["arguments"]["ask"] {
+            Value::Array(rounds) => rounds.clone(),
+            _ => vec![json!("elicitation/create")],
+        };
+        left.reverse();
+        self.calls.push(Waiting { call: message["id"].clone(), left, open: Vec::new(), answers: Vec::new() });
+        self.ask(self.calls.len() - 1)
+    }
+
+    /// The next round of a call's questions; its answer after the last one.
+    fn ask(&mut self, place: usize) -> Vec<Value> {
+        let Some(round) = self.calls[place].left.pop() else {
+            let Waiting { call, answers, .. } = self.calls.remove(place);
+            let content = json!([{"type": "text", "text": answers.join(",")}]);
+            return vec![json!({"jsonrpc": "2.0", "id": call, "result": {"content": content}})];
+        };
+        let methods = round.as_array().cloned().unwrap_or_else(|| vec![round]);
+        let mut said = Vec::new();
+        for method in methods {
+            self.last += 1;
+            let id = format!("ask-{}", self.last);
+            let params = match method.as_str().unwrap() {
+                "elicitation/create" => json!({"message": "name?", "requestedSchema": {"type": "object", "properties": {}}}),
+                "sampling/createMessage" => json!({"messages": [], "maxTokens": 7}),
+                _ => json!({}),
+            };
+            said.push(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+            self.calls[place].open.push(id);
+        }
+        said
+    }
+
+    fn answered(&mut self, message: &Value) -> Vec<Value> {
+        let id = message["id"].as_str().unwrap_or_default();
+        let Some(place) = self.calls.iter().position(|call| call.open.iter().any(|open| open == id)) else { return vec![] };
+        let call = &mut self.calls[place];
+        call.open.retain(|open| open != id);
+        let said = &message["result"]["content"]["name"];
+        call.answers.push(said.as_str().map_or_else(|| message["error"]["code"].to_string(), str::to_owned));
+        if call.open.is_empty() { self.ask(place) } else { vec![] }
     }
 }

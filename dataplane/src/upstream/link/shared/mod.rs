@@ -234,7 +234,7 @@ mod tests {
         hubs.slot(&recipe("c", "x"));
         assert_eq!(known(&hubs), 2, "nobody entered `b`");
         let (to, events) = mpsc::channel(1);
-        *slot.to.lock().await = Some(to);
+        *slot.to.lock().await = Some(Process { id: Uuid::new_v4(), to });
         drop(slot);
         hubs.slot(&recipe("a", "x"));
         assert_eq!(known(&hubs), 1, "its process lives");

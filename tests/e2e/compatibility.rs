@@ -7,9 +7,9 @@ use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
 use mcp_gateway::proto::admin::v1::{CreateServerRequest, Server as Registered};
-use mcp_gateway::proto::config::v1::{self as config, Stdio, Transport};
+use mcp_gateway::proto::config::v1::{self as config, Era, Stdio, Transport};
 use mcpgw_tests::fleet::{Admin, Control, NodeProcess, ORG, Rule};
-use mcpgw_tests::peers::matrix::{Client, Endpoint, Exceptions, Pair, Running, Server, committed_page, markdown};
+use mcpgw_tests::peers::matrix::{Client, Endpoint, Exceptions, Pair, Running, Server, committed_page, markdown, pairs};
 use mcpgw_tests::program::beside;
 
 /// Clients are processes, and the machine has two cores.
@@ -46,9 +46,10 @@ impl World {
         let base = format!("/o/{ORG}/servers/{}", slug(server));
         Ok(match client {
             Client::Sse20241105 => Endpoint::Url(self.node.url(&format!("{base}/sse"))),
-            Client::StreamableHttp20250326 | Client::StreamableHttp20250618 | Client::StreamableHttp20251125 => {
-                Endpoint::Url(self.node.url(&format!("{base}/mcp")))
-            }
+            Client::StreamableHttp20250326
+            | Client::StreamableHttp20250618
+            | Client::StreamableHttp20251125
+            | Client::StreamableHttp20260728 => Endpoint::Url(self.node.url(&format!("{base}/mcp"))),
             Client::WebSocket => Endpoint::Url(self.node.url(&format!("{base}/ws")).replace("http:", "ws:")),
             Client::JsonRpc => Endpoint::Url(self.node.url(&format!("{base}/rpc"))),
             Client::Stdio => Endpoint::Command(self.connect(server)?),
@@ -72,18 +73,23 @@ fn slug(server: Server) -> &'static str {
         Server::WebSocket => "websocket",
         Server::Stdio => "stdio",
         Server::JsonRpc => "json-rpc",
+        Server::StreamableHttp20260728 => "streamable-http-2026-07-28",
+        Server::Stdio20260728 => "stdio-2026-07-28",
     }
 }
 
-/// As an administrator would; of the two over http that can be told apart, the gateway finds out by itself how they are spoken to.
+/// As an administrator would. What the gateway can find out by itself is left to it: how the two over http are spoken to that can be told
+/// apart, and in which era all but one.
 async fn register(admin: &Admin, server: Server, endpoint: &Endpoint) -> anyhow::Result<()> {
     let mut registered = Registered { allow_anonymous: true, ..Registered::default() };
     match endpoint {
         Endpoint::Url(url) => registered.endpoints = vec![config::Endpoint { url: url.clone(), weight: 1 }],
         Endpoint::Command(command) => registered.stdio = Some(Stdio { command: command.clone(), ..Stdio::default() }),
     }
-    if server == Server::JsonRpc {
-        registered.transport = Transport::JsonRpc.into();
+    match server {
+        Server::JsonRpc => registered.transport = Transport::JsonRpc.into(),
+        Server::StreamableHttp20260728 => registered.era = Era::Modern.into(),
+        Server::Sse | Server::StreamableHttp | Server::WebSocket | Server::Stdio | Server::Stdio20260728 => {}
     }
     let request = CreateServerRequest {
         parent: format!("organizations/{ORG}"),
@@ -98,8 +104,7 @@ async fn register(admin: &Admin, server: Server, endpoint: &Endpoint) -> anyhow:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_reaches_every_server_and_the_page_says_so() {
     let world = World::start().await.unwrap();
-    let pairs = Client::ALL.into_iter().flat_map(|client| Server::ALL.map(|server| (client, server)));
-    let reports = pairs.map(async |(client, server)| {
+    let reports = pairs().map(async |(client, server)| {
         let report = client.check(&world.endpoint(client, server)?, None).await?;
         anyhow::Ok(Pair { client, server, report })
     });

@@ -10,6 +10,8 @@
 //   {"op", "ok": true, "result"} or {"op", "ok": false, "error": {"code", "message", "data", "httpStatus"?}}.
 // Exits with non-zero only when the peer itself cannot run.
 
+import { randomUUID } from 'node:crypto';
+
 const ARITY = {
   'list-tools': 0, 'list-resources': 0, 'list-templates': 0, 'list-prompts': 0, ping: 0, listen: 0,
   call: 2, read: 1, 'get-prompt': 2, complete: 3, subscribe: 1, 'set-level': 1, expect: 1, matrix: 0,
@@ -33,6 +35,9 @@ export function parse(argv) {
   if (!options.url && !options.command) throw new Error('--url or --command is needed');
   return options;
 }
+
+// Who a peer is. No two runs are alike, so that a server without sessions can tell them apart.
+export const info = (name) => ({ name, version: `1.0.0+${randomUUID()}` });
 
 export const capabilities = (options) =>
   options.plain ? {} : { sampling: {}, elicitation: {}, roots: { listChanged: true } };
@@ -80,6 +85,32 @@ export function watchedFetch() {
   watched.streaming = streaming.promise;
   globalThis.fetch = watched;
   return watched;
+}
+
+// Progress as it arrives. The SDKs forget who listens when the result comes in the same chunk as the last steps, so the
+// wire is tapped; a token that came back changed, be it only in type, is nobody's.
+export function tappedProgress(over) {
+  const listening = new Map();
+  let next;
+  const send = over.send.bind(over);
+  over.send = (message, ...rest) => {
+    const token = message.params?._meta?.progressToken;
+    if (token !== undefined && next) {
+      listening.set(token, next);
+      next = undefined;
+    }
+    return send(message, ...rest);
+  };
+  const deliver = over.onmessage;
+  over.onmessage = (message, ...rest) => {
+    if (message.method === 'notifications/progress') listening.get(message.params.progressToken)?.(message.params);
+    return deliver(message, ...rest);
+  };
+  // The next request with a token is the listener's; SDKs do not always send it at once.
+  return (onprogress, request) => {
+    next = onprogress;
+    return request();
+  };
 }
 
 export function headers(options) {

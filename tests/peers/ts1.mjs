@@ -1,7 +1,7 @@
 // The TypeScript SDK 1.x as a client: legacy era only, over Streamable HTTP, HTTP+SSE, WebSocket or a child's stdio
 // (--transport http|sse|ws|stdio). --sdk names an older release by its alias in tests/foreign/package.json.
 // Operations and output: see common.mjs.
-import { answers, capabilities, headers, Notifications, parse, run, watchedFetch, within } from './common.mjs';
+import { answers, capabilities, headers, info, Notifications, parse, run, tappedProgress, watchedFetch, within } from './common.mjs';
 import { matrix } from './matrix.mjs';
 
 const CONNECT_MS = 20_000;
@@ -14,7 +14,7 @@ const { Client } = await import(`${sdk}/client/index.js`);
 const types = await import(`${sdk}/types.js`);
 
 const notifications = new Notifications();
-const client = new Client({ name: 'peer-ts1', version: '1.0.0' }, { capabilities: capabilities(options) });
+const client = new Client(info('peer-ts1'), { capabilities: capabilities(options) });
 const version = watchedVersion();
 
 if (!options.plain) {
@@ -55,31 +55,6 @@ async function transport() {
     }
     default: throw new Error(`there is no transport ${options.transport}`);
   }
-}
-
-// Progress as it arrives. Old releases forget who listens when the result comes in the same chunk as the last steps, so
-// the wire is tapped; a token that came back changed, be it only in type, is nobody's.
-function tappedProgress(over) {
-  const listening = new Map();
-  let next;
-  const send = over.send.bind(over);
-  over.send = (message, ...rest) => {
-    const token = message.params?._meta?.progressToken;
-    if (token !== undefined && next) listening.set(token, next);
-    return send(message, ...rest);
-  };
-  const deliver = over.onmessage;
-  over.onmessage = (message, ...rest) => {
-    if (message.method === 'notifications/progress') listening.get(message.params.progressToken)?.(message.params);
-    return deliver(message, ...rest);
-  };
-  // Until the returned call is made, the next request with a token is the listener's.
-  return (onprogress, request) => {
-    next = onprogress;
-    const result = request();
-    next = undefined;
-    return result;
-  };
 }
 
 const over = await transport();

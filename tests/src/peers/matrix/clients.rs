@@ -46,11 +46,14 @@ pub enum Client {
     /// stdio: the newest TypeScript SDK 1.x, which starts a program
     #[serde(rename = "stdio")]
     Stdio,
+    /// Streamable HTTP of the modern era alone: TypeScript SDK 2.x; speaks to a program on stdio too
+    #[serde(rename = "streamable-http-2026-07-28")]
+    StreamableHttp20260728,
 }
 
 impl Client {
     /// All of them, in the order of the table's rows.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Sse20241105,
         Self::StreamableHttp20250326,
         Self::StreamableHttp20250618,
@@ -58,6 +61,7 @@ impl Client {
         Self::WebSocket,
         Self::JsonRpc,
         Self::Stdio,
+        Self::StreamableHttp20260728,
     ];
 
     /// What people call it.
@@ -70,7 +74,13 @@ impl Client {
             Self::WebSocket => "WebSocket",
             Self::JsonRpc => "JSON-RPC over POST",
             Self::Stdio => "stdio",
+            Self::StreamableHttp20260728 => "Streamable HTTP 2026-07-28",
         }
+    }
+
+    /// Whether it speaks 2026-07-28, and nothing of before.
+    pub fn is_modern(self) -> bool {
+        self == Self::StreamableHttp20260728
     }
 
     /// The package whose release it is, as `tests/foreign/package.json` calls it.
@@ -81,10 +91,11 @@ impl Client {
             Self::StreamableHttp20250618 => "sdk-2025-06-18",
             Self::StreamableHttp20251125 | Self::WebSocket | Self::Stdio => "@modelcontextprotocol/sdk",
             Self::JsonRpc => "json-rpc-2.0",
+            Self::StreamableHttp20260728 => "@modelcontextprotocol/client",
         }
     }
 
-    /// The version it agrees on with a server that knows all legacy ones; none without a handshake.
+    /// The version it agrees on with a server that knows all of its era; none without a handshake.
     pub fn protocol_version(self) -> Option<&'static str> {
         match self {
             Self::Sse20241105 => Some("2024-11-05"),
@@ -92,6 +103,7 @@ impl Client {
             Self::StreamableHttp20250618 => Some("2025-06-18"),
             Self::StreamableHttp20251125 | Self::WebSocket | Self::Stdio => Some("2025-11-25"),
             Self::JsonRpc => None,
+            Self::StreamableHttp20260728 => Some("2026-07-28"),
         }
     }
 
@@ -99,19 +111,26 @@ impl Client {
     pub fn absent(self) -> &'static [Check] {
         match self {
             Self::Sse20241105 | Self::StreamableHttp20250326 => &[Check::Elicitation, Check::Batch],
-            Self::StreamableHttp20250618 | Self::StreamableHttp20251125 | Self::WebSocket | Self::Stdio => &[Check::Batch],
+            Self::StreamableHttp20250618
+            | Self::StreamableHttp20251125
+            | Self::WebSocket
+            | Self::Stdio
+            | Self::StreamableHttp20260728 => &[Check::Batch],
             Self::JsonRpc => &[Check::Progress, Check::Elicitation, Check::Sampling, Check::Subscription, Check::ListChanged],
         }
     }
 
-    /// The server of its own transport, to which it needs no gateway.
-    pub fn counterpart(self) -> Server {
+    /// The servers to which it needs no gateway.
+    pub fn counterparts(self) -> &'static [Server] {
         match self {
-            Self::Sse20241105 => Server::Sse,
-            Self::StreamableHttp20250326 | Self::StreamableHttp20250618 | Self::StreamableHttp20251125 => Server::StreamableHttp,
-            Self::WebSocket => Server::WebSocket,
-            Self::JsonRpc => Server::JsonRpc,
-            Self::Stdio => Server::Stdio,
+            Self::Sse20241105 => &[Server::Sse],
+            Self::StreamableHttp20250326 | Self::StreamableHttp20250618 | Self::StreamableHttp20251125 => {
+                &[Server::StreamableHttp]
+            }
+            Self::WebSocket => &[Server::WebSocket],
+            Self::JsonRpc => &[Server::JsonRpc],
+            Self::Stdio => &[Server::Stdio],
+            Self::StreamableHttp20260728 => &[Server::StreamableHttp20260728, Server::Stdio20260728],
         }
     }
 
@@ -119,8 +138,7 @@ impl Client {
     /// could not run. A WebSocket client sends no `token`: its URL carries a ticket.
     pub async fn check(self, endpoint: &Endpoint, token: Option<&str>) -> anyhow::Result<Report> {
         let foreign = Foreign::installed()?;
-        let file = if self == Self::JsonRpc { "rpc.mjs" } else { "ts1.mjs" };
-        let mut command = script(foreign.node(), file);
+        let mut command = script(foreign.node(), self.script());
         command.args(["--sdk", self.package(), "--transport", self.transport()]);
         match endpoint {
             Endpoint::Url(url) => command.args(["--url", url]),
@@ -136,10 +154,26 @@ impl Client {
         Report::read(&printed, self.absent()).context(what)
     }
 
+    fn script(self) -> &'static str {
+        match self {
+            Self::Sse20241105
+            | Self::StreamableHttp20250326
+            | Self::StreamableHttp20250618
+            | Self::StreamableHttp20251125
+            | Self::WebSocket
+            | Self::Stdio => "ts1.mjs",
+            Self::JsonRpc => "rpc.mjs",
+            Self::StreamableHttp20260728 => "ts2.mjs",
+        }
+    }
+
     fn transport(self) -> &'static str {
         match self {
             Self::Sse20241105 => "sse",
-            Self::StreamableHttp20250326 | Self::StreamableHttp20250618 | Self::StreamableHttp20251125 => "http",
+            Self::StreamableHttp20250326
+            | Self::StreamableHttp20250618
+            | Self::StreamableHttp20251125
+            | Self::StreamableHttp20260728 => "http",
             Self::WebSocket => "ws",
             Self::JsonRpc => "rpc",
             Self::Stdio => "stdio",

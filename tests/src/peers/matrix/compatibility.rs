@@ -13,7 +13,7 @@ const INTRODUCTION: &str = "# Compatibility
 
 Generated from a run of every client against every server through the gateway (`tests/e2e`); never edited by hand. At both ends are
 published SDKs and libraries that know nothing of the gateway. A cell counts the checks that passed of those that the client can make;
-a note says what is missing and what the client is told instead.
+a note says what is missing and what the client is told instead. A dash is a pair that the gateway does not carry.
 ";
 
 /// One client and one server, with the gateway between them.
@@ -25,6 +25,17 @@ pub struct Pair {
     pub server: Server,
     /// What the client found out
     pub report: Report,
+}
+
+/// The pairs of the matrix, row by row.
+pub fn pairs() -> impl Iterator<Item = (Client, Server)> {
+    let row = |client: Client| Server::ALL.into_iter().map(move |server| (client, server));
+    Client::ALL.into_iter().flat_map(row).filter(|&(client, server)| is_carried(client, server))
+}
+
+/// Whether the gateway carries a pair: clients of the modern era only reach the server of their own transport.
+fn is_carried(client: Client, server: Server) -> bool {
+    !client.is_modern() || server == Server::StreamableHttp20260728
 }
 
 /// Where the page is committed.
@@ -68,10 +79,12 @@ fn table(page: &mut String, pairs: &[Pair], exceptions: &Exceptions) -> anyhow::
         write!(page, "| {} |", client.name())?;
         for server in Server::ALL {
             let mut found = pairs.iter().filter(|pair| pair.client == client && pair.server == server);
-            match (found.next(), found.next()) {
-                (Some(pair), None) => write!(page, " {} |", cell(pair, exceptions))?,
-                (None, _) => bail!("{client:?} was not run against {server:?}"),
-                (Some(_), Some(_)) => bail!("{client:?} was run twice against {server:?}"),
+            match (is_carried(client, server), found.next(), found.next()) {
+                (true, Some(pair), None) => write!(page, " {} |", cell(pair, exceptions))?,
+                (false, None, _) => page.push_str(" – |"),
+                (true, None, _) => bail!("{client:?} was not run against {server:?}"),
+                (true, Some(_), Some(_)) => bail!("{client:?} was run twice against {server:?}"),
+                (false, Some(_), _) => bail!("{client:?} was run against {server:?}, which is not part of the matrix"),
             }
         }
         page.push('\n');
@@ -103,6 +116,7 @@ fn npm_release(package: &str) -> anyhow::Result<String> {
 fn server_release(server: Server) -> anyhow::Result<String> {
     match server {
         Server::Sse | Server::StreamableHttp | Server::Stdio => npm_release("@modelcontextprotocol/sdk"),
+        Server::StreamableHttp20260728 | Server::Stdio20260728 => npm_release("@modelcontextprotocol/server"),
         Server::JsonRpc => npm_release("jayson"),
         Server::WebSocket => {
             let path = tests_directory().join("foreign/requirements-python1.txt");
@@ -126,8 +140,8 @@ mod tests {
   why: the server cannot stream
 ";
 
-    fn pairs() -> Vec<Pair> {
-        let of = |client: Client, server: Server| {
+    fn reported() -> Vec<Pair> {
+        let of = |(client, server): (Client, Server)| {
             let finding = |check: Check| {
                 let failed = client == Client::Stdio && server == Server::JsonRpc && check == Check::Progress;
                 let made = if failed { Verdict::Failed } else { Verdict::Passed };
@@ -136,15 +150,16 @@ mod tests {
             };
             Pair { client, server, report: Report { protocol_version: None, findings: Check::ALL.map(finding).to_vec() } }
         };
-        Client::ALL.iter().flat_map(|&client| Server::ALL.map(|server| of(client, server))).collect()
+        pairs().map(of).collect()
     }
 
     #[test]
     fn a_cell_counts_and_a_note_says_what_is_missing() {
-        let page = markdown(&pairs(), &Exceptions::parse(LIST).unwrap()).unwrap();
+        let page = markdown(&reported(), &Exceptions::parse(LIST).unwrap()).unwrap();
         let row = |name: &str| page.lines().find(|line| line.starts_with(&format!("| {name} |"))).unwrap().to_owned();
-        assert_eq!(row("stdio"), "| stdio | 12/12 | 12/12 | 12/12 | 12/12 | 11/12[^1] |");
-        assert_eq!(row("JSON-RPC over POST"), "| JSON-RPC over POST | 8/8 | 8/8 | 8/8 | 8/8 | 8/8 |");
+        assert_eq!(row("stdio"), "| stdio | 12/12 | 12/12 | 12/12 | 12/12 | 11/12[^1] | 12/12 | 12/12 |");
+        assert_eq!(row("JSON-RPC over POST"), "| JSON-RPC over POST | 8/8 | 8/8 | 8/8 | 8/8 | 8/8 | 8/8 | 8/8 |");
+        assert_eq!(row("Streamable HTTP 2026-07-28"), "| Streamable HTTP 2026-07-28 | – | – | – | – | – | 12/12 | – |");
         assert!(page.contains("[^1]: progress: the server cannot stream. The client is told: `no progress was heard`"), "{page}");
         assert!(page.contains("| HTTP+SSE 2024-11-05 | @modelcontextprotocol/sdk@1.10.2 | 2024-11-05 |"), "{page}");
     }
@@ -152,9 +167,9 @@ mod tests {
     #[test]
     fn a_matrix_with_holes_or_unlisted_failures_makes_no_page() {
         let exceptions = Exceptions::parse(LIST).unwrap();
-        let hole = markdown(&pairs()[1..], &exceptions).unwrap_err().to_string();
+        let hole = markdown(&reported()[1..], &exceptions).unwrap_err().to_string();
         assert!(hole.contains("Sse20241105 was not run against Sse"), "{hole}");
-        let unlisted = markdown(&pairs(), &Exceptions::default()).unwrap_err().to_string();
+        let unlisted = markdown(&reported(), &Exceptions::default()).unwrap_err().to_string();
         assert!(unlisted.contains("progress failed with"), "{unlisted}");
     }
 

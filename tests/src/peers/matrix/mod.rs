@@ -8,7 +8,7 @@ mod report;
 mod servers;
 
 pub use clients::{Client, Endpoint};
-pub use compatibility::{Pair, committed_page, markdown};
+pub use compatibility::{Pair, committed_page, markdown, pairs};
 pub use exceptions::{Exception, Exceptions};
 pub use report::{Check, Finding, Report, Verdict};
 pub use servers::{Running, Server};

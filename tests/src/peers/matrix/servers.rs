@@ -29,11 +29,25 @@ pub enum Server {
     Stdio,
     /// One JSON answer per POST, no sessions: the library jayson
     JsonRpc,
+    /// Streamable HTTP of the modern era alone: TypeScript SDK 2.x
+    #[serde(rename = "streamable-http-2026-07-28")]
+    StreamableHttp20260728,
+    /// One message per line, of the modern era alone: TypeScript SDK 2.x
+    #[serde(rename = "stdio-2026-07-28")]
+    Stdio20260728,
 }
 
 impl Server {
     /// All of them, in the order of the table's columns.
-    pub const ALL: [Self; 5] = [Self::Sse, Self::StreamableHttp, Self::WebSocket, Self::Stdio, Self::JsonRpc];
+    pub const ALL: [Self; 7] = [
+        Self::Sse,
+        Self::StreamableHttp,
+        Self::WebSocket,
+        Self::Stdio,
+        Self::JsonRpc,
+        Self::StreamableHttp20260728,
+        Self::Stdio20260728,
+    ];
 
     /// What people call it.
     pub fn name(self) -> &'static str {
@@ -43,6 +57,8 @@ impl Server {
             Self::WebSocket => "WebSocket",
             Self::Stdio => "stdio",
             Self::JsonRpc => "JSON-RPC over POST",
+            Self::StreamableHttp20260728 => "Streamable HTTP 2026-07-28",
+            Self::Stdio20260728 => "stdio 2026-07-28",
         }
     }
 
@@ -55,10 +71,12 @@ impl Server {
             Self::WebSocket => ("servers/python1.py", &[]),
             Self::Stdio => ("servers/ts1.mjs", &["stdio"]),
             Self::JsonRpc => ("servers/rpc.mjs", &[]),
+            Self::StreamableHttp20260728 => ("servers/ts2.mjs", &["http"]),
+            Self::Stdio20260728 => ("servers/ts2.mjs", &["stdio"]),
         };
         let mut command = if self == Self::WebSocket { script(foreign.python1(), file) } else { script(foreign.node(), file) };
         command.args(transport);
-        if self == Self::Stdio {
+        if matches!(self, Self::Stdio | Self::Stdio20260728) {
             let words = std::iter::once(command.as_std().get_program()).chain(command.as_std().get_args());
             let words: Result<Vec<String>, OsString> = words.map(|word| word.to_owned().into_string()).collect();
             let words = words.ok().context("the paths of the tests are UTF-8")?;

@@ -34,13 +34,13 @@ pub struct Outcome {
 }
 
 impl Client {
-    pub async fn open(world: &World, number: usize) -> Self {
-        Self::with(world, number, &world.key).await
+    pub async fn open(world: &World, server: &str, number: usize) -> Self {
+        Self::with(world, server, number, &world.key).await
     }
 
-    pub async fn with(world: &World, number: usize, key: &str) -> Self {
+    pub async fn with(world: &World, server: &str, number: usize, key: &str) -> Self {
         let http = Http::builder(TokioExecutor::new()).build_http();
-        let client = Self { url: world.url(), key: key.to_owned(), number, http, session: Mutex::default() };
+        let client = Self { url: world.url_of(server), key: key.to_owned(), number, http, session: Mutex::default() };
         assert!(client.begin().await, "the session opens");
         client
     }

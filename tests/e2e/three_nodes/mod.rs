@@ -1,6 +1,7 @@
 //! Sessions that live in one of three nodes, before which a proxy knows no affinity: every request may come to any of them.
 
 mod client;
+mod modern;
 mod proxy;
 mod server;
 mod world;
@@ -13,7 +14,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use client::Client;
-use world::{NAME, World};
+use mcpgw_tests::fleet::ORG;
+use world::{MODERN, NAME, World};
 
 use crate::streams::{Events, Socket, refused};
 
@@ -23,7 +25,7 @@ const CALLS: usize = 100;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_sessions_call_a_hundred_times_each_through_any_node_and_every_broadcast_arrives_once() {
     let world = World::start().await.unwrap();
-    let clients = join_all((0..SESSIONS).map(|number| Client::open(&world, number))).await;
+    let clients = join_all((0..SESSIONS).map(|number| Client::open(&world, NAME, number))).await;
     let opened_on: usize = join_all(world.nodes.iter().map(|node| node.metric("mcpgw_dataplane_sessions")))
         .await
         .into_iter()
@@ -56,10 +58,58 @@ async fn a_hundred_sessions_call_a_hundred_times_each_through_any_node_and_every
     assert_eq!(nodes.len(), 3);
 }
 
+/// Clients of each kind, of either server.
+const OF_EACH: usize = 25;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_both_eras_call_servers_of_both_through_any_node_and_each_gets_its_own_answers() {
+    let world = World::start().await.unwrap();
+    let legacy = (0..2 * OF_EACH).map(async |number| Client::open(&world, [NAME, MODERN][number % 2], number).await);
+    let legacy = join_all(legacy).await;
+    let modern: Vec<_> = (0..2 * OF_EACH).map(|number| modern::Client::of(&world, [NAME, MODERN][number % 2], number)).collect();
+    let failures: (Vec<usize>, Vec<usize>) = tokio::join!(
+        join_all(legacy.iter().map(|client| client.calls(CALLS))),
+        join_all(modern.iter().map(|client| client.calls(CALLS))),
+    );
+    let failures: usize = failures.0.into_iter().chain(failures.1).sum();
+    println!("{} calls of both eras at servers of both, {failures} failures", 4 * OF_EACH * CALLS);
+    assert_eq!(failures, 0);
+    assert_eq!(world.server.calls(), 2 * OF_EACH * CALLS, "each call was carried out once");
+    assert_eq!(world.modern.done(), 2 * OF_EACH * CALLS, "each call was carried out once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_goes_on_through_any_node_and_is_lost_with_its_own() {
+    let mut world = World::start().await.unwrap();
+    let at = |world: &World, node: usize| {
+        let url = world.nodes[node].url(&format!("/o/{ORG}/servers/{NAME}/mcp"));
+        modern::Client::at(url, world, node)
+    };
+    let retry = |asked: &serde_json::Value| {
+        let answers = json!({"q1": {"action": "accept", "content": {"say": "x"}}});
+        let state = &asked["result"]["requestState"];
+        json!({"name": "ask", "arguments": {"say": "x"}, "requestState": state, "inputResponses": answers})
+    };
+    let call = json!({"name": "ask", "arguments": {"say": "x"}});
+    let asked = at(&world, 0).ask(1, &call).await.unwrap();
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    let answered = at(&world, 1).ask(2, &retry(&asked)).await.unwrap();
+    assert_eq!(answered["result"]["content"][0]["text"], "x", "{answered}");
+    let again = at(&world, 2).ask(3, &retry(&asked)).await.unwrap();
+    assert_eq!(again["error"]["code"], -32603, "answered once: {again}");
+
+    let asked = at(&world, 0).ask(4, &call).await.unwrap();
+    world.nodes[0].kill().await.unwrap();
+    let lost = at(&world, 1).ask(5, &retry(&asked)).await.unwrap();
+    assert_eq!(lost["error"]["code"], -32603, "{lost}");
+    assert!(lost["error"]["message"].as_str().unwrap().contains("start over"), "{lost}");
+    assert_eq!(world.server.calls(), 2, "nothing ran twice");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_takes_only_its_own_sessions_with_it_and_every_client_finishes() {
     let mut world = World::start().await.unwrap();
-    let clients = join_all((0..30).map(|number| Client::open(&world, number))).await;
+    let clients = join_all((0..30).map(|number| Client::open(&world, NAME, number))).await;
     let mut owned = Vec::new();
     for node in &world.nodes {
         owned.push(usize::try_from(node.metric("mcpgw_dataplane_sessions").await.unwrap()).unwrap());
@@ -106,7 +156,7 @@ async fn a_revoked_key_ends_streams_of_every_transport_on_every_node() {
     let key = world.key().await;
     let (mut sockets, mut streams, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
     for (number, node) in world.nodes.iter().enumerate() {
-        let client = Client::with(&world, number, &key.secret).await;
+        let client = Client::with(&world, NAME, number, &key.secret).await;
         let heard = client.listen().await;
         sessions.push((client, heard));
         sockets.push(Socket::open(node.address(), NAME, &key.secret).await);

@@ -9,15 +9,19 @@ use mcp_gateway::proto::config::v1::{Endpoint, Transport};
 use mcpgw_tests::fleet::{Admin, Call, Control, Http, NodeProcess, ORG, Rule};
 use serde_json::Value;
 
+use super::modern;
 use super::proxy::Proxy;
 use super::server::Server;
 
-/// The server, as it is registered.
+/// The server of the legacy era, as it is registered.
 pub const NAME: &str = "fixture";
+/// The server of the modern era.
+pub const MODERN: &str = "modern";
 
 pub struct World {
     pub nodes: Vec<NodeProcess>,
     pub server: Server,
+    pub modern: modern::Server,
     pub proxy: Proxy,
     pub key: String,
     operator: String,
@@ -28,12 +32,15 @@ pub struct World {
 
 impl World {
     pub async fn start() -> anyhow::Result<Self> {
-        let (control, server) = (Control::start().await?, Server::start().await?);
+        let (control, server, modern) = (Control::start().await?, Server::start().await?, modern::Server::start().await?);
         let admin = control.owner().await?;
         admin.create_org(ORG).await?;
-        register(&admin, &server.url()).await?;
-        let rule = Rule { name: "tester", server: NAME, roles: &["tester"], tools: &["*"], ..Rule::default() };
-        admin.create_policy(ORG, rule).await?;
+        register(&admin, NAME, &server.url(), Transport::HttpSse).await?;
+        register(&admin, MODERN, &modern.url(), Transport::StreamableHttp).await?;
+        for (name, server) in [("tester", NAME), ("modern-tester", MODERN)] {
+            let rule = Rule { name, server, roles: &["tester"], tools: &["*"], ..Rule::default() };
+            admin.create_policy(ORG, rule).await?;
+        }
         let operator = admin.member(ORG, "operator@acme.test", Role::Operator).await?;
         let mut nodes = Vec::new();
         for _ in 0..3 {
@@ -47,12 +54,12 @@ impl World {
         }
         let addresses: Vec<_> = nodes.iter().map(NodeProcess::address).collect();
         let proxy = Proxy::before(&addresses).await?;
-        Ok(Self { nodes, server, proxy, key: key.secret, operator, admin, http: Http::default(), _control: control })
+        Ok(Self { nodes, server, modern, proxy, key: key.secret, operator, admin, http: Http::default(), _control: control })
     }
 
-    /// Where clients come.
-    pub fn url(&self) -> String {
-        format!("http://{}/o/{ORG}/servers/{NAME}/mcp", self.proxy.address)
+    /// Where clients of a server come.
+    pub fn url_of(&self, server: &str) -> String {
+        format!("http://{}/o/{ORG}/servers/{server}/mcp", self.proxy.address)
     }
 
     /// An operator says something to every stream.
@@ -98,12 +105,12 @@ impl World {
     }
 }
 
-async fn register(admin: &Admin, url: &str) -> anyhow::Result<()> {
+async fn register(admin: &Admin, name: &str, url: &str, transport: Transport) -> anyhow::Result<()> {
     let endpoints = vec![Endpoint { url: url.to_owned(), weight: 1 }];
     let request = CreateServerRequest {
         parent: format!("organizations/{ORG}"),
-        server_id: NAME.to_owned(),
-        server: Some(Registered { endpoints, transport: Transport::HttpSse.into(), ..Registered::default() }),
+        server_id: name.to_owned(),
+        server: Some(Registered { endpoints, transport: transport.into(), ..Registered::default() }),
         ..CreateServerRequest::default()
     };
     ServerServiceClient::new(admin.channel.clone()).create_server(admin.request(request)).await?;

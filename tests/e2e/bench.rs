@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 fn work(address: String) -> Work {
-    Work { address, path: "/mcp".into(), era: Era::Modern, tokens: Vec::new(), tool: "echo".into() }
+    Work { address, path: "/mcp".into(), era: Era::Modern, tokens: Vec::new(), tool: "echo".into(), across: false }
 }
 
 #[tokio::test]
@@ -64,11 +64,14 @@ async fn every_anchor_answers_right() {
     let report = bench::smoke(env!("CARGO_BIN_EXE_mcpgw-bench").into()).await.unwrap();
     let measured: Vec<_> = report.samples.iter().map(|sample| (sample.anchor, &*sample.load)).collect();
     for anchor in ["direct", "nginx", "off", "on"] {
-        for load in ["c=2", "200/s", "sse", "legacy"] {
+        for load in ["c=2", "200/s", "sse", "modern", "legacy"] {
             assert!(measured.contains(&(anchor, load)), "{anchor} at {load}: {measured:?}");
         }
     }
-    assert_eq!(report.streams.len(), 3, "a proxy each");
+    for (anchor, load) in [("off", "to-legacy"), ("on", "to-legacy"), ("off", "to-modern"), ("on", "to-modern")] {
+        assert!(measured.contains(&(anchor, load)), "{anchor} at {load}: {measured:?}");
+    }
+    assert_eq!(report.streams.len(), 7, "two kinds of clients through nginx, five through a node");
     let shipped = report.memory.iter().find(|memory| memory.anchor == "on").unwrap().shipped;
     assert!(shipped > 0, "audit records reach the sink");
     let ingested = report.ingested.as_ref().unwrap();

@@ -167,7 +167,7 @@ impl Counter {
 }
 
 fn work(address: &str, path: &str, tokens: Vec<String>) -> Work {
-    Work { address: address.to_owned(), path: path.to_owned(), era: Era::Modern, tokens, tool: "echo".to_owned() }
+    Work { address: address.to_owned(), path: path.to_owned(), era: Era::Modern, tokens, tool: "echo".to_owned(), across: false }
 }
 
 fn nginx() -> anyhow::Result<&'static str> {

@@ -37,18 +37,19 @@ struct Answers {
 
 impl Answers {
     fn new() -> Self {
-        let plain = |era| {
-            let body = work::answer(era);
-            let length = body.len();
-            work::template(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"))
-        };
         Self {
-            modern: plain(Era::Modern),
-            legacy: plain(Era::Legacy),
+            modern: work::template(plain(&work::answer(Era::Modern))),
+            legacy: work::template(plain(&work::answer(Era::Legacy))),
             modern_stream: work::template(stream(Era::Modern)),
             legacy_stream: work::template(stream(Era::Legacy)),
         }
     }
+}
+
+/// An answer that is no stream.
+fn plain(body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n\
@@ -215,7 +216,7 @@ fn message(body: &[u8], session: Option<&[u8]>, answers: &mut Answers, out: &mut
     if memmem::find(body, b"\"tools/call\"").is_none() {
         return other(body, out);
     }
-    let id = id(body)?;
+    let (digits, id) = id(body)?;
     let streamed = memmem::find(body, br#""name":"progress""#).is_some();
     let template = match (session, streamed) {
         (None, false) => &mut answers.modern,
@@ -227,16 +228,24 @@ fn message(body: &[u8], session: Option<&[u8]>, answers: &mut Answers, out: &mut
         (Some(_), false) => &mut answers.legacy,
         (Some(_), true) => &mut answers.legacy_stream,
     };
-    out.extend_from_slice(template.with(id));
+    match id {
+        Some(id) => out.extend_from_slice(template.with(id)),
+        // Asked by a gateway that counts requests by itself.
+        None => {
+            let era = if session.is_some() { Era::Legacy } else { Era::Modern };
+            out.extend_from_slice(plain(&work::answer_to(era, digits)).as_bytes());
+        }
+    }
     Ok(())
 }
 
-/// The number that the load wrote, as [`Template::with`] takes it.
-fn id(body: &[u8]) -> anyhow::Result<u32> {
+/// The number of a request; and as [`Template::with`] takes it, if the load wrote it.
+fn id(body: &[u8]) -> anyhow::Result<(&str, Option<u32>)> {
     let at = memmem::find(body, br#""id":"#).context("a call without an id")? + 5;
-    let digits = body.get(at..at + ID_DIGITS).context("a call whose id is not ours")?;
-    let id: u32 = std::str::from_utf8(digits)?.parse()?;
-    id.checked_sub(10_000_000).context("a call whose id is not ours")
+    let length = body[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = std::str::from_utf8(&body[at..at + length])?;
+    let id: u32 = digits.parse().context("a call whose id is no number")?;
+    Ok((digits, id.checked_sub(10_000_000).filter(|_| length == ID_DIGITS)))
 }
 
 /// What opens a legacy session; anything else is taken note of.

@@ -54,7 +54,7 @@ pub struct Options {
     /// Idle streams of each transport to open at once; 0: none
     #[arg(long, default_value_t = 1000)]
     pub streams: usize,
-    /// Leave out answers that are streams, and legacy sessions
+    /// Leave out answers that are streams, legacy sessions, and what crosses eras
     #[arg(long)]
     pub plain: bool,
     /// The program that serves the mock and drives the load; default: this one
@@ -192,7 +192,8 @@ async fn rounds(options: &Options, rig: &Rig, anchors: &[Anchor], report: &mut R
     for round in 0..options.rounds {
         progress(began.elapsed(), &format!("round {} of {}", round + 1, options.rounds));
         for Load { name, connections, pace, work } in loads(options) {
-            for anchor in anchors {
+            // Only a gateway gets across.
+            for anchor in anchors.iter().filter(|anchor| !ACROSS.contains(&name.as_str()) || anchor.desk.is_some()) {
                 let load = Window { work: work(&anchor.work), connections, seconds: options.seconds, pace };
                 let measured = window(rig, anchor, &load).await;
                 let (outcome, processor) = measured.with_context(|| format!("{} at {name}", anchor.name))?;
@@ -229,6 +230,9 @@ async fn start(options: &Options, rig: &Rig, upstream: &str) -> anyhow::Result<V
     Ok(anchors)
 }
 
+/// Loads that cross eras: a modern client's of a legacy server, and a legacy client's of a modern one.
+const ACROSS: [&str; 2] = ["to-legacy", "to-modern"];
+
 /// A way to ask.
 struct Load {
     name: String,
@@ -242,7 +246,14 @@ fn loads(options: &Options) -> Vec<Load> {
     let closed = options.connections.iter().map(|count| usual(format!("c={count}"), *count, Pace::Closed));
     let open = (options.rate > 0).then(|| usual(format!("{}/s", options.rate), OPEN_CONNECTIONS, Pace::Open(options.rate)));
     let of = |name: &str, work| Load { name: name.to_owned(), connections: USUAL_CONNECTIONS, pace: Pace::Closed, work };
-    let others = [of("sse", |work| work.of("progress")), of("legacy", Work::legacy)];
+    let others = [
+        of("sse", |work| work.of("progress")),
+        // A modern client as the two after it: `c=16` by one caller.
+        of("modern", |work| Work { tokens: work.legacy().tokens, ..work.clone() }),
+        of("legacy", Work::legacy),
+        of(ACROSS[0], |work| Work { tokens: work.legacy().tokens, ..work.across() }),
+        of(ACROSS[1], |work| work.legacy().across()),
+    ];
     closed.chain(open).chain(others.into_iter().filter(|_| !options.plain)).collect()
 }
 

@@ -127,9 +127,14 @@ impl Report {
 
     /// Processor time per answer against nginx in the same round.
     fn ratio(&self, anchor: &str, load: &str) -> Option<Spread> {
+        self.against(anchor, load, YARDSTICK, load)
+    }
+
+    /// Processor time per answer against another anchor or load in the same round.
+    fn against(&self, anchor: &str, load: &str, other: &str, other_load: &str) -> Option<Spread> {
         let of = self.samples.iter().filter(|sample| sample.anchor == anchor && sample.load == load);
         let against = |sample: &Sample| {
-            let same = |other: &&Sample| other.anchor == YARDSTICK && other.load == load && other.round == sample.round;
+            let same = |it: &&Sample| it.anchor == other && it.load == other_load && it.round == sample.round;
             Some(sample.processor? / self.samples.iter().find(same)?.processor?)
         };
         Spread::of(of.filter_map(against).collect())
@@ -152,7 +157,7 @@ impl Report {
             return String::new();
         }
         let mut text = format!(
-            "{:<14} {:<8} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9}  {}\n",
+            "{:<14} {:<9} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9}  {}\n",
             "anchor", "load", "answers/s", "p50 us", "p90 us", "p99 us", "p99.9 us", "CPU us", "x nginx (quartiles)"
         );
         let mut rows: Vec<(&str, &str)> = Vec::new();
@@ -170,7 +175,7 @@ impl Report {
             let ratio = ratio.map_or("-".to_owned(), |of| format!("{:.2} ({:.2} to {:.2})", of.median, of.low, of.high));
             let _infallible = writeln!(
                 text,
-                "{anchor:<14} {load:<8} {:>9.0} {:>8.0} {:>8.0} {:>8.0} {:>9.0} {processor:>9}  {ratio}",
+                "{anchor:<14} {load:<9} {:>9.0} {:>8.0} {:>8.0} {:>8.0} {:>9.0} {processor:>9}  {ratio}",
                 median(|sample| sample.outcome.answers as f64 / sample.outcome.seconds),
                 median(|sample| sample.outcome.p50),
                 median(|sample| sample.outcome.p90),
@@ -178,8 +183,25 @@ impl Report {
                 median(|sample| sample.outcome.p999),
             );
         }
+        for (anchor, load, same) in self.across() {
+            let Some(ratio) = self.against(anchor, load, anchor, same) else { continue };
+            let Spread { median, low, high } = ratio;
+            let _infallible =
+                writeln!(text, "{anchor:<14} {load:<9} CPU of a call, x {same}: {median:.2} ({low:.2} to {high:.2})");
+        }
         text.push('\n');
         text
+    }
+
+    /// What crosses eras, and the same client within its own.
+    fn across(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+        let mut anchors: Vec<&'static str> = Vec::new();
+        for sample in self.samples.iter().filter(|sample| sample.load == "to-legacy") {
+            if !anchors.contains(&sample.anchor) {
+                anchors.push(sample.anchor);
+            }
+        }
+        anchors.into_iter().flat_map(|anchor| [(anchor, "to-legacy", "modern"), (anchor, "to-modern", "legacy")]).collect()
     }
 
     fn around(&self) -> String {

@@ -1,8 +1,9 @@
 //! What each measured node is told: its organisation, server and policies, put into the control plane's tables as `mcpgw-scale` does it.
 
 use mcp_gateway::proto::admin::v1::rate_limit_service_client::RateLimitServiceClient;
-use mcp_gateway::proto::admin::v1::{CreateRateLimitRequest, RateLimit};
-use mcp_gateway::proto::config::v1::{LimitPer, LimitWindow, Match};
+use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
+use mcp_gateway::proto::admin::v1::{CreateRateLimitRequest, CreateServerRequest, RateLimit, Server};
+use mcp_gateway::proto::config::v1::{Endpoint, Era, LimitPer, LimitWindow, Match};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
@@ -12,6 +13,9 @@ use super::control::Desk;
 pub const USERS: usize = 64;
 /// What every user is.
 pub const ROLES: [&str; 2] = ["engineer", "role-3"];
+
+/// The mock speaks both eras; under the other names it is spoken to in one of them, whoever asks.
+const SERVERS: [(&str, Era); 3] = [("mock", Era::Unspecified), ("mock-legacy", Era::Legacy), ("mock-modern", Era::Modern)];
 
 /// How much a measured node has to do for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,21 +35,24 @@ pub struct Place {
     pub operator: Option<String>,
 }
 
-/// Registers the server at `server` (host, port and path) and lets callers in.
+/// Registers the server at `server` (host, port and path) under its names and lets callers in.
 pub async fn fill(desk: &Desk, duty: Duty, server: &str) -> anyhow::Result<Place> {
     let org = desk.admin.create_org("bench").await?;
     let uid = Uuid::parse_str(&org.uid)?;
     let anonymous = duty == Duty::Bare;
-    desk.admin.create_server("bench", "mock", &format!("http://{server}"), anonymous).await?;
-    let rule = crate::fleet::Rule {
-        name: "calls",
-        server: "mock",
-        roles: if anonymous { &[] } else { &ROLES[..1] },
-        anonymous,
-        tools: &["echo", "progress"],
-        ..crate::fleet::Rule::default()
-    };
-    let version = desk.admin.create_policy("bench", rule).await?.config_version;
+    let mut version = 0;
+    for (name, era) in SERVERS {
+        register(desk, name, server, era, anonymous).await?;
+        let rule = crate::fleet::Rule {
+            name: &format!("calls-{name}"),
+            server: name,
+            roles: if anonymous { &[] } else { &ROLES[..1] },
+            anonymous,
+            tools: &["echo", "progress"],
+            ..crate::fleet::Rule::default()
+        };
+        version = desk.admin.create_policy("bench", rule).await?.config_version;
+    }
     let path = "/o/bench/servers/mock/mcp".to_owned();
     let operator = desk.tokens(uid, 1, &["operator"])?.pop();
     let Duty::Full { policies } = duty else {
@@ -56,6 +63,18 @@ pub async fn fill(desk: &Desk, duty: Duty, server: &str) -> anyhow::Result<Place
     let version = more_policies(desk, uid, policies.saturating_sub(1)).await?;
     desk.admin.wait(version).await?;
     Ok(Place { path, tokens: desk.tokens(uid, USERS, &ROLES)?, operator })
+}
+
+async fn register(desk: &Desk, name: &str, server: &str, era: Era, allow_anonymous: bool) -> anyhow::Result<()> {
+    let endpoints = vec![Endpoint { url: format!("http://{server}"), weight: 1 }];
+    let request = CreateServerRequest {
+        parent: "organizations/bench".to_owned(),
+        server_id: name.to_owned(),
+        server: Some(Server { endpoints, allow_anonymous, era: era.into(), ..Server::default() }),
+        ..CreateServerRequest::default()
+    };
+    ServerServiceClient::new(desk.admin.channel.clone()).create_server(desk.admin.request(request)).await?;
+    Ok(())
 }
 
 /// One for each user, one for the organisation, one for each tool; so wide that the benchmark never meets them, and counted all the same.
@@ -85,14 +104,14 @@ async fn limits(desk: &Desk) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rules as an organisation of this size would have them: by roles and groups, half for the mock and half for every server, some of them
+/// Rules as an organisation of this size would have them: by roles and groups, half for the mock under all its names and half for every server, some of them
 /// denials, with names and patterns that the benchmark's call does not match.
 async fn more_policies(desk: &Desk, organization: Uuid, count: u32) -> anyhow::Result<u64> {
     let mut sql = desk.control.running.sql().await;
     let statement = "INSERT INTO policies (id, org_id, name, effect, mode, subjects, servers, match) \
          SELECT md5('policy' || n)::uuid, $1, 'policy-' || n, CASE WHEN n % 10 = 9 THEN 2 ELSE 1 END, 1, \
          jsonb_build_object('roles', jsonb_build_array('role-' || n % 7), 'groups', jsonb_build_array('group-' || n % 11)), \
-         CASE WHEN n % 2 = 0 THEN ARRAY['mock'] ELSE ARRAY['*'] END, \
+         CASE WHEN n % 2 = 0 THEN ARRAY['mock', 'mock-legacy', 'mock-modern'] ELSE ARRAY['*'] END, \
          jsonb_build_object('tools', jsonb_build_array('tool_' || n, 'search_' || n % 13 || '_*')) \
          FROM generate_series(0, $2 - 1) n";
     sqlx::query(statement).bind(organization).bind(i64::from(count)).execute(&mut sql).await?;

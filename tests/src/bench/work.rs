@@ -35,6 +35,9 @@ pub struct Work {
     pub tokens: Vec<String>,
     /// The tool: `echo` or `progress`.
     pub tool: String,
+    /// Whether the server is one of the other era.
+    #[serde(default)]
+    pub across: bool,
 }
 
 /// Bytes with a number to write into them.
@@ -84,6 +87,17 @@ impl Work {
         Self { era: Era::Legacy, tokens: self.tokens.iter().take(1).cloned().collect(), ..self.clone() }
     }
 
+    /// The same call by the same client, of a server that knows the other era alone.
+    #[must_use]
+    pub fn across(&self) -> Self {
+        let other = match self.era {
+            Era::Modern => "-legacy",
+            Era::Legacy => "-modern",
+        };
+        let path = self.path.strip_suffix("/mcp").map_or_else(|| self.path.clone(), |place| format!("{place}{other}/mcp"));
+        Self { path, across: true, ..self.clone() }
+    }
+
     /// The same work by one of its users.
     #[must_use]
     pub fn of_user(&self, number: usize) -> Self {
@@ -117,7 +131,13 @@ impl Work {
 
     /// What is expected for a call of `echo`.
     pub fn answer(&self) -> Template {
-        Template::new(answer(self.era).into_bytes())
+        let answer = match (self.era, self.across) {
+            (Era::Modern, true) => across(&answer(Era::Legacy)),
+            // What is of no use to a legacy client is left where it is.
+            (Era::Legacy, true) => answer(Era::Modern),
+            (era, false) => answer(era),
+        };
+        Template::new(answer.into_bytes())
     }
 
     fn body(&self) -> String {
@@ -163,6 +183,18 @@ pub fn answer(era: Era) -> String {
         Era::Legacy => "",
     };
     format!(r#"{{"jsonrpc":"2.0","id":{ID},"result":{{{kind}"content":[{{"type":"text","text":"{TEXT}"}}],"isError":false}}}}"#)
+}
+
+/// The same with another number than those of the load.
+pub fn answer_to(era: Era, id: &str) -> String {
+    answer(era).replace(ID, id)
+}
+
+/// A legacy answer as a modern client gets it.
+fn across(answer: &str) -> String {
+    let dress =
+        r#""result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"mock","version":"1"}},"#;
+    answer.replace(r#""result":{"#, dress)
 }
 
 /// The bodies that the mock sends, ready made.

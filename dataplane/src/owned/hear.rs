@@ -181,10 +181,10 @@ impl Actor {
                 let Some(call) = at(message, Some(span)).and_then(number).and_then(|number| self.calls.get_mut(number)) else {
                     return;
                 };
+                call.deadline = call.deadline.max(Instant::now() + self.way.server.call_timeout);
                 let Some(token) = &call.token else { return };
                 let restored = splice(message, &[(span, token)]);
                 (call.events, call.bytes) = (call.events + 1, call.bytes + restored.len() as u64);
-                call.deadline = call.deadline.max(Instant::now() + self.way.server.call_timeout);
                 let stream = call.stream;
                 self.news(stream, restored);
             }

@@ -14,6 +14,7 @@ use crate::transport::server_message::{self, ServerMessage};
 /// What no client of before knows (2026-07-28, error codes reserved to the specification), from and to.
 const MODERN_CODES: std::ops::RangeInclusive<i32> = -32099..=-32020;
 const HEADER_MISMATCH: i32 = -32020;
+const MISSING_CAPABILITY: i32 = -32021;
 const INVALID_PARAMS: i32 = -32602;
 /// What -32602 about a resource that is not there was before.
 const RESOURCE_NOT_FOUND: i32 = -32002;
@@ -23,6 +24,8 @@ enum Answer {
     /// It is one, once it has the session's number for an id.
     Complete(Span),
     InputRequired,
+    /// It will come later.
+    Task,
     Error {
         id: Option<Span>,
         code: i32,
@@ -38,6 +41,7 @@ impl Bridge {
                 let answer = match facts.result_type.as_deref() {
                     None | Some("complete") => Answer::Complete(place(message, id)),
                     Some("input_required") => Answer::InputRequired,
+                    Some("task") => Answer::Task,
                     Some(other) => Answer::Unknown(other.to_owned()),
                 };
                 (number(id), answer)
@@ -67,6 +71,18 @@ impl Bridge {
             Exchange::Learning => self.learned(message, matches!(answer, Answer::Complete(_))).await,
             Exchange::Listen => self.listened().await,
             Exchange::Call(call) => self.ended(message, *call, answer).await,
+            Exchange::Task(call) => match answer {
+                Answer::Error { id, code } => self.answer(error(message, &call, id, code), Some(call.number)).await,
+                _ => self.looked(message, *call).await,
+            },
+            Exchange::Updated(call) => match answer {
+                Answer::Error { id, code } => self.answer(error(message, &call, id, code), Some(call.number)).await,
+                _ => {
+                    self.look_again(*call);
+                    Ok(())
+                }
+            },
+            Exchange::Farewell => Ok(()),
         }
     }
 
@@ -94,6 +110,12 @@ impl Bridge {
                 self.answer(splice::splice(message, &[(id, &digits)]), Some(call.number)).await
             }
             Answer::InputRequired => self.input_required(message, call).await,
+            Answer::Task => self.became_task(message, call).await,
+            Answer::Error { code: MISSING_CAPABILITY, .. } if self.wants_tasks(message, &call) => {
+                // It was refused, so that it has not run.
+                self.forward(Call { declares_tasks: true, ..call }, None);
+                Ok(())
+            }
             Answer::Error { code: HEADER_MISMATCH, .. } if !call.listed && asks(&call.message, "tools/call") => {
                 // Its tools are not what they were: look again, once.
                 self.mirrors.known = None;
@@ -159,6 +181,13 @@ impl Bridge {
             Some(Exchange::Learning) => return self.learned(&Bytes::new(), false).await,
             Some(Exchange::Opening(number)) => number,
             Some(Exchange::Call(call)) => call.number,
+            Some(Exchange::Farewell) => return Ok(()),
+            // To look does nothing: it can be done again, until the session's patience ends.
+            Some(Exchange::Task(call)) => {
+                self.look_again(*call);
+                return Ok(());
+            }
+            Some(Exchange::Updated(call)) => call.number,
         };
         self.ends.from.send(Unanswered { request, begun, why }).await.map_err(|_gone| Over)
     }
@@ -167,7 +196,7 @@ impl Bridge {
     async fn news(&mut self, message: &Bytes, method: &str, about: Option<u64>) -> Result<(), Over> {
         let about = about.and_then(|upstream| match self.exchanges.get(&upstream) {
             Some(Exchange::Call(call)) => Some(call.number),
-            Some(Exchange::Opening(_) | Exchange::Listen | Exchange::Learning) | None => None,
+            Some(_) | None => None,
         });
         match method {
             "notifications/subscriptions/acknowledged" => self.acknowledged(message).await,

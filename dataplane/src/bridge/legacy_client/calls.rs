@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::request::{Answers, Client, mirrored_method};
+use super::tasks::Task;
 use super::{Bridge, Over, asks, request};
 use crate::transport::scan::{Kind as Form, Message, scan};
 use crate::transport::streamable_http::mirrored;
@@ -21,6 +22,10 @@ pub(super) struct Call {
     pub rounds: u32,
     /// Whether the tools were listed again for it, because the server missed a header.
     pub listed: bool,
+    /// Whether it says that its client knows tasks, because the server does not do without.
+    pub declares_tasks: bool,
+    /// What it has become, if the server answers later.
+    pub task: Option<Box<Task>>,
 }
 
 /// What an answer of the server's is for.
@@ -28,10 +33,26 @@ pub(super) enum Exchange {
     /// `server/discover`, for the `initialize` with this number.
     Opening(u64),
     Call(Box<Call>),
+    /// How far the task of a call is.
+    Task(Box<Call>),
+    /// The answers of a call's client to what its task wanted to know.
+    Updated(Box<Call>),
+    /// The end of a task that nobody waits for.
+    Farewell,
     /// The stream of what answers no request.
     Listen,
     /// A page of the list of tools.
     Learning,
+}
+
+impl Exchange {
+    /// The client's request that it is about.
+    pub fn call(&self) -> Option<&Call> {
+        match self {
+            Self::Call(call) | Self::Task(call) | Self::Updated(call) => Some(call),
+            Self::Opening(_) | Self::Farewell | Self::Listen | Self::Learning => None,
+        }
+    }
 }
 
 impl Bridge {
@@ -94,7 +115,8 @@ impl Bridge {
                 self.error(number, -32601, "The server has no tasks of this version of the protocol").await
             }
             _ => {
-                self.forward(Call { number, message, rounds: 0, listed: false }, None);
+                let call = Call { number, message, rounds: 0, listed: false, declares_tasks: false, task: None };
+                self.forward(call, None);
                 Ok(())
             }
         }
@@ -109,7 +131,7 @@ impl Bridge {
         }
         let upstream = self.number();
         let Some(client) = &self.client else { return };
-        let message = client.speaks(&call.message, upstream, answers);
+        let message = client.speaks(&call.message, upstream, answers, call.declares_tasks);
         let headers = self.setting.has_headers.then(|| {
             let mut headers = mirrored(&call.message);
             if let (true, Some(mirrors)) = (about_tool, &self.mirrors.known) {
@@ -137,11 +159,14 @@ impl Bridge {
     /// The client gives a request up: so does the server.
     async fn cancel(&mut self, number: u64) -> Result<(), Over> {
         self.mirrors.held.retain(|call| call.number != number);
-        let is_it = |exchange: &Exchange| matches!(exchange, Exchange::Call(call) if call.number == number);
+        let is_it = |exchange: &Exchange| exchange.call().is_some_and(|call| call.number == number);
         if let Some(upstream) = self.exchanges.iter().find(|(_, exchange)| is_it(exchange)).map(|(upstream, _)| *upstream) {
-            self.exchanges.remove(&upstream);
-            self.say_cancelled(upstream);
+            match self.exchanges.remove(&upstream) {
+                Some(Exchange::Task(call) | Exchange::Updated(call)) => self.end_task(&call),
+                _ => self.say_cancelled(upstream),
+            }
         }
+        self.cancel_task(number);
         self.withdraw(number).await
     }
 

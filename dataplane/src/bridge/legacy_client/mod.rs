@@ -4,6 +4,7 @@
 //! - `initialize` is answered with what `server/discover` tells, `ping` and `logging/setLevel` at once.
 //! - Each request says who asks, and repeats in headers what the transport wants there.
 //! - A result that asks for input becomes questions to the client; with the answers the request is sent again.
+//! - A call that is answered with a task waits until the task is done.
 //! - Subscriptions are one `subscriptions/listen`, opened again when they change.
 //! - Errors of the modern era become those that every version knows.
 //!
@@ -16,6 +17,7 @@ mod opening;
 mod questions;
 mod request;
 mod subscriptions;
+mod tasks;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use opening::Offer;
 use questions::Rounds;
 use request::Client;
 use subscriptions::Subscriptions;
+use tasks::Tasks;
 
 /// Messages that may wait for the server before more is taken from the client.
 const MOST_WAITING: usize = 16;
@@ -68,6 +71,7 @@ pub struct Bridge {
     last: u64,
     rounds: Rounds,
     subscriptions: Subscriptions,
+    tasks: Tasks,
     mirrors: Mirroring,
 }
 
@@ -89,7 +93,7 @@ enum Next {
     Heard(FromServer),
     /// The server is gone.
     Gone,
-    /// It is time to listen again.
+    /// It is time to listen again, or to ask after a task.
     Due,
     Told(ToServer),
 }
@@ -111,6 +115,7 @@ impl Bridge {
             last: 0,
             rounds: Rounds::default(),
             subscriptions: Subscriptions::default(),
+            tasks: Tasks::default(),
             mirrors,
         }
     }
@@ -129,7 +134,10 @@ impl Bridge {
             Next::Heard(FromServer::Down { why }) => self.down(&why).await,
             Next::Gone => self.down("it is not there any more").await,
             Next::Due => {
-                self.listen();
+                if self.subscriptions.due().is_some_and(|due| due <= Instant::now()) {
+                    self.listen();
+                }
+                self.look_after_tasks();
                 Ok(())
             }
             Next::Told(message) => self.told(message).await,
@@ -137,7 +145,7 @@ impl Bridge {
     }
 
     async fn next(&mut self) -> Next {
-        let due = self.subscriptions.due();
+        let due = [self.subscriptions.due(), self.tasks.due()].into_iter().flatten().min();
         tokio::select! {
             biased;
             () = self.ends.closed.cancelled() => Next::Closed,

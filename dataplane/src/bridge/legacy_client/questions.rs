@@ -56,16 +56,27 @@ impl Bridge {
         if questions.is_empty() && state.is_none() {
             return self.give_up(&call, "The server asks for input, and not for which").await;
         }
+        if questions.is_empty() {
+            let answers = Answers { responses: Vec::new(), state };
+            self.forward(Call { rounds: call.rounds + 1, ..call }, Some(&answers));
+            return Ok(());
+        }
+        self.ask_client(questions, state, call).await
+    }
+
+    /// Asks the client; with its answers the call goes on.
+    pub(super) async fn ask_client(
+        &mut self,
+        questions: Map<String, Value>,
+        state: Option<String>,
+        call: Call,
+    ) -> Result<(), Over> {
         if let Some(method) = self.cannot(&questions) {
             let why = format!("The server needs {method}, and this client cannot be asked that");
             return self.give_up(&call, &why).await;
         }
         let call = Call { rounds: call.rounds + 1, ..call };
         let answers = Answers { responses: Vec::with_capacity(questions.len()), state };
-        if questions.is_empty() {
-            self.forward(call, Some(&answers));
-            return Ok(());
-        }
         let about = call.number;
         self.rounds.open.insert(about, Round { call, answers, left: questions.len() });
         for (key, question) in questions {
@@ -118,7 +129,10 @@ impl Bridge {
             if round.left == 0
                 && let Some(Round { call, answers, .. }) = self.rounds.open.remove(&about)
             {
-                self.forward(call, Some(&answers));
+                match call.task {
+                    Some(_) => self.update_task(call, &answers),
+                    None => self.forward(call, Some(&answers)),
+                }
             }
             return Ok(());
         }
@@ -129,7 +143,9 @@ impl Bridge {
 
     /// Nobody wants the answers to a call's questions any more.
     pub(super) async fn withdraw(&mut self, about: u64) -> Result<(), Over> {
-        self.rounds.open.remove(&about);
+        if let Some(Round { call, .. }) = self.rounds.open.remove(&about) {
+            self.end_task(&call);
+        }
         let left: Vec<u64> = self.rounds.questions.extract_if(|_, question| question.about == about).map(|(id, _)| id).collect();
         for id in left {
             let message = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id } });
@@ -139,7 +155,8 @@ impl Bridge {
     }
 
     /// A call that cannot be brought to its end: a tool's is a result that says why, so that a model reads it.
-    async fn give_up(&self, call: &Call, why: &str) -> Result<(), Over> {
+    async fn give_up(&mut self, call: &Call, why: &str) -> Result<(), Over> {
+        self.end_task(call);
         tracing::info!(server = self.slug(), why, "a call was given up");
         if asks(&call.message, "tools/call") {
             let result = json!({ "content": [{ "type": "text", "text": why }], "isError": true });

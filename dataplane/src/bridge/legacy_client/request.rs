@@ -8,6 +8,7 @@ use http::HeaderMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::tasks::EXTENSION;
 use crate::owned::splice;
 use crate::transport::Version;
 use crate::transport::header::METHOD;
@@ -27,6 +28,8 @@ pub(super) struct Client {
     level: Option<String>,
     /// All of it, as members of `_meta`.
     meta: String,
+    /// The same, of a client that knows tasks.
+    meta_with_tasks: String,
 }
 
 impl Client {
@@ -41,7 +44,14 @@ impl Client {
         capabilities.remove("tasks");
         let info = params.get("clientInfo").filter(|info| info.is_object()).cloned();
         let info = info.unwrap_or_else(|| json!({ "name": "mcpgw", "version": env!("CARGO_PKG_VERSION") }));
-        let mut client = Self { info, capabilities, version: asked.min(Version::V2025_11_25), level: None, meta: String::new() };
+        let mut client = Self {
+            info,
+            capabilities,
+            version: asked.min(Version::V2025_11_25),
+            level: None,
+            meta: String::new(),
+            meta_with_tasks: String::new(),
+        };
         client.compose();
         client
     }
@@ -70,27 +80,39 @@ impl Client {
     }
 
     fn compose(&mut self) {
+        self.meta = self.composed(&self.capabilities);
+        let mut capabilities = self.capabilities.clone();
+        let extensions = capabilities.entry("extensions").or_insert_with(|| json!({}));
+        extensions[EXTENSION] = json!({});
+        self.meta_with_tasks = self.composed(&capabilities);
+    }
+
+    fn composed(&self, capabilities: &Map<String, Value>) -> String {
         let mut meta = format!(
             r#""{RESERVED}protocolVersion":"{}","{RESERVED}clientInfo":{},"{RESERVED}clientCapabilities":{}"#,
             Version::V2026_07_28,
             self.info,
-            Value::Object(self.capabilities.clone()),
+            json!(capabilities),
         );
         if let Some(level) = &self.level {
             write!(meta, r#","{RESERVED}logLevel":"{level}""#).expect("a string takes everything");
         }
-        self.meta = meta;
+        meta
     }
 
     /// A request of the bridge's own.
     pub fn request(&self, number: u64, method: &str, params: &str) -> Bytes {
-        let comma = if params.is_empty() { "" } else { "," };
-        format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{{"_meta":{{{}}}{comma}{params}}}}}"#, self.meta)
-            .into()
+        request(number, method, &self.meta, params)
+    }
+
+    /// A request about a task.
+    pub fn request_of_task(&self, number: u64, method: &str, params: &str) -> Bytes {
+        request(number, method, &self.meta_with_tasks, params)
     }
 
     /// A request of the client's, under this number; with what the client was asked before, if it is sent again.
-    pub fn speaks(&self, message: &Message, number: u64, answers: Option<&Answers>) -> Bytes {
+    pub fn speaks(&self, message: &Message, number: u64, answers: Option<&Answers>, knows_tasks: bool) -> Bytes {
+        let own = if knows_tasks { &self.meta_with_tasks } else { &self.meta };
         let body = message.body();
         let digits = number.to_string();
         let mut members = answers.map(Answers::members).unwrap_or_default();
@@ -99,13 +121,13 @@ impl Client {
         if let Some(meta) = message.meta_span() {
             let text = &body[meta.range()];
             if contains(text, RESERVED) {
-                foreign = Some((meta, self.instead_of(text)));
+                foreign = Some((meta, instead_of(text, own)));
             } else {
-                places.push((after_brace(meta), with_comma(self.meta.clone(), is_empty(text))));
+                places.push((after_brace(meta), with_comma(own.clone(), is_empty(text))));
             }
         } else {
             let comma = if members.is_empty() { "" } else { "," };
-            members = format!(r#"{members}{comma}"_meta":{{{}}}"#, self.meta);
+            members = format!(r#"{members}{comma}"_meta":{{{own}}}"#);
         }
         match message.params_span() {
             Some(params) if !members.is_empty() => {
@@ -123,14 +145,19 @@ impl Client {
         let places: Vec<_> = places.iter().map(|(span, text)| (*span, text.as_str())).collect();
         splice::splice(body, &places)
     }
+}
 
-    /// A `_meta` in which the client's own words on behalf of the protocol are replaced.
-    fn instead_of(&self, meta: &[u8]) -> String {
-        let mut members: Map<String, Value> = serde_json::from_slice(meta).unwrap_or_default();
-        members.retain(|key, _| !key.starts_with(RESERVED));
-        let rest = Value::Object(members).to_string();
-        format!("{{{}{}", with_comma(self.meta.clone(), rest == "{}"), &rest[1..])
-    }
+fn request(number: u64, method: &str, meta: &str, params: &str) -> Bytes {
+    let comma = if params.is_empty() { "" } else { "," };
+    format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{{"_meta":{{{meta}}}{comma}{params}}}}}"#).into()
+}
+
+/// A `_meta` in which the client's own words on behalf of the protocol are replaced.
+fn instead_of(meta: &[u8], own: &str) -> String {
+    let mut members: Map<String, Value> = serde_json::from_slice(meta).unwrap_or_default();
+    members.retain(|key, _| !key.starts_with(RESERVED));
+    let rest = Value::Object(members).to_string();
+    format!("{{{}{}", with_comma(own.to_owned(), rest == "{}"), &rest[1..])
 }
 
 /// What a request is sent again with.
@@ -144,7 +171,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// As members of `params`.
-    fn members(&self) -> String {
+    pub fn members(&self) -> String {
         let mut members = String::new();
         if !self.responses.is_empty() {
             members.push_str(r#""inputResponses":{"#);
@@ -206,7 +233,7 @@ mod tests {
     }
 
     fn spoken(text: &str) -> Value {
-        let bytes = client().speaks(&message(text), 7, None);
+        let bytes = client().speaks(&message(text), 7, None, false);
         scan(&bytes, &Limits::default()).expect("it is a strict message");
         serde_json::from_slice(&bytes).unwrap()
     }
@@ -240,7 +267,7 @@ mod tests {
         assert_eq!((&meta["progressToken"], &meta["traceparent"]), (&json!(4), &json!("00-1")));
         assert_eq!(meta.get("io.modelcontextprotocol/logLevel"), None, "nobody set a level");
         let big = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"n":123456789012345678901234567890}}}"#;
-        let bytes = client().speaks(&message(big), 7, None);
+        let bytes = client().speaks(&message(big), 7, None, false);
         assert!(contains(&bytes, r#"{"n":123456789012345678901234567890}"#), "the rest is byte for byte");
     }
 
@@ -252,7 +279,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"progressToken":1},"name":"t"}}"#,
         ] {
-            let bytes = client().speaks(&message(text), 9, Some(&answers));
+            let bytes = client().speaks(&message(text), 9, Some(&answers), false);
             scan(&bytes, &Limits::default()).expect("it is a strict message");
             let spoken: Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(spoken["params"]["inputResponses"], json!({"k\"1": {"action": "accept"}}));

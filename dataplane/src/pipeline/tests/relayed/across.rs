@@ -104,6 +104,39 @@ async fn talk(transport: ClientTransport, era: Era) {
 }
 
 #[tokio::test]
+async fn a_call_that_becomes_a_task_is_waited_for_asked_about_and_given_up_with_its_client() {
+    let server = Modern::start().await;
+    let gateway = Gateway::start(&scope(&server, Era::Modern)).await;
+    let mut client = Client::connect(&gateway, GITHUB, &bearer(ENGINEER), ClientTransport::WebSocket).await;
+    client.open("2025-11-25").await;
+    let call = |id: &str, job: &str| {
+        let params = json!({"name": "search_job", "arguments": {"job": job}, "_meta": {"progressToken": id}});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
+    };
+    client.say(call("first", "ask")).await;
+    let progress = client.hears(|message| message["method"] == "notifications/progress").await;
+    assert_eq!(progress["params"]["progressToken"], "first");
+    assert_eq!(progress["params"]["message"], "busy");
+    let question = client.hears(|message| message["method"] == "elicitation/create").await;
+    let content = json!({"action": "accept", "content": {"name": "Ada"}});
+    client.say(json!({"jsonrpc": "2.0", "id": question["id"], "result": content})).await;
+    let answer = client.hears(|message| message["id"] == "first" && message.get("method").is_none()).await;
+    assert_eq!(text(&answer), "Ada", "{answer}");
+    assert_eq!(server.heard("tools/call").len(), 2, "the first was refused, and had not run");
+    assert_eq!(server.heard("tasks/update").len(), 1);
+
+    client.say(call("second", "fail")).await;
+    let answer = client.hears(|message| message["id"] == "second" && message.get("method").is_none()).await;
+    assert_eq!(answer["error"], json!({"code": -32000, "message": "it broke"}), "{answer}");
+
+    client.say(call("third", "endless")).await;
+    server.hears(|message| message["method"] == "tasks/get" && message["params"]["taskId"] == "endless").await;
+    client.say(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "third"}})).await;
+    let ended = server.hears(|message| message["method"] == "tasks/cancel").await;
+    assert_eq!(ended["params"]["taskId"], "endless");
+}
+
+#[tokio::test]
 async fn subscriptions_are_one_stream_that_follows_them() {
     let server = Modern::start().await;
     let gateway = Gateway::start(&scope(&server, Era::Modern)).await;

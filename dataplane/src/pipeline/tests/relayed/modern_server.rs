@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+const TASKS: &str = "io.modelcontextprotocol/tasks";
 const META: &str = "io.modelcontextprotocol/";
 
 /// A running server.
@@ -93,10 +94,9 @@ async fn answer(State(shared): State<Shared>, headers: HeaderMap, body: String) 
     if message["params"]["_meta"][format!("{META}protocolVersion")] != "2026-07-28" {
         return fails(400, -32602, "say who you are");
     }
-    let name = params["name"]
-        .as_str()
-        .or(params["uri"].as_str())
-        .filter(|_| ["tools/call", "prompts/get", "resources/read"].contains(&&*method));
+    let name = params["name"].as_str().or(params["uri"].as_str()).or(params["taskId"].as_str());
+    let named = ["tools/call", "prompts/get", "resources/read", "tasks/get", "tasks/update", "tasks/cancel"];
+    let name = name.filter(|_| named.contains(&&*method));
     if header("mcp-protocol-version") != "2026-07-28"
         || header("mcp-method") != method
         || header("mcp-name") != name.unwrap_or_default()
@@ -132,6 +132,13 @@ async fn answer(State(shared): State<Shared>, headers: HeaderMap, body: String) 
             fails(400, -32020, "no region")
         }
         ("tools/call", Some("search_task")) => fails(400, -32021, "tasks are needed"),
+        ("tools/call", Some("search_job")) if knows_tasks(params) => result(task(&params["arguments"]["job"], "working")),
+        ("tools/call", Some("search_job")) => {
+            let error = json!({"code": -32021, "message": "tasks are needed", "data": {"requiredCapabilities": {"extensions": {TASKS: {}}}}});
+            json_answer(400, &json!({"jsonrpc": "2.0", "id": id, "error": error}))
+        }
+        ("tasks/get", _) => result(job(&shared.seen.borrow(), &params["taskId"])),
+        ("tasks/update" | "tasks/cancel", _) => result(json!({"resultType": "complete"})),
         ("tools/call", Some("search_wait")) => {
             let (line, (say, from)) = (Line { id: id.clone(), seen: shared.seen.clone() }, unbounded_channel());
             events(UnboundedReceiverStream::new(from), Some((line, say)))
@@ -151,6 +158,44 @@ async fn answer(State(shared): State<Shared>, headers: HeaderMap, body: String) 
         ("resources/read", _) => fails(200, -32602, "no such resource"),
         _ => fails(404, -32601, "no such method"),
     }
+}
+
+fn knows_tasks(params: &Value) -> bool {
+    params["_meta"][format!("{META}clientCapabilities")]["extensions"].get(TASKS).is_some()
+}
+
+fn task(id: &Value, status: &str) -> Value {
+    let at = "2026-11-30T00:00:00Z";
+    json!({
+        "resultType": "task", "taskId": id, "status": status, "statusMessage": "busy", "ttlMs": null, "pollIntervalMs": 50,
+        "createdAt": at, "lastUpdatedAt": at,
+    })
+}
+
+/// A job called `ask` works, then wants a name, and is done once it has one; one called `fail` fails; any other goes on for ever.
+fn job(seen: &[Value], id: &Value) -> Value {
+    let about =
+        |method: &str| seen.iter().filter(|it| it["method"] == method && it["params"]["taskId"] == *id).collect::<Vec<_>>();
+    let mut state = task(id, "working");
+    state["resultType"] = json!("complete");
+    let answers = about("tasks/update").last().map(|it| it["params"]["inputResponses"]["who"]["content"]["name"].clone());
+    match (id.as_str().unwrap_or_default(), about("tasks/get").len(), answers) {
+        ("ask", _, Some(name)) => {
+            state["status"] = json!("completed");
+            state["result"] = json!({"resultType": "complete", "content": [{"type": "text", "text": name}]});
+        }
+        ("ask", 2.., None) => {
+            let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+            state["status"] = json!("input_required");
+            state["inputRequests"] = json!({"who": {"method": "elicitation/create", "params": {"mode": "form", "message": "name?", "requestedSchema": schema}}});
+        }
+        ("fail", ..) => {
+            state["status"] = json!("failed");
+            state["error"] = json!({"code": -32000, "message": "it broke"});
+        }
+        _ => {}
+    }
+    state
 }
 
 /// The stream of changes that a request asks for.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{MAX_DEPTH, Offers};
 use crate::owned::splice;
@@ -29,7 +29,7 @@ pub struct Wanted {
 
 #[derive(Deserialize)]
 struct Params {
-    notifications: Filter,
+    notifications: Map<String, Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -45,7 +45,8 @@ impl Wanted {
     /// What a request asks for; `None`: it does not say.
     pub fn of(message: &Message) -> Option<Self> {
         let params = &message.body()[message.params_span()?.range()];
-        let Params { notifications: filter } = serde_json::from_slice(params).ok()?;
+        let Params { notifications } = serde_json::from_slice(params).ok()?;
+        let filter: Filter = serde_json::from_value(notifications.into()).ok()?;
         Some(Self {
             id: message.id().unwrap_or("null").into(),
             tools: filter.tools_list_changed,
@@ -185,8 +186,6 @@ fn parts(text: &str) -> Result<Parts, ScanError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::super::request::tests::message;
     use super::*;
 

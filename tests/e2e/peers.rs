@@ -1,5 +1,8 @@
 //! Foreign clients and servers with the gateway between them, policy and audit on.
 
+use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
+use mcp_gateway::proto::admin::v1::{CreateServerRequest, Server};
+use mcp_gateway::proto::config::v1 as config;
 use mcpgw_tests::fleet::{Fleet, ORG, Rule, SERVER};
 use mcpgw_tests::peers::{Era, Everything, EverythingTransport, Peer, Visit, inspect};
 use serde_json::json;
@@ -41,22 +44,53 @@ async fn the_inspector_calls_tools_in_each_era() {
     assert_eq!(code, Some(json!("auth_required")), "{refused:?}");
 }
 
+/// The same backend as a server that is spoken to in one era only, whoever comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn server_everything_answers_legacy_clients_through_the_gateway() {
+async fn every_sdk_tours_the_backend_in_each_of_its_modes_whichever_era_the_backend_is_left_with() {
     let (fleet, key) = fleet_that_allows_everything().await;
-    let everything = Everything::start(EverythingTransport::StreamableHttp).await.unwrap();
-    let server = fleet.admin.create_server(ORG, "everything", everything.url(), false).await.unwrap();
-    fleet.admin.wait(server.config_version).await.unwrap();
-    for peer in [Peer::Ts1, Peer::Ts2Legacy, Peer::Py2Legacy] {
-        let visit = Visit::to(&fleet.url("everything"))
-            .token(&key)
-            .list_tools()
-            .call("echo", &json!({ "message": "hello" }))
-            .list_resources()
-            .list_prompts();
-        let operations = visit.by(peer).await.unwrap().all_ok().unwrap_or_else(|error| panic!("{peer:?}: {error}"));
-        assert!(operations[1].text().unwrap_or_default().contains("hello"), "{peer:?}: {:?}", operations[1]);
+    for (name, era) in [("legacy", config::Era::Legacy), ("modern", config::Era::Modern)] {
+        register(&fleet, name, &fleet.backend.url(), era).await;
+        for peer in Peer::STREAMABLE_HTTP {
+            let seen = tour(&fleet.url(name)).token(&key).by(peer).await.unwrap();
+            assert_toured(peer, &seen);
+        }
     }
+    let stats = fleet.backend.stats().snapshot();
+    let called = 2 * Peer::STREAMABLE_HTTP.len() as u64;
+    assert_eq!((stats.calls_of("echo"), stats.calls_of("slow")), (called, called), "nothing ran twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_everything_answers_clients_of_both_eras_through_the_gateway() {
+    let (fleet, key) = fleet_that_allows_everything().await;
+    for (name, transport) in [("everything", EverythingTransport::StreamableHttp), ("older", EverythingTransport::Sse)] {
+        let everything = Everything::start(transport).await.unwrap();
+        register(&fleet, name, everything.url(), config::Era::Unspecified).await;
+        for peer in Peer::STREAMABLE_HTTP {
+            let visit = Visit::to(&fleet.url(name))
+                .token(&key)
+                .list_tools()
+                .call("echo", &json!({ "message": "hello" }))
+                .list_resources()
+                .list_prompts();
+            let seen = visit.by(peer).await.unwrap();
+            let operations = seen.all_ok().unwrap_or_else(|error| panic!("{peer:?} of {name}: {error}"));
+            assert!(operations[1].text().unwrap_or_default().contains("hello"), "{peer:?} of {name}: {:?}", operations[1]);
+        }
+    }
+}
+
+async fn register(fleet: &Fleet, name: &str, url: &str, era: config::Era) {
+    let endpoints = vec![config::Endpoint { url: url.to_owned(), weight: 1 }];
+    let request = CreateServerRequest {
+        parent: format!("organizations/{ORG}"),
+        server_id: name.to_owned(),
+        server: Some(Server { endpoints, era: era.into(), ..Server::default() }),
+        ..CreateServerRequest::default()
+    };
+    let mut client = ServerServiceClient::new(fleet.admin.channel.clone());
+    let server = client.create_server(fleet.admin.request(request)).await.unwrap().into_inner();
+    fleet.admin.wait(server.config_version).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -103,6 +103,9 @@ async fn answer(State(shared): State<Shared>, headers: HeaderMap, body: String) 
     {
         return fails(400, -32020, "headers and body differ");
     }
+    if let Some(answer) = tasks(&shared, &message) {
+        return answer;
+    }
     let text = |text: &Value| json!({"resultType": "complete", "content": [{"type": "text", "text": text}]});
     match (method.as_str(), params["name"].as_str()) {
         ("server/discover", _) => result(json!({
@@ -132,13 +135,6 @@ async fn answer(State(shared): State<Shared>, headers: HeaderMap, body: String) 
             fails(400, -32020, "no region")
         }
         ("tools/call", Some("search_task")) => fails(400, -32021, "tasks are needed"),
-        ("tools/call", Some("search_job")) if knows_tasks(params) => result(task(&params["arguments"]["job"], "working")),
-        ("tools/call", Some("search_job")) => {
-            let error = json!({"code": -32021, "message": "tasks are needed", "data": {"requiredCapabilities": {"extensions": {TASKS: {}}}}});
-            json_answer(400, &json!({"jsonrpc": "2.0", "id": id, "error": error}))
-        }
-        ("tasks/get", _) => result(job(&shared.seen.borrow(), &params["taskId"])),
-        ("tasks/update" | "tasks/cancel", _) => result(json!({"resultType": "complete"})),
         ("tools/call", Some("search_wait")) => {
             let (line, (say, from)) = (Line { id: id.clone(), seen: shared.seen.clone() }, unbounded_channel());
             events(UnboundedReceiverStream::new(from), Some((line, say)))
@@ -160,8 +156,22 @@ async fn answer(State(shared): State<Shared>, headers: HeaderMap, body: String) 
     }
 }
 
-fn knows_tasks(params: &Value) -> bool {
-    params["_meta"][format!("{META}clientCapabilities")]["extensions"].get(TASKS).is_some()
+/// What is about the tool that is only there as a task.
+fn tasks(shared: &Shared, message: &Value) -> Option<Response> {
+    let (id, params) = (&message["id"], &message["params"]);
+    let result = |result: Value| json_answer(200, &json!({"jsonrpc": "2.0", "id": id, "result": result}));
+    let is_known = params["_meta"][format!("{META}clientCapabilities")]["extensions"].get(TASKS).is_some();
+    match (message["method"].as_str()?, params["name"].as_str()) {
+        ("tools/call", Some("search_job")) if is_known => Some(result(task(&params["arguments"]["job"], "working"))),
+        ("tools/call", Some("search_job")) => {
+            let required = json!({"requiredCapabilities": {"extensions": {TASKS: {}}}});
+            let error = json!({"code": -32021, "message": "tasks are needed", "data": required});
+            Some(json_answer(400, &json!({"jsonrpc": "2.0", "id": id, "error": error})))
+        }
+        ("tasks/get", _) => Some(result(job(&shared.seen.borrow(), &params["taskId"]))),
+        ("tasks/update" | "tasks/cancel", _) => Some(result(json!({"resultType": "complete"}))),
+        _ => None,
+    }
 }
 
 fn task(id: &Value, status: &str) -> Value {

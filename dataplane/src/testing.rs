@@ -1,4 +1,4 @@
-//! For tests: Redis servers of a test's own, each on a free port, and what fuzzers do with their input.
+//! For tests: Redis servers of a test's own, each on a port of its own, and what fuzzers do with their input.
 //!
 //! Compiled for tests and under the feature `testing`; never part of a release.
 #![allow(clippy::unwrap_used)] // a test may panic
@@ -6,6 +6,9 @@
 pub mod fuzz;
 
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -33,15 +36,10 @@ impl RedisServer {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().display().to_string();
         let common = ["--save", "", "--bind", "127.0.0.1", "--dir", &path].map(str::to_owned);
-        // Another process may take a port that was free a moment ago.
-        let attempt = |_| {
-            let port = free_port();
-            let mut all = vec!["--port".to_owned(), port.to_string()];
-            all.extend(common.iter().cloned().chain(arguments(port)));
-            let child = launch(&all)?;
-            Some((port, all, child))
-        };
-        let (port, arguments, child) = (0..50).find_map(attempt).expect("a server that starts");
+        let port = own_port();
+        let port_flag = ["--port".to_owned(), port.to_string()];
+        let arguments: Vec<_> = port_flag.into_iter().chain(common).chain(arguments(port)).collect();
+        let child = launch(&arguments);
         Self { port, arguments, child, _dir: dir }
     }
 
@@ -74,8 +72,7 @@ impl RedisServer {
     /// Starts it again at the same port.
     pub fn restart(&mut self) {
         self.child.wait().unwrap();
-        // The port may be in use for a moment by a connection of somebody else.
-        self.child = (0..50).find_map(|_| launch(&self.arguments)).expect("it starts again");
+        self.child = launch(&self.arguments);
     }
 
     /// SIGSTOP: it answers nobody, and its connections stay.
@@ -120,30 +117,45 @@ impl Drop for RedisServer {
     }
 }
 
-/// Below the ports that outgoing connections get.
-fn free_port() -> u16 {
-    const FIRST: u16 = 12_000;
+/// A port of this process's until it ends: whoever listens there may go and come back. No outgoing connection gets it, and others who ask
+/// here, in whatever process, get other ones.
+#[must_use]
+pub fn own_port() -> u16 {
+    /// The nodes of a Redis Cluster talk over a port that is so much higher.
+    const BUS: u16 = 10_000;
     const COUNT: u16 = 8_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = first_of_outgoing_connections() - BUS - COUNT;
     let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     (0..COUNT)
-        .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
-        .find(|port| [*port, *port + 10_000].iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()))
+        .map(|_| first + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .find(|port| hold(*port) && is_free(*port) && is_free(*port + BUS))
         .expect("a free port")
 }
 
-/// A server that accepts connections; none if it ended, as it does where the port is taken.
-fn launch(arguments: &[String]) -> Option<Child> {
+/// Whether nobody else holds the port. What holds it is a name that goes with the process.
+fn hold(port: u16) -> bool {
+    let name = SocketAddr::from_abstract_name(format!("mcpgw-test-port-{port}")).unwrap();
+    UnixListener::bind_addr(&name).map(std::mem::forget).is_ok()
+}
+
+fn first_of_outgoing_connections() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    range.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// A server that accepts connections.
+fn launch(arguments: &[String]) -> Child {
     let mut command = Command::new("redis-server");
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("redis-server is installed: scripts/ensure-redis");
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
-    if !ready {
-        child.wait().unwrap();
-        return None;
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = Vec::new();
+    while !said.last().is_some_and(|line: &String| line.contains("Ready to accept connections")) {
+        said.push(lines.next().unwrap_or_else(|| panic!("Redis ended:\n{}", said.join("\n"))));
     }
     // Somebody has to read what it says later, or it would wait for that.
     std::thread::spawn(move || lines.for_each(drop));
-    Some(child)
+    child
 }

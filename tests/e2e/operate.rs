@@ -201,7 +201,9 @@ async fn processes_are_seen_ended_and_replaced() {
     until("the streams are over", async || world.sessions("http-sse").await.is_empty()).await;
     let ended = world.table(&["server", "process", "restart", &shared[0]]).await;
     assert_eq!(ended.stderr, format!("asked for another in place of process {}\n", shared[0]));
-    world.processes_other_than(SHARED, &shared[..1], 2).await;
+    let waiting = world.processes_other_than(SHARED, &shared[..1], 2).await;
+    drop(world.streams().await);
+    assert_eq!(world.processes(SHARED).await, waiting, "whoever comes next finds it");
     world.table(&["server", "process", "stop", SHARED]).await;
     until("none is started where it was stopped", async || world.processes(SHARED).await.is_empty()).await;
     assert_eq!(world.run(&["server", "process", "stop", SHARED]).await.code, Some(3), "none runs");

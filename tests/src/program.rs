@@ -1,9 +1,10 @@
 //! Programs that the build put beside this one, for tests that need a process of its own: one that can be killed, or measured.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use mcpgw_dataplane::testing::own_port;
 
 /// Where a program of the workspace is: beside this one, or, for a test, one directory up.
 pub fn beside(program: &str) -> anyhow::Result<PathBuf> {
@@ -12,9 +13,8 @@ pub fn beside(program: &str) -> anyhow::Result<PathBuf> {
     found.with_context(|| format!("no {program} beside {}: run `make build`", own.display()))
 }
 
-/// Loopback addresses that were free a moment ago, all different: for processes that keep theirs when they are started again.
-pub fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
-    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    let addresses: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-    addresses.try_into().ok().context("as many as were bound")
+/// Loopback addresses, all different, of this process's until it ends: for processes that keep theirs when they are started again.
+#[must_use]
+pub fn own_addresses<const N: usize>() -> [SocketAddr; N] {
+    std::array::from_fn(|_| (Ipv4Addr::LOCALHOST, own_port()).into())
 }

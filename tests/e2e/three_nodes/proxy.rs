@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context as _;
-use mcpgw_tests::program::free_addresses;
+use mcpgw_tests::program::own_addresses;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -18,7 +18,7 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn before(nodes: &[SocketAddr]) -> anyhow::Result<Self> {
-        let [address] = free_addresses()?;
+        let [address] = own_addresses();
         let directory = tempfile::tempdir()?;
         let place = directory.path().display();
         let upstreams: String = nodes.iter().map(|node| format!("server {node} max_fails=0;\n")).collect();

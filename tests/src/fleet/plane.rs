@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Call, Http};
-use crate::program::{beside, free_addresses};
+use crate::program::{beside, own_addresses};
 
 /// See the module. Dropped, it is killed.
 pub struct ControlProcess {
@@ -30,7 +30,7 @@ pub struct ControlProcess {
 impl ControlProcess {
     /// Starts it and waits until it is open. `settings` are variables of the environment, without their prefix.
     pub async fn start(settings: &[(&str, String)]) -> anyhow::Result<Self> {
-        let [admin, node, http] = free_addresses()?;
+        let [admin, node, http] = own_addresses();
         let log = NamedTempFile::new()?;
         let listen = [("ADMIN_LISTEN", admin), ("NODE_LISTEN", node), ("HTTP_LISTEN", http)];
         let program = beside("mcpgw-controlplane")?;

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use super::node::{self, metric};
 use super::{Admin, Control};
-use crate::program::{beside, free_addresses};
+use crate::program::{beside, own_addresses};
 
 /// What the program is started with, each time.
 struct Started {
@@ -45,7 +45,7 @@ impl NodeProcess {
         settings: &[(&'static str, String)],
     ) -> anyhow::Result<Self> {
         let (state, log) = (tempfile::tempdir()?, NamedTempFile::new()?);
-        let [listen, admin_listen] = free_addresses()?;
+        let [listen, admin_listen] = own_addresses();
         let mut variables = vec![
             ("CONTROL_PLANE__ENDPOINTS", format!("[\"https://{control}\"]")),
             ("CONTROL_PLANE__SERVER_NAME", "localhost".to_owned()),

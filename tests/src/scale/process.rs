@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use super::report::Phase;
 use crate::fleet::{Call, Http};
-use crate::program::{beside, free_addresses};
+use crate::program::{beside, own_addresses};
 
 const PROGRAM: &str = "mcpgw-controlplane";
 /// As in the tests: nothing is secret here.
@@ -48,7 +48,7 @@ impl ControlPlane {
             None => beside(PROGRAM)?,
         };
         // The same addresses after a restart, so they are chosen here.
-        let addresses @ [admin, nodes, http] = free_addresses()?;
+        let addresses @ [admin, nodes, http] = own_addresses();
         let settings = [
             ("database_url", database.to_owned()),
             ("master_key", MASTER_KEY.to_owned()),

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
 use http::StatusCode;
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
@@ -172,13 +172,20 @@ impl Socket {
         metrics.sockets.inc();
         let close = self.converse(keep_alive, until).await;
         metrics.sockets.dec();
-        let frame = CloseFrame { code: close.code, reason: Utf8Bytes::from_static(close.reason) };
         // It may be gone already.
-        let _ = timeout(FAREWELL, self.stream.close(Some(frame))).await;
+        let _ = timeout(FAREWELL, self.part(&close)).await;
         self.session.end(End::Closed).await;
         let (bytes, events) = (self.bytes, self.events);
         self.trail.end(Ending { bytes, events, ..Ending::of(Answered::new(close.outcome, 0)) });
         self.trail.settled().await;
+    }
+
+    /// Closes for a reason, or answers the client's close if that came first.
+    async fn part(&mut self, close: &Close) -> Result<(), Error> {
+        let frame = CloseFrame { code: close.code, reason: Utf8Bytes::from_static(close.reason) };
+        // Refused where the client closed: the answer to that is what is left to send.
+        let _refused = self.stream.feed(Frame::Close(Some(frame))).await;
+        SinkExt::close(&mut self.stream).await
     }
 
     /// Until either side, the time or the caller's rights are at their end.

@@ -46,6 +46,8 @@ pub(super) struct Actor {
     pub events: mpsc::Receiver<Event>,
     /// How long it may take to open.
     pub patience: Duration,
+    /// How long it is kept where no session has ever come.
+    pub linger: Duration,
     /// Cancelled when the registration says something else now: then it ends with its last session.
     pub outdated: CancellationToken,
 }
@@ -77,7 +79,7 @@ impl Actor {
         let mut conversation = Conversation {
             hub: Hub::new(self.server, opening),
             unused: Instant::now(),
-            linger: Duration::ZERO,
+            linger: self.linger,
             outdated: self.outdated,
         };
         let why = tokio::select! {

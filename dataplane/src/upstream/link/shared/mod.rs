@@ -158,8 +158,8 @@ impl Slot {
         let (to, events) = mpsc::channel(QUEUE);
         // There is room for the first one.
         first.into_iter().for_each(|join| drop(to.try_send(join)));
-        let server = way.server.slug.clone();
-        let actor = Actor { server, child, events, patience: way.server.call_timeout, outdated: self.outdated.clone() };
+        let (server, patience, linger) = (way.server.slug.clone(), way.server.call_timeout, linger(&way.server));
+        let actor = Actor { server, child, events, patience, linger, outdated: self.outdated.clone() };
         reach.tasks.spawn("shared-process", OnExit::Ignore, actor.run());
         Ok(Process { id, to })
     }

@@ -180,6 +180,7 @@ impl App {
             spool,
             metrics,
             limits: pipeline.limits().clone(),
+            findings: pipeline.findings(),
             known,
             tasks: tasks.clone(),
         });

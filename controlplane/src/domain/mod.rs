@@ -9,6 +9,7 @@ use uuid::Uuid;
 pub mod bundle;
 pub mod diff;
 pub mod document;
+pub mod found;
 pub mod ids;
 pub mod labels;
 pub mod latency;

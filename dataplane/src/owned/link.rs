@@ -81,6 +81,7 @@ impl Actor {
     /// one of the server's would not have.
     pub(super) async fn server_lost(&mut self, why: &str) -> Result<(), End> {
         tracing::info!(server = %self.way.server.slug, why, "a server ended a session");
+        self.around.reach.eras.forget(&self.way.server);
         self.link = None;
         self.outbox.clear();
         let bound = self.bound || !self.calls.is_empty() || !self.questions.is_empty() || self.opening.is_none();
@@ -116,7 +117,10 @@ impl Actor {
             None
         };
         let opened = timeout(self.way.server.call_timeout, opened).await.ok().flatten();
-        opened.ok_or(UNREACHABLE)?;
+        if opened.is_none() {
+            self.around.reach.eras.forget(&self.way.server);
+            return Err(UNREACHABLE);
+        }
         let told = link.to.send(ToServer::new(INITIALIZED.into(), Kind::Initialized)).await;
         told.map_err(|_gone| UNREACHABLE)?;
         tracing::info!(server = %self.way.server.slug, "a session was healed");

@@ -91,6 +91,7 @@ pub fn message(org: &str, server: &Server) -> admin::Server {
         stdio: server.stdio.clone().map(config::Stdio::from),
         client_transports: server.client_transports.iter().cloned().map(config::ClientTransportSettings::from).collect(),
         endpoint_states: Vec::new(), // no part of the configuration: `endpoints` adds them
+        found_out: Vec::new(),       // nor these
         uid,
     }
 }

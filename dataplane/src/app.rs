@@ -203,6 +203,12 @@ impl App {
         self.pipeline.spool()
     }
 
+    /// What it found out about servers.
+    #[cfg(test)]
+    pub(crate) fn findings(&self) -> crate::upstream::Findings {
+        self.pipeline.findings()
+    }
+
     /// Serves until `stop`, then drains: readiness fails first, calls finish, and after the configured deadline whatever
     /// is left is dropped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {

@@ -1,8 +1,8 @@
 //! Modern clients of legacy servers, and of modern ones over a connection that lasts: every request by itself.
 
 mod calls;
-mod client;
+pub mod client;
 mod faults;
 mod listen;
 mod questions;
-mod untouched;
+pub mod untouched;

@@ -143,6 +143,8 @@ pub struct Server {
     pub stdio: Option<Stdio>,
     /// Sorted by transport, each at most once.
     pub client_transports: Vec<ClientTransportSettings>,
+    /// `config::LegacySessions`.
+    pub legacy_sessions: i32,
     pub meta: Meta,
 }
 

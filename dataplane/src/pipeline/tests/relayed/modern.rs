@@ -5,4 +5,5 @@ pub mod client;
 mod faults;
 mod listen;
 mod questions;
+mod single;
 pub mod untouched;

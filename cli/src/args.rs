@@ -7,7 +7,9 @@ use chrono::DateTime;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mcp_gateway::proto::admin::v1::Role;
-use mcp_gateway::proto::config::v1::{AuditFullAction, AuditSync, Effect, Era, LimitAway, LimitPer, Mode, Transport};
+use mcp_gateway::proto::config::v1::{
+    AuditFullAction, AuditSync, Effect, Era, LegacySessions, LimitAway, LimitPer, Mode, Transport,
+};
 use prost_types::{FieldMask, Timestamp};
 use uuid::Uuid;
 
@@ -199,6 +201,7 @@ macro_rules! enum_flag {
 }
 
 enum_flag!(era, Era, "ERA_", ["unspecified", "legacy", "modern", "both"]);
+enum_flag!(legacy_sessions, LegacySessions, "LEGACY_SESSIONS_", ["pooled", "per-call"]);
 enum_flag!(effect, Effect, "EFFECT_", ["allow", "deny"]);
 enum_flag!(mode, Mode, "MODE_", ["enforce", "shadow"]);
 enum_flag!(audit_full, AuditFullAction, "AUDIT_FULL_ACTION_", ["block", "allow"]);
@@ -264,6 +267,7 @@ mod tests {
         }
         check(transport());
         check(era());
+        check(legacy_sessions());
         check(effect());
         check(mode());
         check(audit_full());

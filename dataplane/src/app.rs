@@ -180,6 +180,7 @@ impl App {
             spool,
             metrics,
             limits: pipeline.limits().clone(),
+            findings: pipeline.findings(),
             known,
             tasks: tasks.clone(),
         });
@@ -200,6 +201,12 @@ impl App {
     #[cfg(test)]
     pub(crate) fn spool(&self) -> Arc<Spool> {
         self.pipeline.spool()
+    }
+
+    /// What it found out about servers.
+    #[cfg(test)]
+    pub(crate) fn findings(&self) -> crate::upstream::Findings {
+        self.pipeline.findings()
     }
 
     /// Serves until `stop`, then drains: readiness fails first, calls finish, and after the configured deadline whatever

@@ -192,6 +192,7 @@ fn server(org: &str, slug: &str, given: &admin::Server) -> config::Server {
         max_body_bytes: given.max_body_bytes,
         stdio: given.stdio.clone().map(sorted_variables),
         client_transports: sorted_transports(&given.client_transports),
+        legacy_sessions: given.legacy_sessions,
         id,
     }
 }

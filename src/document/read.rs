@@ -13,8 +13,18 @@ pub(super) static DESCRIPTORS: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("the build wrote these descriptors"));
 
 /// Set by the server, whatever a document says. `etag` is read, but is no field to change.
-const OUTPUT_ONLY: [&str; 9] =
-    ["name", "uid", "etag", "create_time", "update_time", "config_version", "endpoint_path", "endpoint_states", "revoke_time"];
+const OUTPUT_ONLY: [&str; 10] = [
+    "name",
+    "uid",
+    "etag",
+    "create_time",
+    "update_time",
+    "config_version",
+    "endpoint_path",
+    "endpoint_states",
+    "found_out",
+    "revoke_time",
+];
 /// The message whose value may lie outside of the document.
 const CREDENTIAL: &str = "mcpgw.admin.v1.UpstreamCredential";
 

@@ -74,6 +74,8 @@ pub struct Server {
     pub stdio: Option<Stdio>,
     /// What clients may use to reach it.
     pub client_transports: ClientTransports,
+    /// Of a server of the legacy era: whether each request of a modern client has a session of its own. Else those of a principal share some.
+    pub session_per_call: bool,
     pub allow_anonymous: bool,
     /// Names an [`UpstreamCredential`] of the snapshot: a header, or a variable of a process' environment.
     pub credential_id: Option<Arc<str>>,

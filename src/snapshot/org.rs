@@ -155,6 +155,7 @@ fn build_server(org_id: &Arc<str>, server: &wire::Server, ordinal: u32) -> Serve
         endpoints: server.endpoints.iter().map(endpoint).collect(),
         stdio: server.stdio.as_ref().map(Stdio::of),
         client_transports: ClientTransports::of(&server.client_transports),
+        session_per_call: server.legacy_sessions() == wire::LegacySessions::PerCall,
         allow_anonymous: server.allow_anonymous,
         credential_id: (!server.credential_id.is_empty()).then(|| server.credential_id.as_str().into()),
         call_timeout: match server.call_timeout_ms {

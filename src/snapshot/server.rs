@@ -5,7 +5,7 @@ use http::Uri;
 
 use super::validate::{is_slug, is_uuid, known};
 use super::{Problem, client, stdio};
-use crate::proto::config::v1::{Era, Server, Transport};
+use crate::proto::config::v1::{Era, LegacySessions, Server, Transport};
 
 const MAX_BODY_BYTES: u32 = 64 << 20;
 
@@ -31,6 +31,7 @@ pub(super) fn check(server: &Server, problems: &mut Vec<Problem>) {
     }
     known::<Era>(&resource, "era", server.era, problems);
     known::<Transport>(&resource, "transport", server.transport, problems);
+    known::<LegacySessions>(&resource, "legacy_sessions", server.legacy_sessions, problems);
     check_place(server, problems);
     client::check(&server.slug, &server.client_transports, problems);
     if server.max_body_bytes > MAX_BODY_BYTES {

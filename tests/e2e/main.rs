@@ -19,6 +19,7 @@ mod direct_peers;
 mod discovery;
 mod distribution;
 mod documents;
+mod eras;
 mod follow;
 mod history;
 mod last_good;

@@ -1,12 +1,12 @@
 //! What a list of each resource shows as a table: its columns and how a field becomes a cell.
 //! Never decides what is fetched. Called by `output` only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use mcp_gateway::proto::admin::v1::{
-    ApiKey, AuditLog, Checkpoint, ConfigVersion, CustodyKey, CustodyKeyState, ErrorGroup, JoinToken, Membership, Node,
+    ApiKey, AuditLog, Checkpoint, ConfigVersion, CustodyKey, CustodyKeyState, ErrorGroup, FoundOut, JoinToken, Membership, Node,
     Organization, Policy, RateLimit, RecordGap, RequestLog, Rollout, Server, User,
 };
 use mcp_gateway::proto::config::v1::{Match, Subjects};
@@ -133,16 +133,27 @@ impl Tabular for Server {
     fn cells(&self) -> Vec<String> {
         let urls: Vec<_> = self.endpoints.iter().map(|it| it.url.clone()).collect();
         let transport = label(self.transport().as_str_name(), "TRANSPORT_");
+        let era = label(self.era().as_str_name(), "ERA_");
+        let found = |name: fn(&FoundOut) -> String| found(self.found_out.iter().map(name));
+        let transports = || found(|it| label(it.transport().as_str_name(), "TRANSPORT_")).unwrap_or_else(|| "auto".to_owned());
+        let eras = || found(|it| label(it.era().as_str_name(), "ERA_")).unwrap_or_default();
         vec![
             last(&self.name),
-            if transport.is_empty() { "auto".to_owned() } else { transport },
-            label(self.era().as_str_name(), "ERA_"),
+            if transport.is_empty() { transports() } else { transport },
+            if era.is_empty() { eras() } else { era },
             self.stdio.as_ref().map_or_else(|| list(&urls), |stdio| command(&stdio.command)),
             yes(self.allow_anonymous),
             yes(self.disabled),
             version(self.config_version),
         ]
     }
+}
+
+/// What nodes found out, each of it once: they may disagree.
+fn found(labels: impl Iterator<Item = String>) -> Option<String> {
+    let labels: BTreeSet<_> = labels.filter(|label| !label.is_empty()).collect();
+    let labels: Vec<_> = labels.into_iter().collect();
+    (!labels.is_empty()).then(|| format!("{} (found)", labels.join("|")))
 }
 
 /// The arguments as a shell would need them, to be read and copied.

@@ -1,8 +1,8 @@
 //! Rendering: what people and scripts get to see.
 
 use mcp_gateway::document::{Document, Faults};
-use mcp_gateway::proto::admin::v1::{Node, NodeState, Policy, Server};
-use mcp_gateway::proto::config::v1::{Effect, Endpoint, Match, Stdio, Subjects, Transport};
+use mcp_gateway::proto::admin::v1::{FoundOut, Node, NodeState, Policy, Server};
+use mcp_gateway::proto::config::v1::{Effect, Endpoint, Era, Match, Stdio, Subjects, Transport};
 use prost_types::{Duration, Timestamp};
 
 use super::{Format, render_many, render_one};
@@ -62,13 +62,19 @@ fn a_list_as_table_has_a_line_per_resource() {
         stdio: Some(Stdio { command: vec!["uvx".into(), "it's".into(), String::new()], ..Stdio::default() }),
         ..server("clock")
     };
-    let found = Server { transport: Transport::Unspecified.into(), ..server("weather-of-the-world") };
-    let text = render_many(Format::Table, &[server("time"), found, process]).unwrap();
+    let unknown = Server { transport: Transport::Unspecified.into(), ..server("weather-of-the-world") };
+    let of_node = |era: Era| FoundOut { transport: Transport::HttpSse.into(), era: era.into(), ..FoundOut::default() };
+    let agreed = Server { found_out: vec![of_node(Era::Legacy); 2], ..Server { name: "maps".into(), ..unknown.clone() } };
+    let at_odds = vec![of_node(Era::Modern), of_node(Era::Legacy)];
+    let at_odds = Server { name: "news".into(), transport: Transport::Websocket.into(), found_out: at_odds, ..server("") };
+    let text = render_many(Format::Table, &[server("time"), unknown, agreed, at_odds, process]).unwrap();
     let expected = "\
-SERVER                TRANSPORT        ERA  REACHED BY              ANONYMOUS  DISABLED  VERSION
-time                  streamable-http       http://127.0.0.1:9/mcp                       12
-weather-of-the-world  auto                  http://127.0.0.1:9/mcp                       12
-clock                 stdio                 uvx 'it'\\''s' ''                             12";
+SERVER                TRANSPORT         ERA                    REACHED BY              ANONYMOUS  DISABLED  VERSION
+time                  streamable-http                          http://127.0.0.1:9/mcp                       12
+weather-of-the-world  auto                                     http://127.0.0.1:9/mcp                       12
+maps                  http-sse (found)  legacy (found)         http://127.0.0.1:9/mcp                       12
+news                  websocket         legacy|modern (found)  http://127.0.0.1:9/mcp                       12
+clock                 stdio                                    uvx 'it'\\''s' ''                             12";
     assert_eq!(text, expected);
 }
 

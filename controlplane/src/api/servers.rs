@@ -157,7 +157,7 @@ async fn finish(
     let sealed = change.seal().await?;
     server.meta = sealed.stamp(server.meta);
     let stamped = fields::message(&org.slug, &server);
-    api.finish(sealed, Server { endpoint_states: answer.endpoint_states, ..stamped }).await
+    api.finish(sealed, Server { endpoint_states: answer.endpoint_states, found_out: answer.found_out, ..stamped }).await
 }
 
 /// Says what became of a server: new without `before`, gone without `after`.

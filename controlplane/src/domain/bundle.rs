@@ -85,6 +85,7 @@ pub fn server(row: &Server) -> config::Server {
         max_body_bytes: row.max_body_bytes.unsigned_abs(),
         stdio: row.stdio.clone().map(config::Stdio::from),
         client_transports: row.client_transports.iter().cloned().map(config::ClientTransportSettings::from).collect(),
+        legacy_sessions: row.legacy_sessions,
     }
 }
 
@@ -246,6 +247,7 @@ mod tests {
             max_body_bytes: 0,
             stdio: None,
             client_transports: Vec::new(),
+            legacy_sessions: 0,
             meta: meta(),
         }
     }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 pub mod bundle;
 pub mod diff;
 pub mod document;
+pub mod found;
 pub mod ids;
 pub mod labels;
 pub mod latency;
@@ -142,6 +143,8 @@ pub struct Server {
     pub stdio: Option<Stdio>,
     /// Sorted by transport, each at most once.
     pub client_transports: Vec<ClientTransportSettings>,
+    /// `config::LegacySessions`.
+    pub legacy_sessions: i32,
     pub meta: Meta,
 }
 

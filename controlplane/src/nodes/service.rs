@@ -18,7 +18,7 @@ use tracing::info;
 use super::{enrol, peer};
 use crate::{
     app::Core,
-    domain::{rules::is_host_port, usage},
+    domain::{found, rules::is_host_port, usage},
     ingest::Ingest,
     store::{
         node_status::{Report, Vitals},
@@ -72,7 +72,7 @@ impl NodeService for Service {
         if !status.advertise.is_empty() && !is_host_port(&status.advertise) {
             return Err(Status::invalid_argument("advertise: expected host:port, or nothing"));
         }
-        let usage = usage::read(&status.limit_usage);
+        let (usage, found) = (usage::read(&status.limit_usage), found::read(&status.found_servers));
         let report = Report {
             node_id: identity.node_id,
             applied: Version { epoch: status.epoch, version: status.version },
@@ -87,6 +87,7 @@ impl NodeService for Service {
                 open_streams: status.open_streams,
             },
             usage: &usage,
+            found: &found,
         };
         if !self.core.store.note_report(&report).await.map_err(|error| peer::status(&error))? {
             return Err(peer::removed_status(&identity));

@@ -21,6 +21,7 @@ pub mod config_versions;
 pub mod endpoints;
 mod error;
 pub mod evidence;
+pub mod found;
 pub mod gaps;
 pub mod holds;
 pub mod ingest;

@@ -7,8 +7,11 @@ use mcp_gateway::{proto::config::v1::Peer, snapshot::Version};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Error, Store, limit_usage, nodes::Seen};
-use crate::{domain::usage::Count, ingest::record::number};
+use super::{Error, Store, found, limit_usage, nodes::Seen};
+use crate::{
+    domain::{found::Found, usage::Count},
+    ingest::record::number,
+};
 
 /// What a node says of itself beside what it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Report<'a> {
     pub vitals: Vitals,
     /// How full counts of rate limits are, by organisation.
     pub usage: &'a BTreeMap<Uuid, Vec<Count>>,
+    /// What was found out about servers.
+    pub found: &'a BTreeMap<Uuid, Found>,
 }
 
 /// The nodes of each pool that others can reach, sorted by id. Nodes count while they were heard of in the last five minutes: a control
@@ -101,6 +106,7 @@ impl Store {
             return Ok(false);
         }
         limit_usage::note(&mut connection, report.node_id, report.usage).await?;
+        found::note(&mut connection, report.node_id, report.found).await?;
         Ok(true)
     }
 

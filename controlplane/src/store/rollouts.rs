@@ -276,7 +276,8 @@ pub async fn candidate(connection: &mut PgConnection, id: Uuid) -> Result<Option
     let servers: Vec<Server> = sqlx::query_as(
         "SELECT c.id, c.org_id, c.slug, c.display_name, c.transport, c.era, c.endpoints, c.allow_anonymous, c.disabled, \
          c.credential_header, coalesce(c.credential_wrapped, own.credential_wrapped) AS credential_wrapped, c.credential_set_at, \
-         c.call_timeout_ms, c.max_body_bytes, c.stdio, coalesce(c.client_transports, '[]') AS client_transports, c.revision, c.config_version, c.created_at, c.updated_at \
+         c.call_timeout_ms, c.max_body_bytes, c.stdio, coalesce(c.client_transports, '[]') AS client_transports, \
+         coalesce(c.legacy_sessions, 0::smallint) AS legacy_sessions, c.revision, c.config_version, c.created_at, c.updated_at \
          FROM rollouts r CROSS JOIN jsonb_populate_recordset(NULL::mcp_servers, r.candidate -> 'servers') c \
          LEFT JOIN mcp_servers own ON own.id = c.id WHERE r.id = $1 ORDER BY c.id",
     )

@@ -114,6 +114,7 @@ impl FromRow<'_, PgRow> for Server {
             max_body_bytes: row.try_get("max_body_bytes")?,
             stdio: row.try_get::<Option<Json<_>>, _>("stdio")?.map(|stdio| stdio.0),
             client_transports: row.try_get::<Json<_>, _>("client_transports")?.0,
+            legacy_sessions: small(row, "legacy_sessions")?,
             meta: meta(row)?,
         })
     }

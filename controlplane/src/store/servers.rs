@@ -30,9 +30,10 @@ pub async fn page(connection: &mut PgConnection, org: Uuid, after: &str, limit: 
 pub async fn insert(connection: &mut PgConnection, server: &Server) -> Result<Server, Error> {
     sqlx::query_as(
         "INSERT INTO mcp_servers (id, org_id, slug, display_name, transport, era, endpoints, allow_anonymous, disabled, \
-         credential_header, credential_wrapped, call_timeout_ms, max_body_bytes, credential_set_at, stdio, client_transports) \
+         credential_header, credential_wrapped, call_timeout_ms, max_body_bytes, credential_set_at, stdio, client_transports, \
+         legacy_sessions) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-         CASE WHEN $11::bytea IS NOT NULL THEN coalesce($14, now()) END, $15, $16) \
+         CASE WHEN $11::bytea IS NOT NULL THEN coalesce($14, now()) END, $15, $16, $17) \
          RETURNING *",
     )
     .bind(server.id)
@@ -51,6 +52,7 @@ pub async fn insert(connection: &mut PgConnection, server: &Server) -> Result<Se
     .bind(server.credential.as_ref().and_then(|credential| credential.set_at))
     .bind(server.stdio.as_ref().map(Json))
     .bind(Json(&server.client_transports))
+    .bind(small_of(server.legacy_sessions))
     .fetch_one(connection)
     .await
     .on_constraint("mcp_servers_slug_key", || Error::Taken(format!("the server {:?}", server.slug)))
@@ -63,7 +65,7 @@ pub async fn update(connection: &mut PgConnection, server: &Server) -> Result<Se
          credential_header = $8, credential_wrapped = $9, \
          credential_set_at = CASE WHEN $9::bytea IS NULL THEN NULL WHEN $9 IS DISTINCT FROM credential_wrapped THEN now() \
          ELSE credential_set_at END, call_timeout_ms = $10, max_body_bytes = $11, \
-         stdio = $12, client_transports = $13, \
+         stdio = $12, client_transports = $13, legacy_sessions = $14, \
          revision = revision + 1, updated_at = now() WHERE id = $1 RETURNING *",
     )
     .bind(server.id)
@@ -78,7 +80,8 @@ pub async fn update(connection: &mut PgConnection, server: &Server) -> Result<Se
     .bind(server.call_timeout_ms)
     .bind(server.max_body_bytes)
     .bind(server.stdio.as_ref().map(Json))
-    .bind(Json(&server.client_transports));
+    .bind(Json(&server.client_transports))
+    .bind(small_of(server.legacy_sessions));
     let updated = query.fetch_one(&mut *connection).await?;
     let urls: Vec<String> = server.endpoints.iter().map(|endpoint| endpoint.url.clone()).collect();
     endpoints::prune(connection, server.id, &urls).await?;

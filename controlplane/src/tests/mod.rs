@@ -13,6 +13,7 @@ mod endpoints;
 mod every_rpc;
 mod fleet;
 mod follow;
+mod found;
 mod history;
 mod limit_usage;
 mod logs;

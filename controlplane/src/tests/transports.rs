@@ -6,7 +6,9 @@ use mcp_gateway::proto::{
         ApplyOrganizationRequest, CreateServerRequest, ExportOrganizationRequest, GetServerRequest, OrganizationDocument, Server,
         UpdateServerRequest, UpstreamCredential,
     },
-    config::v1::{ClientTransport, ClientTransportSettings, Endpoint, EnvironmentVariable, Stdio, StdioScope, Transport},
+    config::v1::{
+        ClientTransport, ClientTransportSettings, Endpoint, EnvironmentVariable, LegacySessions, Stdio, StdioScope, Transport,
+    },
 };
 use tonic::{Code, Status};
 
@@ -91,6 +93,30 @@ async fn a_process_is_stored_shown_and_published() {
     let answer = update(&person, elsewhere.clone(), &["endpoints", "stdio", "transport", "upstream_credential"]).await;
     assert_eq!(answer.unwrap().transport(), Transport::Unspecified);
     assert_ne!(admin.state().await, before);
+}
+
+#[tokio::test]
+async fn how_modern_clients_share_sessions_is_stored_shown_and_published() {
+    let (admin, acme, person) = Admin::with_acme().await;
+    let sessions = |how: LegacySessions| Server { legacy_sessions: how.into(), ..at("https://mcp.example.com/mcp") };
+    assert_eq!(
+        create(&person, "new", sessions(LegacySessions::Unspecified)).await.unwrap().legacy_sessions(),
+        LegacySessions::Unspecified
+    );
+    let made = create(&person, "old", sessions(LegacySessions::PerCall)).await.unwrap();
+    assert_eq!(made.legacy_sessions(), LegacySessions::PerCall);
+    let renamed = Server { display_name: "Old".into(), name: made.name.clone(), ..Server::default() };
+    assert_eq!(update(&person, renamed, &["display_name"]).await.unwrap().legacy_sessions(), LegacySessions::PerCall);
+    let mut connection = admin.running.core.store.connection().await.unwrap();
+    let row = store::servers::get(&mut connection, acme, "old").await.unwrap().unwrap();
+    assert_eq!(crate::domain::bundle::server(&row).legacy_sessions(), LegacySessions::PerCall);
+
+    let wrong = Server { legacy_sessions: 99, name: made.name.clone(), ..Server::default() };
+    refused("unknown", update(&person, wrong, &["legacy_sessions"]).await, Code::InvalidArgument, &["server.legacy_sessions"]);
+    let wrong = Server { legacy_sessions: -1, ..at("https://mcp.example.com/mcp") };
+    refused("unknown", create(&person, "other", wrong).await, Code::InvalidArgument, &["server.legacy_sessions"]);
+    let pooled = Server { name: made.name, ..sessions(LegacySessions::Pooled) };
+    assert_eq!(update(&person, pooled, &["legacy_sessions"]).await.unwrap().legacy_sessions(), LegacySessions::Pooled);
 }
 
 #[tokio::test]

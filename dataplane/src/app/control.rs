@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::node::uplink::Replicas;
 use crate::node::{self, EnrolError, Enrolment, Identity, Renewal, Report, Uplink};
 use crate::tasks::{OnExit, Tasks};
+use crate::upstream::Findings;
 use crate::xds::{self, Restored};
 
 /// Why the node cannot join its control plane.
@@ -39,6 +40,8 @@ pub(super) struct Control {
     pub restored: Restored,
     pub spool: Arc<Spool>,
     pub limits: Arc<Limits>,
+    /// What was found out about servers.
+    pub findings: Findings,
     pub metrics: Arc<Metrics>,
     /// Learns who this node is.
     pub known: watch::Sender<Option<Arc<Identity>>>,
@@ -48,7 +51,7 @@ pub(super) struct Control {
 impl Control {
     /// Joins and starts the tasks; returns once they run, or with the reason why they cannot.
     pub async fn start(self) -> Result<(), JoinError> {
-        let Self { settings, advertise, state_dir, live, restored, spool, metrics, limits, known, tasks } = self;
+        let Self { settings, advertise, state_dir, live, restored, spool, metrics, limits, findings, known, tasks } = self;
         let server_name = Some(settings.server_name.clone()).filter(|name| !name.is_empty());
         let replicas = Replicas { endpoints: settings.endpoints.clone(), server_name };
         let token = token(&settings)?;
@@ -73,7 +76,7 @@ impl Control {
         let shipper = Shipper::new(spool.clone(), uplink.clone());
         let (discovery, open_streams) = (metrics.discovery.clone(), metrics.open_streams.clone());
         let every = settings.report_interval;
-        let report = Report { live, spool, discovery, open_streams, limits, advertise, every };
+        let report = Report { live, spool, discovery, open_streams, limits, findings, advertise, every };
         tasks.spawn("renewal", OnExit::Report, renewal.run(uplink.clone(), stop.clone()));
         tasks.spawn("status-report", OnExit::Report, report.run(uplink, stop.clone()));
         tasks.spawn("audit-shipping", OnExit::Stop, shipper.run(stop.clone()));

@@ -1,12 +1,13 @@
 //! Tells the control plane how the node is, again and again. Losing it changes nothing here.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use mcp_gateway::proto::node::v1::node_service_client::NodeServiceClient;
-use mcp_gateway::proto::node::v1::{LimitUsage, ReportStatusRequest};
-use mcp_gateway::snapshot::Snapshot;
+use mcp_gateway::proto::node::v1::{FoundServer, LimitUsage, ReportStatusRequest};
+use mcp_gateway::snapshot::{Server, Snapshot};
 use tokio_util::sync::CancellationToken;
 
 use super::BUILD;
@@ -14,6 +15,8 @@ use super::uplink::{Uplink, whole};
 use crate::audit::Spool;
 use crate::limits::{Limits, Usage};
 use crate::live::Live;
+use crate::upstream::era::Eras;
+use crate::upstream::{Finding, Findings};
 use crate::xds::Stats;
 
 /// Until the control plane must have answered.
@@ -21,6 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Counts of rate limits in a report.
 const MOST_USAGE: usize = 200;
+/// Servers in a report that something was found out about.
+const MOST_FOUND: usize = 1000;
 /// Of a subject, in a report.
 const MOST_CHARACTERS: usize = 256;
 
@@ -33,6 +38,8 @@ pub struct Report {
     pub open_streams: Arc<AtomicU32>,
     /// Told how many nodes there are, and asked how full their counts are.
     pub limits: Arc<Limits>,
+    /// Asked what was found out about servers.
+    pub findings: Findings,
     /// Where other nodes reach this one; empty: nowhere.
     pub advertise: String,
     /// Between two reports, give or take 20 %.
@@ -87,6 +94,7 @@ impl Report {
             quarantined: u32::try_from(quarantined).unwrap_or(u32::MAX),
             advertise: self.advertise.clone(),
             limit_usage: snapshot.map(|snapshot| usage(&self.limits, snapshot)).unwrap_or_default(),
+            found_servers: snapshot.map(|snapshot| found(&self.findings, snapshot)).unwrap_or_default(),
         }
     }
 }
@@ -117,6 +125,23 @@ fn usage(limits: &Limits, config: &Snapshot) -> Vec<LimitUsage> {
     limits.usage(MOST_USAGE).into_iter().filter_map(told).collect()
 }
 
+/// What was found out about servers that are registered; of too many, what was found out last.
+fn found(findings: &Findings, config: &Snapshot) -> Vec<FoundServer> {
+    let servers = config.orgs().flat_map(|org| org.servers());
+    let mut found: Vec<_> = servers.filter_map(|server| Some((server, findings.of(server)?))).collect();
+    if found.len() > MOST_FOUND {
+        found.sort_unstable_by_key(|(_, finding)| Reverse(finding.at));
+        found.truncate(MOST_FOUND);
+    }
+    let told = |(server, finding): (&Arc<Server>, Finding)| FoundServer {
+        server_id: server.id.to_string(),
+        transport: finding.transport.unwrap_or_default().into(),
+        era: finding.eras.map(Eras::registered).unwrap_or_default().into(),
+        found_at_ms: finding.at.duration_since(UNIX_EPOCH).map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX)),
+    };
+    found.into_iter().map(told).collect()
+}
+
 /// What an issuer or an administrator named, as much of it as a line can hold and without what would break the line.
 fn readable(text: &str) -> String {
     text.chars().take(MOST_CHARACTERS).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
@@ -130,6 +155,8 @@ mod tests {
     use super::*;
     use crate::audit::{self, Class};
     use crate::node::testing::{Ca, Desk};
+    use crate::upstream::Upstreams;
+    use crate::upstream::link::Found;
 
     #[tokio::test]
     async fn a_report_says_what_the_node_runs_and_what_waits_in_its_spool() {
@@ -146,7 +173,10 @@ mod tests {
         discovery.restored(Duration::from_secs(500));
         let (open_streams, advertise) = (Arc::new(AtomicU32::new(3)), "10.0.0.1:9000".to_owned());
         let limits = Arc::new(Limits::new(10));
-        Report { live, spool, discovery, open_streams, limits, advertise, every: Duration::from_secs(10) }.send(&uplink).await;
+        let upstreams = Upstreams::new(Duration::from_secs(1), &Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let findings = Findings::new(upstreams, Found::default());
+        let every = Duration::from_secs(10);
+        Report { live, spool, discovery, open_streams, limits, findings, advertise, every }.send(&uplink).await;
         let report = desk.report.borrow().clone().expect("a report");
         assert_eq!(report.advertise, "10.0.0.1:9000");
         assert_eq!((report.epoch, report.version, report.digest.len()), (0, 0, 0), "nothing applied yet");

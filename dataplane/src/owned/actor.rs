@@ -132,7 +132,7 @@ impl Actor {
     }
 
     async fn serve(&mut self, mailbox: &mut mpsc::Receiver<Command>) -> End {
-        let stopping = self.around.draining.clone();
+        let (stopping, spent) = (self.around.draining.clone(), self.facts.spent.clone());
         let clock = tokio::time::sleep(self.manners.idle);
         tokio::pin!(clock);
         loop {
@@ -165,6 +165,8 @@ impl Actor {
                         return end;
                     }
                 }
+                // Whatever was said with the last request was heard.
+                () = spent.cancelled(), if self.outbox.is_empty() && self.calls.is_empty() => return End::Closed,
                 () = clock.as_mut() => if let Some(end) = self.alarm() { return end },
             }
             if self.is_over() {

@@ -57,7 +57,7 @@ impl Actor {
         let Some(call) = self.calls.remove(request) else { return };
         tracing::warn!(server = %self.way.server.slug, why, "a server did not answer a request");
         if call.initialize {
-            (self.opening, self.link) = (None, None);
+            self.not_opened();
         }
         let words = if begun {
             "The server broke off before it answered; the call may have had effects"
@@ -133,11 +133,17 @@ impl Actor {
         self.close(stream);
     }
 
+    /// The server does not open a session: it may be another one than it was, and is asked anew.
+    fn not_opened(&mut self) {
+        self.around.reach.eras.forget(&self.way.server);
+        (self.opening, self.link) = (None, None);
+    }
+
     /// The server answered `initialize`; `is_service`: it does not know what that is, and the gateway goes on without.
     fn opened(&mut self, message: &Bytes, version: Option<Version>, is_service: bool) {
         let Some(version) = version else {
             if !is_service {
-                (self.opening, self.link) = (None, None);
+                self.not_opened();
             }
             return;
         };

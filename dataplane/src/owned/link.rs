@@ -81,6 +81,7 @@ impl Actor {
     /// one of the server's would not have.
     pub(super) async fn server_lost(&mut self, why: &str) -> Result<(), End> {
         tracing::info!(server = %self.way.server.slug, why, "a server ended a session");
+        self.around.reach.eras.forget(&self.way.server);
         self.link = None;
         self.outbox.clear();
         let bound = self.bound || !self.calls.is_empty() || !self.questions.is_empty() || self.opening.is_none();
@@ -98,6 +99,11 @@ impl Actor {
     async fn heal(&mut self) -> Result<(), &'static str> {
         let Some(opening) = &self.opening else { return Err(UNREACHABLE) };
         let mut link = self.connect().await?;
+        if self.passes_untouched() {
+            // It was exchanged for one of its client's era, which knows no sessions.
+            (self.opening, self.link) = (None, Some(link));
+            return Ok(());
+        }
         let digits = self.calls.number().to_string();
         let sent = number(&digits).unwrap_or_default();
         let message = splice(&opening.message, &[(opening.id, &digits)]);
@@ -116,7 +122,10 @@ impl Actor {
             None
         };
         let opened = timeout(self.way.server.call_timeout, opened).await.ok().flatten();
-        opened.ok_or(UNREACHABLE)?;
+        if opened.is_none() {
+            self.around.reach.eras.forget(&self.way.server);
+            return Err(UNREACHABLE);
+        }
         let told = link.to.send(ToServer::new(INITIALIZED.into(), Kind::Initialized)).await;
         told.map_err(|_gone| UNREACHABLE)?;
         tracing::info!(server = %self.way.server.slug, "a session was healed");

@@ -199,14 +199,24 @@ pub struct Facts {
     pub listening: AtomicBool,
     /// Whether a request has the session to itself.
     claimed: AtomicBool,
+    /// Cancelled when the request is over that the session was opened for, and nobody else may have it.
+    spent: CancellationToken,
 }
 
 /// A session to oneself, as long as this is kept.
-pub(crate) struct Claim(Arc<Facts>);
+pub(crate) struct Claim {
+    facts: Arc<Facts>,
+    /// Whether nobody may have the session afterwards.
+    is_last: bool,
+}
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.0.claimed.store(false, Ordering::Release);
+        if self.is_last {
+            self.facts.spent.cancel();
+        } else {
+            self.facts.claimed.store(false, Ordering::Release);
+        }
     }
 }
 
@@ -272,6 +282,7 @@ impl Sessions {
             streams: AtomicU32::new(0),
             listening: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
+            spent: CancellationToken::new(),
         });
         let handle = Handle { id, facts: facts.clone(), to };
         self.shard(id).write().unwrap_or_else(PoisonError::into_inner).insert(id, handle.clone());
@@ -385,7 +396,12 @@ impl Handle {
     /// The session, for one request alone; `None`: another one has it.
     pub(crate) fn claim(&self) -> Option<Claim> {
         let taken = self.facts.claimed.swap(true, Ordering::Acquire);
-        (!taken).then(|| Claim(self.facts.clone()))
+        (!taken).then(|| Claim { facts: self.facts.clone(), is_last: false })
+    }
+
+    /// The session, for one request alone, with which it ends.
+    pub(crate) fn spend(&self) -> Claim {
+        Claim { facts: self.facts.clone(), is_last: true }
     }
 
     /// Whether messages pass as they are: there is nothing to translate.

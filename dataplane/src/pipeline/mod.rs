@@ -43,8 +43,8 @@ use crate::owned::{self, Sessions};
 use crate::peers::{Forward, Peers};
 use crate::relay::{self, Body};
 use crate::transport::scan;
-use crate::upstream::Upstreams;
 use crate::upstream::link::{Found, Hubs, Reach};
+use crate::upstream::{Findings, Upstreams};
 
 use authenticate::ticket::{self, Tickets};
 use authenticate::{Authenticated, Principal, Tokens, Verifier};
@@ -250,6 +250,11 @@ impl Pipeline {
     /// What lets sockets in without headers.
     pub(crate) fn tickets(&self) -> &Tickets {
         self.verifier.tickets()
+    }
+
+    /// What was found out about servers.
+    pub(crate) fn findings(&self) -> Findings {
+        Findings::new(self.upstreams.clone(), self.sessions.reach().eras.clone())
     }
 
     /// Sessions that live in this node.

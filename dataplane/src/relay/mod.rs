@@ -38,7 +38,7 @@ use crate::pipeline::{Answer, Reply};
 use crate::tasks::Tasks;
 use crate::transport::scan::Message;
 use crate::transport::{Era, Operation};
-use crate::upstream::{Received, Sent, Upstreams, Waiting};
+use crate::upstream::{Asked, Received, Sent, Upstreams, Waiting};
 
 pub use announcements::Announcements;
 pub use body::Body;
@@ -205,6 +205,8 @@ async fn json(call: Routed, head: &Parts, body: Received, settings: &Settings) -
 /// A refusal of the server's own: passed on as it is, within bounds.
 async fn refused_by_server(call: &Routed, head: &Parts, body: Received, settings: &Settings) -> Result<Reply, Denial> {
     let bytes = collect(body, settings.limits.error_bytes, settings.timeouts.stream_idle).await?;
+    let asked = Asked { url: call.url(), era: call.era(), opens: call.operation() == Operation::Initialize };
+    settings.upstreams.doubts(asked, head.status, &bytes);
     if call.session().is_some() && lost_session(head.status, &bytes) {
         return Err(RouteDenial::NoSession.into());
     }

@@ -3,6 +3,7 @@
 //! reached there any more.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,9 +25,9 @@ pub(in crate::upstream) const OPENING: &str = concat!(
     r#""}}}"#
 );
 
-/// What was found, by URL. Read on the path of every call: never locked for that.
+/// What was found, and when, by URL. Read on the path of every call: never locked for that.
 #[derive(Clone)]
-pub(super) struct Found<T>(Arc<ArcSwap<HashMap<Uri, T>>>);
+pub(super) struct Found<T>(Arc<ArcSwap<HashMap<Uri, (T, SystemTime)>>>);
 
 impl<T> Default for Found<T> {
     fn default() -> Self {
@@ -36,18 +37,24 @@ impl<T> Default for Found<T> {
 
 impl<T: Copy> Found<T> {
     pub fn get(&self, url: &Uri) -> Option<T> {
+        self.when(url).map(|(what, _)| what)
+    }
+
+    /// What was found, and when.
+    pub fn when(&self, url: &Uri) -> Option<(T, SystemTime)> {
         self.0.load().get(url).copied()
     }
 
     pub fn set(&self, url: &Uri, what: T) {
+        let now = SystemTime::now();
         self.0.rcu(|found| {
             let mut found = HashMap::clone(found);
-            found.insert(url.clone(), what);
+            found.insert(url.clone(), (what, now));
             found
         });
     }
 
-    /// The server could not be reached there: it may be another one when it is back.
+    /// The server could not be reached there, or did not understand: it may be another one.
     pub fn forget(&self, url: &Uri) {
         if self.0.load().contains_key(url) {
             self.0.rcu(|found| {

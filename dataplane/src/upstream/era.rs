@@ -1,5 +1,6 @@
 //! Finds out which eras a server speaks, where its registration does not say: `server/discover` first, and what is no answer of the modern
-//! era means the one before (2026-07-28 versioning, compatibility). Remembered per URL until the server cannot be reached there any more.
+//! era means the one before (2026-07-28 versioning, compatibility). Remembered per URL until the server cannot be reached there any more, or
+//! refuses what only the other era knows (see [`super::doubt`]).
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub(crate) const DISCOVER: &str = concat!(
     r#""}}}}"#
 );
 /// What only servers of the modern era say: the headers or the version are not to their liking.
-const MODERN_ERRORS: std::ops::RangeInclusive<i32> = -32022..=-32020;
+pub(super) const MODERN_ERRORS: std::ops::RangeInclusive<i32> = -32022..=-32020;
 /// What is read of an answer.
 const MOST: usize = 1 << 20;
 /// How long a server may think about what it is asked.
@@ -48,6 +49,15 @@ impl Eras {
             Pinned::Legacy => Some(Self::Legacy),
             Pinned::Modern => Some(Self::Modern),
             Pinned::Both => Some(Self::Both),
+        }
+    }
+
+    /// What a registration would say.
+    pub fn registered(self) -> Pinned {
+        match self {
+            Self::Legacy => Pinned::Legacy,
+            Self::Modern => Pinned::Modern,
+            Self::Both => Pinned::Both,
         }
     }
 

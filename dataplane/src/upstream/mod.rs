@@ -4,7 +4,9 @@
 //! Never retries a call that may have reached the server. Dropping the future drops the request.
 
 mod detect;
+mod doubt;
 pub mod era;
+mod findings;
 mod headers;
 pub mod link;
 mod pool;
@@ -28,6 +30,8 @@ use rustls::crypto::CryptoProvider;
 use crate::pipeline::route::Routed;
 use crate::pipeline::trail::Trail;
 
+pub(crate) use doubt::Asked;
+pub use findings::{Finding, Findings};
 pub(crate) use headers::outgoing;
 use pool::Pool;
 pub use pool::Received;

@@ -66,9 +66,13 @@ struct Fields {
     /// For people
     #[arg(long)]
     display_name: Option<String>,
-    /// Which protocol era it speaks; unspecified is whichever the client speaks
+    /// Which protocol era it speaks; unspecified: nodes find out [default: unspecified]
     #[arg(long, value_parser = args::era())]
     era: Option<i32>,
+    /// How requests of modern clients share sessions with it, if it is of the legacy era: those of a principal share some, or each has
+    /// one of its own, which ends with it; that is slower, and for servers that remember things in a session [default: pooled]
+    #[arg(long, value_parser = args::legacy_sessions())]
+    legacy_sessions: Option<i32>,
     /// Whether callers without any credential are let in; policies still decide
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_anonymous: Option<bool>,
@@ -94,6 +98,7 @@ impl Fields {
         self.place.apply(to, mask)?;
         mask.set("display_name", &mut to.display_name, self.display_name);
         mask.set("era", &mut to.era, self.era);
+        mask.set("legacy_sessions", &mut to.legacy_sessions, self.legacy_sessions);
         mask.set("allow_anonymous", &mut to.allow_anonymous, self.allow_anonymous);
         mask.set("disabled", &mut to.disabled, self.disabled);
         let timeout = self.call_timeout.map(|it| Some(args::proto_duration(it)));

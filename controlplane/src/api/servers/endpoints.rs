@@ -1,7 +1,7 @@
-//! The states of a server's endpoints: set at once and beside the configuration, shown with the server.
+//! What is shown with a server and is no part of the configuration: the states of its endpoints, which are set here, and what nodes found out.
 
 use mcp_gateway::proto::{
-    admin::v1::{Server, SetEndpointStateRequest},
+    admin::v1::{FoundOut, Server, SetEndpointStateRequest},
     config::v1::EndpointState,
 };
 use serde_json::json;
@@ -24,11 +24,22 @@ const SET: &str = "/mcpgw.admin.v1.ServerService/SetEndpointState";
 pub async fn shown(connection: &mut Connection, org: &Organization, servers: &[domain::Server]) -> Result<Vec<Server>, Error> {
     let ids: Vec<_> = servers.iter().map(|server| server.id).collect();
     let states = store::endpoints::of(connection, &ids).await?;
+    let found = store::found::of(connection, &ids).await?;
     let one = |server: &domain::Server| {
-        let own = states.iter().filter(|(of, _)| *of == server.id);
-        Server { endpoint_states: own.map(|(_, status)| status.clone()).collect(), ..fields::message(&org.slug, server) }
+        let states = states.iter().filter(|(of, _)| *of == server.id).map(|(_, status)| status.clone());
+        let found = found.iter().filter(|row| row.server_id == server.id).map(found_out);
+        Server { endpoint_states: states.collect(), found_out: found.collect(), ..fields::message(&org.slug, server) }
     };
     Ok(servers.iter().map(one).collect())
+}
+
+fn found_out(row: &store::found::Row) -> FoundOut {
+    FoundOut {
+        node: format!("nodes/{}", row.node_id),
+        transport: row.transport.into(),
+        era: row.era.into(),
+        find_time: Some(aip::timestamp(row.found_at)),
+    }
 }
 
 /// As [`shown`], of one.

@@ -3,7 +3,7 @@
 use mcp_gateway::document::credential_header;
 use mcp_gateway::proto::{
     admin::v1 as admin,
-    config::v1::{self as config, Era, Transport},
+    config::v1::{self as config, Era, LegacySessions, Transport},
 };
 use mcp_gateway::snapshot::{variable_name, variable_value};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What a change may name.
-pub const ALL: [&str; 11] = [
+pub const ALL: [&str; 12] = [
     "display_name",
     "transport",
     "era",
@@ -30,6 +30,7 @@ pub const ALL: [&str; 11] = [
     "max_body_bytes",
     "stdio",
     "client_transports",
+    "legacy_sessions",
 ];
 
 /// As large as the headers that a server may be expected to read.
@@ -54,6 +55,7 @@ pub fn new(org_id: Uuid, slug: &str) -> Server {
         max_body_bytes: 0,
         stdio: None,
         client_transports: Vec::new(),
+        legacy_sessions: LegacySessions::Unspecified.into(),
         meta: Meta::default(),
     }
 }
@@ -90,7 +92,9 @@ pub fn message(org: &str, server: &Server) -> admin::Server {
         config_version: server.meta.config_version.unsigned_abs(),
         stdio: server.stdio.clone().map(config::Stdio::from),
         client_transports: server.client_transports.iter().cloned().map(config::ClientTransportSettings::from).collect(),
+        legacy_sessions: server.legacy_sessions,
         endpoint_states: Vec::new(), // no part of the configuration: `endpoints` adds them
+        found_out: Vec::new(),       // nor these
         uid,
     }
 }
@@ -121,6 +125,10 @@ pub fn apply(server: &mut Server, given: &admin::Server, fields: &[&str], custod
             "era" => {
                 rules.known::<Era>("server.era", given.era);
                 server.era = given.era;
+            }
+            "legacy_sessions" => {
+                rules.known::<LegacySessions>("server.legacy_sessions", given.legacy_sessions);
+                server.legacy_sessions = given.legacy_sessions;
             }
             "endpoints" => server.endpoints = endpoints(&given.endpoints),
             "stdio" => server.stdio = stdio(given.stdio.as_ref()),

@@ -24,6 +24,7 @@ use crate::audit::Spool;
 use crate::audit::spool::Reader;
 use crate::config::{Config, Listen};
 use crate::live::Live;
+use crate::upstream::Findings;
 
 /// A request as the server saw it.
 #[derive(Debug, Clone)]
@@ -106,6 +107,7 @@ pub struct Gateway {
     pub live: Arc<Live>,
     pub stop: CancellationToken,
     pub running: tokio::task::JoinHandle<Result<(), crate::app::RunError>>,
+    pub findings: Findings,
     spool: Arc<Spool>,
     client: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
     _state: TempDir,
@@ -159,11 +161,12 @@ impl Gateway {
         }
         let app = App::alone(config, live.clone()).await.unwrap();
         let (address, admin, spool) = (app.addresses().listen[0], app.addresses().admin, app.spool());
+        let findings = app.findings();
         let stop = CancellationToken::new();
         #[allow(clippy::disallowed_methods)] // ends with the test's runtime
         let running = tokio::spawn(app.run(stop.clone()));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { address, admin, live, stop, running, spool, client, _state: state }
+        Self { address, admin, live, stop, running, findings, spool, client, _state: state }
     }
 
     /// Puts another configuration in force.

@@ -56,8 +56,7 @@ pub(crate) async fn run(
     }
     let (session, claim) = match &onward.continues {
         Some((session, _)) => (session.clone(), None),
-        None if may_ask && persona.answers() => own::lane(pipeline, &passed.call, persona, config).await.map_err(unreachable)?,
-        None => (own::session(pipeline, &passed.call, Some(persona), config).await.map_err(unreachable)?, None),
+        None => own::of_request(pipeline, &passed.call, (persona, may_ask), config).await.map_err(unreachable)?,
     };
     let untouched = session.is_untouched();
     match doubt {

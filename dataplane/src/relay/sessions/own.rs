@@ -24,6 +24,48 @@ use crate::transport::{Version, message};
 /// JSON-RPC: the server does not know `initialize`, as a plain service may not.
 const METHOD_NOT_FOUND: i32 = -32601;
 
+/// The gateway's session with the server for a request of a modern caller that says `persona` of itself; a claim where the request has it
+/// to itself. `may_ask`: whatever the server asks there is about that request.
+pub(super) async fn of_request(
+    pipeline: &Arc<Pipeline>,
+    caller: &Authenticated,
+    (persona, may_ask): (Persona, bool),
+    config: &Snapshot,
+) -> Result<(Handle, Option<Claim>), Denial> {
+    if caller.server().session_per_call {
+        return single(pipeline, caller, persona, config).await;
+    }
+    match may_ask && persona.answers() {
+        true => lane(pipeline, caller, persona, config).await,
+        false => Ok((session(pipeline, caller, Some(persona), config).await?, None)),
+    }
+}
+
+/// A session that ends with the request. A server of the modern era knows none: there is nothing to keep apart.
+async fn single(
+    pipeline: &Arc<Pipeline>,
+    caller: &Authenticated,
+    persona: Persona,
+    config: &Snapshot,
+) -> Result<(Handle, Option<Claim>), Denial> {
+    let place = pipeline.sessions().of_caller(caller, Some(persona));
+    let shared = {
+        let mut sessions = place.lock().await;
+        sessions.retain(|session| !session.is_over());
+        sessions.iter().find(|session| session.is_untouched()).cloned()
+    };
+    if let Some(shared) = shared {
+        return Ok((shared, None));
+    }
+    let session = begun(pipeline, caller, Some(persona), config).await?;
+    if session.is_untouched() {
+        place.lock().await.push(session.clone());
+        return Ok((session, None));
+    }
+    let claim = session.spend();
+    Ok((session, Some(claim)))
+}
+
 /// The gateway's session with the server on behalf of the caller, for modern callers as one that says `persona` of itself.
 pub(super) async fn session(
     pipeline: &Arc<Pipeline>,
@@ -44,7 +86,7 @@ pub(super) async fn session(
 
 /// A session that one call has to itself, where calls are waited with while the client is asked: whatever the server asks there is about that call, which most servers do not say otherwise.
 /// The first that is free, so that calls one after the other meet the same.
-pub(super) async fn lane(
+async fn lane(
     pipeline: &Arc<Pipeline>,
     caller: &Authenticated,
     persona: Persona,

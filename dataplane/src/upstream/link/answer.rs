@@ -1,7 +1,7 @@
 //! The answer to one POST: a message, or a stream of them that may break and be taken up again where it broke; and what a refusal means.
 
 use ::http::header::HeaderValue;
-use ::http::{Request, Response};
+use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use tokio::sync::mpsc;
@@ -128,11 +128,14 @@ pub(super) enum Refusal {
     Mute,
 }
 
-/// What a refusal means; `had_session`: whether a session was named.
-pub(super) async fn refusal(response: Response<Received>, limit: usize, had_session: bool) -> Refusal {
-    let status = response.status();
+/// What a server says when it refuses something.
+pub(super) async fn refusal(response: Response<Received>, limit: usize) -> Bytes {
     let body = timeout(GOODBYE, Limited::new(response.into_body(), limit.min(64 << 10)).collect()).await;
-    let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+    body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default()
+}
+
+/// What a refusal means; `had_session`: whether a session was named.
+pub(super) fn read(status: StatusCode, body: Bytes, had_session: bool) -> Refusal {
     if had_session && relay::lost_session(status, &body) {
         return Refusal::Lost;
     }

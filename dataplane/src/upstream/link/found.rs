@@ -2,7 +2,7 @@
 //! (2026-07-28 versioning: `server/discover`, within a time, and whatever is no modern answer means the era before).
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -25,22 +25,33 @@ struct Asked {
     /// As it was registered then.
     server: Arc<Server>,
     eras: Eras,
+    at: SystemTime,
 }
 
 impl Found {
     /// The eras of a server that is registered as it was when it was asked.
     pub fn get(&self, server: &Server) -> Option<Eras> {
+        self.when(server).map(|(eras, _)| eras)
+    }
+
+    /// The same, and when it was asked.
+    pub fn when(&self, server: &Server) -> Option<(Eras, SystemTime)> {
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Asked { server: asked, eras } = found.get(&server.id)?;
+        let Asked { server: asked, eras, at } = found.get(&server.id)?;
         let same =
             asked.stdio == server.stdio && asked.endpoints.iter().map(|it| &it.url).eq(server.endpoints.iter().map(|it| &it.url));
-        same.then_some(*eras)
+        same.then_some((*eras, *at))
     }
 
     fn set(&self, server: &Arc<Server>, eras: Eras) {
         tracing::info!(server = %server.slug, ?eras, "found out which eras a server speaks");
-        let asked = Asked { server: server.clone(), eras };
+        let asked = Asked { server: server.clone(), eras, at: SystemTime::now() };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(server.id.clone(), asked);
+    }
+
+    /// The connection broke, or the server did not open a session over it: it may be another one.
+    pub fn forget(&self, server: &Server) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&server.id);
     }
 }
 

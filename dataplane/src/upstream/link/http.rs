@@ -15,8 +15,8 @@ use mcp_gateway::proto::config::v1::Transport;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Fault, Upstreams};
-use super::answer::{Reading, Refusal, Said, refusal};
+use super::super::{Asked, Fault, Upstreams};
+use super::answer::{Reading, Refusal, Said, read, refusal};
 use super::events::{Events, is_events};
 use super::{Ends, FromServer, Kind, ToServer, Way};
 use crate::transport::header::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
@@ -53,6 +53,13 @@ impl Manner {
     /// Whether giving up a request is said by hanging up on it.
     fn hangs_up(self) -> bool {
         self != Self::Legacy
+    }
+
+    fn era(self) -> Era {
+        match self {
+            Self::Legacy | Self::Plain => Era::Legacy,
+            Self::Modern => Era::Modern,
+        }
     }
 }
 
@@ -209,6 +216,7 @@ impl Connector {
         let (upstreams, to) = (self.upstreams.clone(), to.clone());
         let (limit, deadline) = (self.way.message_bytes, self.way.server.call_timeout);
         let (had_session, slug) = (self.session.is_some(), self.way.server.slug.clone());
+        let (url, era) = (self.way.url.clone(), self.manner.era());
         let template = (self.manner != Manner::Modern).then(|| self.stream_request());
         Box::pin(async move {
             let about = message.kind.request();
@@ -226,8 +234,12 @@ impl Connector {
             };
             let status = response.status();
             if !status.is_success() {
-                return match refusal(response, limit, had_session).await {
-                    Refusal::Lost => Came::Lost,
+                let body = refusal(response, limit).await;
+                let asked = Asked { url: &url, era, opens: matches!(message.kind, Kind::Initialize(_)) };
+                // Another link would speak to it as it wants to be spoken to.
+                let another = upstreams.doubts(asked, status, &body);
+                let came = match read(status, body, had_session) {
+                    Refusal::Lost => return Came::Lost,
                     Refusal::Said(message) if about.is_some() => {
                         let sent = to.send(FromServer::Message { message, about }).await;
                         if sent.is_ok() { Came::Whole } else { Came::Abandoned }
@@ -237,6 +249,7 @@ impl Connector {
                         unanswered(false, format!("it answered with status {status}")).await
                     }
                 };
+                return if another { Came::Lost } else { came };
             }
             let Some(request) = about else { return Came::Whole };
             // A copy: the value itself is a piece of the buffer that the answer was read into.

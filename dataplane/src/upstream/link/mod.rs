@@ -176,7 +176,7 @@ impl Way {
             self.found_out(reach, owner).await?
         } else {
             let client = if self.lasts() { self.client } else { Era::Legacy };
-            let era = self.eras.map_or(Era::Legacy, |eras| eras.to(client));
+            let era = self.eras_now(reach).await.map_or(Era::Legacy, |eras| eras.to(client));
             (self.connect(reach, owner, era).await?, era)
         };
         let is_bridged = era == Era::Modern && !(self.lasts() && self.client == Era::Modern);
@@ -188,6 +188,16 @@ impl Way {
     fn asks_over_connection(&self) -> bool {
         let is_shared = self.server.stdio.as_ref().is_some_and(|stdio| stdio.shared);
         self.eras.is_none() && !is_shared && self.lasts()
+    }
+
+    /// The eras of the server: what was found out when the session was opened may have been forgotten since.
+    async fn eras_now(&self, reach: &Reach) -> Option<Eras> {
+        let asks = matches!(self.transport, Transport::StreamableHttp | Transport::JsonRpc);
+        if !asks || self.eras.is_none() {
+            return self.eras;
+        }
+        let found = reach.upstreams.eras_at(&self.server, &self.url, self.credential.as_ref()).await;
+        found.or(self.eras)
     }
 
     /// Whether there is a connection, and requests are told apart by their numbers on it.

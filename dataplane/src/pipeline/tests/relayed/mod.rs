@@ -3,6 +3,7 @@
 mod across;
 mod client;
 mod conversation;
+mod exchanged;
 mod faults;
 mod frames;
 mod modern;

@@ -1,8 +1,9 @@
 //! Modern clients of legacy servers, and of modern ones over a connection that lasts: every request by itself.
 
 mod calls;
-mod client;
+pub mod client;
 mod faults;
 mod listen;
 mod questions;
-mod untouched;
+mod single;
+pub mod untouched;

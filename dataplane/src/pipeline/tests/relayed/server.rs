@@ -92,6 +92,16 @@ impl Server {
         self.news.receiver_count()
     }
 
+    /// Waits until no more than `most` conversations are open.
+    pub async fn is_left(&self, most: usize) {
+        let left = async {
+            while self.open() > most {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), left).await.expect("the conversations end");
+    }
+
     /// Ends what is open.
     pub fn cut(&self) {
         self.cut.send_modify(|count| *count += 1);
@@ -107,7 +117,7 @@ fn run(transport: Transport, socket: TcpListener, shared: Shared) {
     let router = Router::new()
         .route("/sse", get(open_events))
         .route("/messages", post(take))
-        .route("/mcp", post(exchange).get(async || http::StatusCode::METHOD_NOT_ALLOWED).delete(async || "gone"))
+        .route("/mcp", post(exchange).get(async || http::StatusCode::METHOD_NOT_ALLOWED).delete(leave))
         .with_state(shared);
     #[allow(clippy::disallowed_methods)] // ends with the test's runtime
     tokio::spawn(async move { axum::serve(socket, router).await.unwrap() });
@@ -174,6 +184,13 @@ async fn take(State(shared): State<Shared>, Query(query): Query<HashMap<String, 
     let Some(to) = conversations.get(&query["id"]) else { return http::StatusCode::NOT_FOUND };
     to.send(serde_json::from_str(&body).unwrap()).unwrap_or_default();
     http::StatusCode::ACCEPTED
+}
+
+/// Ends a conversation.
+async fn leave(State(shared): State<Shared>, headers: http::HeaderMap) -> &'static str {
+    let id = headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    shared.conversations.lock().unwrap().remove(id);
+    "gone"
 }
 
 /// Streamable HTTP without a stream of its own: everything about a request comes on the answer to it.

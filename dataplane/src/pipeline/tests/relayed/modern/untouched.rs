@@ -45,7 +45,7 @@ async fn start() -> (String, Seen) {
     (url, seen)
 }
 
-fn answers(message: &Value) -> Vec<Value> {
+pub fn answers(message: &Value) -> Vec<Value> {
     let (id, params) = (&message["id"], &message["params"]);
     let result = |result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
     let notify = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": method, "params": params});

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::calls::{Call, Calls};
+use super::link::Opening;
 use super::log::Log;
+use super::splice::splice;
 use super::stream::{End, EventId, Outgoing, Tap};
 use super::{Command, Facts, Manners, Surroundings};
 use crate::bridge::legacy_server::Wanted;
@@ -24,9 +26,6 @@ use crate::relay::outcome::Answered;
 use crate::relay::{Lost, Standing};
 use crate::transport::scan::{Kind as Form, Message};
 use crate::upstream::link::{FromServer, Kind, Link, ToServer, Way};
-
-use super::link::Opening;
-use super::splice::splice;
 
 /// Requests that one session may have under way.
 const MOST_CALLS: usize = 256;

@@ -254,6 +254,7 @@ async fn brain(mut heard: UnboundedReceiver<Value>, say: UnboundedSender<Value>,
                 continue;
             }
             _ = shared.cut.changed() => return,
+            () = say.closed() => return,
         };
         let Some(message) = message else { return };
         shared.seen.send_modify(|seen| seen.push(message.clone()));

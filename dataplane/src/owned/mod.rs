@@ -12,11 +12,13 @@ mod calls;
 mod crossing;
 mod hear;
 mod link;
+mod listening;
 mod log;
 pub(crate) mod splice;
 pub mod stream;
 mod streams;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -29,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::bridge::legacy_server::{Greeting, Persona, Wanted};
+use crate::bridge::legacy_server::{Greeting, Persona};
 use crate::config::{self, Timeouts};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -46,6 +48,7 @@ use crate::upstream::link::{Reach, Way};
 use actor::Actor;
 pub(crate) use actor::error as refusal;
 pub(crate) use crossing::{Across, Continued};
+pub(crate) use listening::Listen;
 pub(crate) use splice::{at, number, splice};
 use stream::{End, EventId, Tap};
 
@@ -137,8 +140,13 @@ pub(crate) enum Command {
     },
     /// Carry a modern client's request across.
     Cross(Box<Across>),
-    /// Tell a modern client of changes from now on.
-    Listen(Box<Wanted>),
+    /// Keep a stream of changes for a modern client.
+    Listen(Box<Listen>),
+    /// Tell of changes on the stream that the request with this id in the records opened, except for what the server refused.
+    Agree {
+        request: Uuid,
+        refused: HashSet<String>,
+    },
     /// Send a notification, or the answer to a question of the server's.
     Tell {
         message: Box<Message>,

@@ -28,6 +28,7 @@ use hashbrown::HashMap;
 use mcp_gateway::proto::config::v1::Transport;
 use mcp_gateway::proto::node::v1::Via;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -54,6 +55,8 @@ use stream::{End, EventId, Tap};
 
 /// Commands that may wait for a session.
 const MAILBOX: usize = 32;
+/// How long is waited for a session to be over.
+const PARTING: Duration = Duration::from_secs(2);
 /// Parts of the table.
 const SHARDS: usize = 16;
 
@@ -428,9 +431,12 @@ impl Handle {
         self.to.is_closed()
     }
 
-    /// Ends the session; it may be over already.
+    /// Ends the session; it may be over already. Whoever comes afterwards is told that there is none, unless the session is busy with a
+    /// server that takes nothing.
     pub async fn end(&self, why: End) {
-        let _ = self.ask(Command::End(why)).await;
+        if self.ask(Command::End(why)).await.is_ok() {
+            let _busy = timeout(PARTING, self.to.closed()).await;
+        }
     }
 
     /// Streams that clients read now.

@@ -14,9 +14,13 @@ use mcpgw_tests::program::beside;
 
 /// Clients are processes, and the machine has two cores.
 const AT_ONCE: usize = 3;
+/// Of keys, in policies.
+const ROLE: &str = "matrix";
 
 struct World {
     node: NodeProcess,
+    /// Of clients of the modern era: without sessions, callers are told apart by who they are.
+    keys: BTreeMap<Client, String>,
     /// Where the command line finds its login, which it needs none of here.
     home: tempfile::TempDir,
     _control: Control,
@@ -37,8 +41,15 @@ impl World {
         let rule =
             Rule { name: "everybody", server: "*", anonymous: true, tools: all, prompts: all, resources: all, ..Rule::default() };
         admin.create_policy(ORG, rule).await?;
+        let keyed =
+            Rule { name: "keys", server: "*", roles: &[ROLE], tools: all, prompts: all, resources: all, ..Rule::default() };
+        admin.create_policy(ORG, keyed).await?;
+        let mut keys = BTreeMap::new();
+        for client in Client::ALL.into_iter().filter(|client| client.protocol_version() == Some("2026-07-28")) {
+            keys.insert(client, admin.create_key(ORG, &[ROLE]).await?.secret);
+        }
         let node = NodeProcess::join(&control, &admin, &[]).await?;
-        Ok(Self { node, home: tempfile::tempdir()?, _control: control, _servers: servers })
+        Ok(Self { node, keys, home: tempfile::tempdir()?, _control: control, _servers: servers })
     }
 
     /// Where a client finds a server.
@@ -49,20 +60,31 @@ impl World {
             Client::StreamableHttp20250326
             | Client::StreamableHttp20250618
             | Client::StreamableHttp20251125
-            | Client::StreamableHttp20260728 => Endpoint::Url(self.node.url(&format!("{base}/mcp"))),
+            | Client::StreamableHttp20260728
+            | Client::StreamableHttp20260728Python => Endpoint::Url(self.node.url(&format!("{base}/mcp"))),
             Client::WebSocket => Endpoint::Url(self.node.url(&format!("{base}/ws")).replace("http:", "ws:")),
             Client::JsonRpc => Endpoint::Url(self.node.url(&format!("{base}/rpc"))),
-            Client::Stdio => Endpoint::Command(self.connect(server)?),
+            Client::Stdio | Client::Stdio20260728 => Endpoint::Command(self.connect(client, server)?),
         })
     }
 
+    /// What a client shows over HTTP, if anything.
+    fn token(&self, client: Client) -> Option<&str> {
+        self.keys.get(&client).filter(|_| client != Client::Stdio20260728).map(String::as_str)
+    }
+
     /// The command line of a desktop client.
-    fn connect(&self, server: Server) -> anyhow::Result<Vec<String>> {
+    fn connect(&self, client: Client, server: Server) -> anyhow::Result<Vec<String>> {
         let program = beside("mcpgw")?.display().to_string();
         let config = format!("MCPGW_CONFIG_DIR={}", self.home.path().display());
-        let words = ["env".to_owned(), config, program, "connect".to_owned(), slug(server).to_owned()];
-        let flags = ["--anonymous".to_owned(), "--org".to_owned(), ORG.to_owned(), "--gateway".to_owned(), self.node.url("")];
-        Ok(words.into_iter().chain(flags).collect())
+        let mut words = vec!["env".to_owned(), config];
+        words.extend(self.keys.get(&client).map(|key| format!("MCPGW_API_KEY={key}")));
+        words.extend([program, "connect".to_owned(), slug(server).to_owned()]);
+        words.extend(["--org".to_owned(), ORG.to_owned(), "--gateway".to_owned(), self.node.url("")]);
+        if !self.keys.contains_key(&client) {
+            words.push("--anonymous".to_owned());
+        }
+        Ok(words)
     }
 }
 
@@ -105,7 +127,8 @@ async fn register(admin: &Admin, server: Server, endpoint: &Endpoint) -> anyhow:
 async fn every_client_reaches_every_server_and_the_page_says_so() {
     let world = World::start().await.unwrap();
     let reports = pairs().map(async |(client, server)| {
-        let report = client.check(&world.endpoint(client, server)?, None).await?;
+        let report = client.check(&world.endpoint(client, server)?, world.token(client)).await?;
+        assert_eq!(report.protocol_version.as_deref(), client.protocol_version(), "{client:?} to {server:?}");
         anyhow::Ok(Pair { client, server, report })
     });
     let pairs: Vec<Pair> = stream::iter(reports).buffer_unordered(AT_ONCE).try_collect().await.unwrap();

@@ -42,6 +42,7 @@ async fn a_client_that_cannot_connect_reports_it_for_every_check() {
         (Client::StreamableHttp20251125, format!("http://{closed}/mcp")),
         (Client::Sse20241105, format!("http://{closed}/sse")),
         (Client::StreamableHttp20260728, format!("http://{closed}/mcp")),
+        (Client::StreamableHttp20260728Python, format!("http://{closed}/mcp")),
         (Client::JsonRpc, format!("http://{closed}/rpc")),
         (Client::WebSocket, format!("ws://{closed}/ws")),
     ] {

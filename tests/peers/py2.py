@@ -1,11 +1,12 @@
 """The Python SDK 2.x as a client over Streamable HTTP: --mode legacy, auto or 2026-07-28 (the default).
 
-Operations and output are those of common.mjs (without listen and expect).
+Operations and output are those of common.mjs (without listen and expect); matrix: see matrix.py.
 """
 
 import asyncio
 import json
 import sys
+import uuid
 import warnings
 from typing import Any
 
@@ -16,9 +17,12 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
+from matrix import matrix
+
 ARITY = {
     "list-tools": 0, "list-resources": 0, "list-templates": 0, "list-prompts": 0, "ping": 0,
     "call": 2, "read": 1, "get-prompt": 2, "complete": 3, "subscribe": 1, "set-level": 1,
+    "matrix": 0,
 }
 
 
@@ -141,6 +145,8 @@ async def perform(client: Client, op: str, arguments: list[str]) -> Any:
             return plain(await client.complete(reference, {"name": name, "value": value}))
         case "subscribe":
             return plain(await client.subscribe_resource(arguments[0]))
+        case "matrix":
+            return await matrix(client)
         case "set-level":
             return plain(await client.set_logging_level(arguments[0]))
     raise AssertionError(op)
@@ -162,7 +168,9 @@ async def main(options: dict[str, Any]) -> dict[str, Any]:
     http.event_hooks["response"].append(refusals.watch)
     async with http:
         transport = streamable_http_client(options["url"], http_client=http)
-        client = Client(transport, mode=options["mode"], message_handler=heard, **answers)
+        # No two runs are alike, so that a server without sessions can tell them apart.
+        info = types.Implementation(name="peer-py2", version=f"1.0.0+{uuid.uuid4()}")
+        client = Client(transport, mode=options["mode"], client_info=info, message_handler=heard, **answers)
         try:
             async with client:
                 server = client.server_info

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const INTERNAL: i64 = -32603;
 
 /// Methods that change nothing on a server: repeating one that got no answer does no harm.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: [&str; 14] = [
     "initialize",
     "server/discover",
     "ping",
@@ -26,6 +26,7 @@ const HARMLESS: [&str; 13] = [
     "resources/unsubscribe",
     "completion/complete",
     "logging/setLevel",
+    "subscriptions/listen",
 ];
 
 /// What the session of a connection holds besides open requests, and what may be said once it is open.

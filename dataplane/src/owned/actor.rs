@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use super::calls::{Call, Calls};
 use super::link::Opening;
+use super::listening::Listener;
 use super::log::Log;
 use super::splice::splice;
 use super::stream::{End, EventId, Outgoing, Tap};
 use super::{Command, Facts, Manners, Surroundings};
-use crate::bridge::legacy_server::Wanted;
 use crate::pipeline::limit::Seat;
 use crate::pipeline::trail::Trail;
 use crate::relay::outcome::Answered;
@@ -60,8 +60,8 @@ pub(super) struct Actor {
     pub(super) said: EventId,
     /// Whether the server keeps something for this session that another one would not have.
     pub(super) bound: bool,
-    /// What a modern client wants to be told of changes, once it said so.
-    pub(super) listening: Option<Box<Wanted>>,
+    /// Modern clients that are told of changes, by the number of their stream.
+    pub(super) listeners: HashMap<u32, Listener>,
     used: Instant,
 }
 
@@ -92,7 +92,7 @@ impl Actor {
             log,
             said: EventId { stream: STANDING, place: 0 },
             bound: false,
-            listening: None,
+            listeners: HashMap::new(),
             used: Instant::now(),
         }
     }
@@ -122,8 +122,8 @@ impl Actor {
                 }
             }
         }
-        if let (End::Draining, Some(wanted)) = (end, &self.listening) {
-            self.hand(STANDING, Outgoing::answer(wanted.over(), None));
+        if end == End::Draining {
+            self.end_listening();
         }
         for (_, tap) in self.streams.drain() {
             tap.end(end);
@@ -200,7 +200,8 @@ impl Actor {
                 let _ = reply.send(connected);
             }
             Command::Cross(across) => self.cross(*across).await,
-            Command::Listen(wanted) => self.listening = Some(wanted),
+            Command::Listen(listen) => self.begin_listening(*listen).await,
+            Command::Agree { request, refused } => self.agree(request, &refused),
             Command::Tell { message } => self.tell(&message),
             Command::Attach { tap, after } => self.attach(tap, after),
             Command::Say { message } => self.deliver(STANDING, Outgoing::said(message)),
@@ -229,6 +230,7 @@ impl Actor {
             }
         }
         self.streams.retain(|_, tap| !tap.is_gone());
+        self.forget_listeners();
         self.count_streams();
         let idle = self.calls.is_empty() && self.streams.is_empty() && now >= self.used + self.manners.idle;
         idle.then_some(End::Closed)
@@ -304,6 +306,9 @@ impl Actor {
 
     /// The client of a request that has no other way to give it up is gone.
     fn hung_up(&mut self, request: Uuid) {
+        if self.stops_listening(request) {
+            return;
+        }
         let Some(number) = self.calls.recorded_as(request) else { return };
         self.say_cancelled(number);
         if let Some(call) = self.calls.remove(number) {

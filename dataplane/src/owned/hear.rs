@@ -204,12 +204,8 @@ impl Actor {
                 let Some(stream) = at(message, parts.request_id).and_then(|id| self.questions.remove(id)) else { return };
                 self.news(stream, message.clone());
             }
-            _ if self.manners.modern.is_some() && !self.manners.lives_with_stream => self.told_across(message, about),
-            _ if self.manners.modern.is_some() => {
-                if let Some(told) = self.listening.as_ref().and_then(|wanted| wanted.tell(message, method)) {
-                    self.news(STANDING, told);
-                }
-            }
+            "notifications/message" if self.manners.modern.is_some() => self.told_across(message, about),
+            _ if self.manners.modern.is_some() => self.tell_listeners(message, method),
             _ => {
                 let stream = self.stream_for_news(about);
                 self.news(stream, message.clone());

@@ -84,7 +84,11 @@ impl Actor {
         self.around.reach.eras.forget(&self.way.server);
         self.link = None;
         self.outbox.clear();
-        let bound = self.bound || !self.calls.is_empty() || !self.questions.is_empty() || self.opening.is_none();
+        let bound = self.bound
+            || !self.listeners.is_empty()
+            || !self.calls.is_empty()
+            || !self.questions.is_empty()
+            || self.opening.is_none();
         if bound {
             return Err(End::ServerGone);
         }
@@ -96,7 +100,7 @@ impl Actor {
     }
 
     /// Opens another session of the server's in place of the lost one, as the client opened the first.
-    async fn heal(&mut self) -> Result<(), &'static str> {
+    pub(super) async fn heal(&mut self) -> Result<(), &'static str> {
         let Some(opening) = &self.opening else { return Err(UNREACHABLE) };
         let mut link = self.connect().await?;
         if self.passes_untouched() {

@@ -12,11 +12,13 @@ mod calls;
 mod crossing;
 mod hear;
 mod link;
+mod listening;
 mod log;
 pub(crate) mod splice;
 pub mod stream;
 mod streams;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -26,10 +28,11 @@ use hashbrown::HashMap;
 use mcp_gateway::proto::config::v1::Transport;
 use mcp_gateway::proto::node::v1::Via;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::bridge::legacy_server::{Greeting, Persona, Wanted};
+use crate::bridge::legacy_server::{Greeting, Persona};
 use crate::config::{self, Timeouts};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -46,11 +49,14 @@ use crate::upstream::link::{Reach, Way};
 use actor::Actor;
 pub(crate) use actor::error as refusal;
 pub(crate) use crossing::{Across, Continued};
+pub(crate) use listening::Listen;
 pub(crate) use splice::{at, number, splice};
 use stream::{End, EventId, Tap};
 
 /// Commands that may wait for a session.
 const MAILBOX: usize = 32;
+/// How long is waited for a session to be over.
+const PARTING: Duration = Duration::from_secs(2);
 /// Parts of the table.
 const SHARDS: usize = 16;
 
@@ -137,8 +143,13 @@ pub(crate) enum Command {
     },
     /// Carry a modern client's request across.
     Cross(Box<Across>),
-    /// Tell a modern client of changes from now on.
-    Listen(Box<Wanted>),
+    /// Keep a stream of changes for a modern client.
+    Listen(Box<Listen>),
+    /// Tell of changes on the stream that the request with this id in the records opened, except for what the server refused.
+    Agree {
+        request: Uuid,
+        refused: HashSet<String>,
+    },
     /// Send a notification, or the answer to a question of the server's.
     Tell {
         message: Box<Message>,
@@ -420,9 +431,12 @@ impl Handle {
         self.to.is_closed()
     }
 
-    /// Ends the session; it may be over already.
+    /// Ends the session; it may be over already. Whoever comes afterwards is told that there is none, unless the session is busy with a
+    /// server that takes nothing.
     pub async fn end(&self, why: End) {
-        let _ = self.ask(Command::End(why)).await;
+        if self.ask(Command::End(why)).await.is_ok() {
+            let _busy = timeout(PARTING, self.to.closed()).await;
+        }
     }
 
     /// Streams that clients read now.

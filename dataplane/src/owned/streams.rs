@@ -82,6 +82,7 @@ impl Actor {
 
     fn forget(&mut self, stream: u32) {
         self.streams.remove(&stream);
+        self.forget_listeners();
         self.count_streams();
     }
 
@@ -91,6 +92,7 @@ impl Actor {
             && let Some(tap) = self.streams.remove(&stream)
         {
             tap.end(End::Complete);
+            self.forget_listeners();
         }
         self.count_streams();
     }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use serde::Deserialize;
 use tokio::process::Command;
 
 use super::report::Report;
@@ -17,7 +18,8 @@ const SCENARIO_TIMEOUT: Duration = Duration::from_secs(30);
 const SUITE_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// One way to run the official suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Suite {
     /// Every scenario of 2025-03-26
     V2025_03_26,
@@ -47,6 +49,14 @@ impl Suite {
         }
     }
 
+    /// Whether its clients speak 2026-07-28.
+    pub fn is_modern(self) -> bool {
+        match self {
+            Self::V2026_07_28 | Self::Requirements2026_07_28 => true,
+            Self::V2025_03_26 | Self::V2025_06_18 | Self::V2025_11_25 => false,
+        }
+    }
+
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::V2025_03_26 => &["--suite", "all", "--spec-version", "2025-03-26"],
@@ -73,6 +83,14 @@ impl FromStr for Suite {
             let names = Self::ALL.map(Self::name).join(", ");
             anyhow!("there is no suite {name}; the suites are {names}")
         })
+    }
+}
+
+impl TryFrom<String> for Suite {
+    type Error = anyhow::Error;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        name.parse()
     }
 }
 

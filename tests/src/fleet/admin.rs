@@ -105,10 +105,15 @@ impl Admin {
 
     pub async fn create_server(&self, org: &str, slug: &str, url: &str, allow_anonymous: bool) -> anyhow::Result<Server> {
         let endpoint = Endpoint { url: url.to_owned(), weight: 1 };
+        self.register(org, slug, Server { endpoints: vec![endpoint], allow_anonymous, ..Server::default() }).await
+    }
+
+    /// Creates a server that is registered as `server` says.
+    pub async fn register(&self, org: &str, slug: &str, server: Server) -> anyhow::Result<Server> {
         let request = CreateServerRequest {
             parent: format!("organizations/{org}"),
             server_id: slug.to_owned(),
-            server: Some(Server { endpoints: vec![endpoint], allow_anonymous, ..Server::default() }),
+            server: Some(server),
             ..CreateServerRequest::default()
         };
         Ok(ServerServiceClient::new(self.channel.clone()).create_server(self.request(request)).await?.into_inner())

@@ -19,6 +19,9 @@ pub use plane::ControlProcess;
 pub use process::NodeProcess;
 pub use witness::Witness;
 
+use mcp_gateway::proto::admin::v1::Server;
+use mcp_gateway::proto::config::v1::{Endpoint, Era, Transport};
+
 use crate::backend::Backend;
 
 /// One control plane with one node, and a backend to put behind it.
@@ -74,7 +77,19 @@ impl Fleet {
 impl Fleet {
     /// A rule that allows everything on the fleet's server to callers without a credential, on a server that lets them in.
     pub async fn open(&self, server: &str) -> anyhow::Result<()> {
-        self.admin.create_server(ORG, server, &self.backend.url(), true).await?;
+        self.opened(server, Server::default()).await
+    }
+
+    /// The same, with a server of Streamable HTTP that the gateway is told to speak to in one era.
+    pub async fn open_in(&self, era: Era, server: &str) -> anyhow::Result<()> {
+        let transport = Transport::StreamableHttp.into();
+        self.opened(server, Server { transport, era: era.into(), ..Server::default() }).await
+    }
+
+    async fn opened(&self, server: &str, registered: Server) -> anyhow::Result<()> {
+        let endpoints = vec![Endpoint { url: self.backend.url(), weight: 1 }];
+        let registered = Server { endpoints, allow_anonymous: true, ..registered };
+        self.admin.register(ORG, server, registered).await?;
         let name = format!("open-{server}");
         let all = &["*"];
         let rule = Rule { name: &name, server, anonymous: true, tools: all, prompts: all, resources: all, ..Rule::default() };

@@ -111,15 +111,13 @@ enum Side {
     Callers,
     /// Modern clients who say this of themselves.
     Modern(Persona),
-    /// One modern client that wants to be told what changes.
-    Listener,
 }
 
 /// Opens a session of the caller's with the server that it called.
 async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, side: Side) -> Result<Handle, Denial> {
     let era = match side {
         Side::Client | Side::Callers => Era::Legacy,
-        Side::Modern(_) | Side::Listener => Era::Modern,
+        Side::Modern(_) => Era::Modern,
     };
     let way = Way { listens: side != Side::Callers, client: era, ..way(pipeline, caller.server(), config).await? };
     let client = caller.call().client();
@@ -132,12 +130,10 @@ async fn open(pipeline: &Pipeline, caller: &Authenticated, config: &Snapshot, si
         lives_with_stream: match side {
             Side::Client => matches!(client, ClientTransport::HttpSse | ClientTransport::WebSocket),
             Side::Callers | Side::Modern(_) => false,
-            Side::Listener => true,
         },
         modern: match side {
             Side::Client | Side::Callers => None,
             Side::Modern(persona) => Some(persona),
-            Side::Listener => Some(Persona::default()),
         },
         idle,
     };

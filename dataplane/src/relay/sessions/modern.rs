@@ -13,11 +13,11 @@ use tokio::time::timeout;
 
 use super::own::{self, Line};
 use super::streamable::{events, json, over, prompt};
-use super::{ClientStream, Passed, Side, forward, judge, keep_alive, on_record, open, pass, pipe, until};
+use super::{ClientStream, Passed, forward, judge, keep_alive, on_record, pass, pipe, until};
 use crate::bridge::legacy_server::request::{self, Retry};
 use crate::bridge::legacy_server::{Persona, Wanted, codes, question};
-use crate::owned::stream::{End, Outgoing};
-use crate::owned::{Across, Claim, Command, Continued, Handle};
+use crate::owned::stream::End;
+use crate::owned::{Across, Claim, Command, Continued, Handle, Listen};
 use crate::pipeline::authenticate::Authenticated;
 use crate::pipeline::denial::{DecodeDenial, Denial, RelayDenial, RouteDenial};
 use crate::pipeline::route;
@@ -71,7 +71,7 @@ pub(crate) async fn run(
     }
     match passed.call.call().operation() {
         Operation::Discover if !untouched => discover(&passed, &session, trail).await,
-        Operation::Listen if !untouched => listen(pipeline, passed, config, trail).await,
+        Operation::Listen if !untouched => listen(pipeline, passed, (&session, claim), trail).await,
         _ => answer(pipeline, passed, &session, Onward { claim, ..onward }, trail).await,
     }
 }
@@ -193,8 +193,13 @@ async fn answer(
     Ok(events(stream.given_up_by(line)))
 }
 
-/// `subscriptions/listen`: a session of its own with the server, which is over when the stream is.
-async fn listen(pipeline: &Arc<Pipeline>, passed: Passed, config: &Snapshot, trail: &mut Trail) -> Result<Reply, Denial> {
+/// `subscriptions/listen`: a stream in the session in which the caller's requests are answered.
+async fn listen(
+    pipeline: &Arc<Pipeline>,
+    passed: Passed,
+    (session, claim): (&Handle, Option<Claim>),
+    trail: &mut Trail,
+) -> Result<Reply, Denial> {
     let call = &passed.call;
     let wanted = call
         .call()
@@ -202,25 +207,23 @@ async fn listen(pipeline: &Arc<Pipeline>, passed: Passed, config: &Snapshot, tra
         .and_then(Wanted::of)
         .ok_or(DecodeDenial::from(Refusal::InvalidParams { member: "notifications" }))?;
     let (keep_alive, until) = (keep_alive(pipeline, call), until(pipeline, call.principal()));
-    let session = open(pipeline, call, config, Side::Listener).await?;
-    let (tap, spout) = pipe(pipeline);
-    session.ask(Command::Attach { tap: tap.clone(), after: None }).await.map_err(|_over| RelayDenial::Broken)?;
-    own::begin(pipeline, &session, Some(Persona::default())).await.map_err(unreachable)?;
     let offers = session.facts.greeting.get().map(|greeting| greeting.offers()).unwrap_or_default();
-    let mut wanted = wanted.of_what_is_offered(offers);
-    let mut agreed = HashSet::new();
-    for uri in wanted.uris.drain() {
-        let answer = own::ask(pipeline, &session, "resources/subscribe", json!({ "uri": uri })).await.map_err(unreachable)?;
-        if outcome::of(&answer).is_some_and(|answered| answered.code == 0) {
-            agreed.insert(uri);
+    let wanted = wanted.of_what_is_offered(offers);
+    let (uris, (tap, spout)) = (wanted.uris.clone(), pipe(pipeline));
+    let (line, request) = (Line::new(session, pipeline, trail.id()), trail.id());
+    // Before anything is subscribed to: whoever stops listening meanwhile takes nothing away from this one.
+    let begin = Command::Listen(Box::new(Listen { request, wanted, tap, claim }));
+    session.ask(begin).await.map_err(|_over| RelayDenial::Broken)?;
+    let mut refused = HashSet::new();
+    for uri in uris {
+        let answer = own::ask(pipeline, session, "resources/subscribe", json!({ "uri": uri })).await.map_err(unreachable)?;
+        if outcome::of(&answer).is_none_or(|answered| answered.code != 0) {
+            refused.insert(uri);
         }
     }
-    wanted.uris = agreed;
-    on_record(call, &session, trail).await?;
-    // Before anything else, whatever the server says meanwhile.
-    let _gone = tap.send(Outgoing::said(wanted.acknowledged()));
-    session.ask(Command::Listen(Box::new(wanted))).await.map_err(|_over| RelayDenial::Broken)?;
+    on_record(call, session, trail).await?;
+    session.ask(Command::Agree { request, refused }).await.map_err(|_over| RelayDenial::Broken)?;
     trail.status(StatusCode::OK);
     let stream = ClientStream::new(spout, keep_alive, until, pipeline.metrics()).recorded_by(trail.hand_over());
-    Ok(events(stream.seated(passed.seat)))
+    Ok(events(stream.seated(passed.seat).given_up_by(line)))
 }

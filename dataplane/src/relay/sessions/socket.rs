@@ -288,6 +288,8 @@ impl Socket {
     async fn hear(&mut self, text: Bytes) {
         let mut trail = self.trail.branch(Uuid::now_v7());
         let (said, answerable) = match message_of_either_era(&text, &self.limits) {
+            // What is given up may say of itself that it is modern, or not.
+            Ok(message) if self.gives_up(&message) => (Ok(()), false),
             Ok(message) if message.meta_version().is_some() => {
                 trail.echo(message.id());
                 let answerable = message.is_request();
@@ -296,7 +298,6 @@ impl Socket {
                     Err(denial) => (Err(denial), answerable),
                 }
             }
-            Ok(message) if self.gives_up(&message) => (Ok(()), false),
             Ok(message) => {
                 trail.echo(message.id());
                 let answerable = message.is_request();

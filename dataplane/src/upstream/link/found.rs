@@ -14,8 +14,8 @@ use super::super::era::{DISCOVER, Eras, is_modern, is_result};
 use super::{FromServer, Kind, Link, LinkError, Reach, ToServer, Way};
 use crate::transport::Era;
 
-/// How long a server may think about a question that it may not know.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a server may take for a question that it may not know: many processes take a while to start.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was found, by server.
 #[derive(Clone, Default)]
@@ -64,12 +64,18 @@ impl Way {
         }
         let mut link = self.connect(reach, owner, Era::Legacy).await?;
         let (era, mut stays) = ask(&mut link).await;
-        let mut eras = Eras::Legacy;
-        if era == Era::Modern {
-            // Many servers settle for the era in which they were spoken to first.
-            eras = if self.knows_handshake(reach, owner).await? { Eras::Both } else { Eras::Modern };
-            stays &= eras.to(self.client) == Era::Modern;
-        }
+        let eras = match era {
+            Some(Era::Legacy) => Eras::Legacy,
+            Some(Era::Modern) => {
+                // Many servers settle for the era in which they were spoken to first.
+                let eras = if self.knows_handshake(reach, owner).await? { Eras::Both } else { Eras::Modern };
+                stays &= eras.to(self.client) == Era::Modern;
+                eras
+            }
+            // One that is silent may have dropped what it does not know. Or it is slow, and is asked again next time.
+            None if self.knows_handshake(reach, owner).await? => Eras::Legacy,
+            None => return Ok((link, Era::Legacy)),
+        };
         reach.eras.set(&self.server, eras);
         let era = eras.to(self.client);
         if !stays {
@@ -100,16 +106,15 @@ async fn answer(link: &mut Link) -> Option<Bytes> {
     }
 }
 
-/// The era, and whether the link is still good.
-async fn ask(link: &mut Link) -> (Era, bool) {
+/// The era, if the server says something, and whether the link is still good.
+async fn ask(link: &mut Link) -> (Option<Era>, bool) {
     if link.to.send(ToServer::new(DISCOVER.into(), Kind::Other)).await.is_err() {
-        return (Era::Legacy, false);
+        return (Some(Era::Legacy), false);
     }
-    // One that is silent may only have dropped what it does not know.
     match timeout(PATIENCE, answer(link)).await {
-        Ok(Some(message)) => (if is_modern(&message) { Era::Modern } else { Era::Legacy }, true),
-        Ok(None) => (Era::Legacy, false),
-        Err(_silent) => (Era::Legacy, true),
+        Ok(Some(message)) => (Some(if is_modern(&message) { Era::Modern } else { Era::Legacy }), true),
+        Ok(None) => (Some(Era::Legacy), false),
+        Err(_silent) => (None, true),
     }
 }
 

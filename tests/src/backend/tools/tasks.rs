@@ -12,6 +12,9 @@ use tokio::time::sleep;
 use super::{Call, Outcome, done, plain_tool, said, tool};
 use crate::backend::dialogue::{Question, Round};
 
+/// For clients that wait for the result: no more of the time that they ask for than this.
+const MOST_WAITED: Duration = Duration::from_millis(500);
+
 type Job = Result<CallToolResult, TaskExit>;
 
 pub(super) fn definitions() -> Vec<Tool> {
@@ -58,7 +61,7 @@ async fn slow_compute(call: &Call) -> Outcome {
     let time = Duration::from_secs_f64(seconds.clamp(0.0, 600.0));
     let result = move || said(format!("computed for {seconds} seconds"));
     if !call.dialogue.client().supports_tasks() {
-        sleep(time).await;
+        sleep(time.min(MOST_WAITED)).await;
         return Ok(result().into());
     }
     task(call, move |running| {

@@ -46,14 +46,20 @@ pub enum Client {
     /// stdio: the newest TypeScript SDK 1.x, which starts a program
     #[serde(rename = "stdio")]
     Stdio,
-    /// Streamable HTTP of the modern era alone: TypeScript SDK 2.x; speaks to a program on stdio too
+    /// Streamable HTTP of the modern era alone: TypeScript SDK 2.x
     #[serde(rename = "streamable-http-2026-07-28")]
     StreamableHttp20260728,
+    /// Streamable HTTP: Python SDK 2.x, which finds out the era and takes the modern one if there is a choice
+    #[serde(rename = "streamable-http-2026-07-28-python")]
+    StreamableHttp20260728Python,
+    /// stdio of the modern era alone: TypeScript SDK 2.x, which starts a program
+    #[serde(rename = "stdio-2026-07-28")]
+    Stdio20260728,
 }
 
 impl Client {
     /// All of them, in the order of the table's rows.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Sse20241105,
         Self::StreamableHttp20250326,
         Self::StreamableHttp20250618,
@@ -62,6 +68,8 @@ impl Client {
         Self::JsonRpc,
         Self::Stdio,
         Self::StreamableHttp20260728,
+        Self::StreamableHttp20260728Python,
+        Self::Stdio20260728,
     ];
 
     /// What people call it.
@@ -75,15 +83,12 @@ impl Client {
             Self::JsonRpc => "JSON-RPC over POST",
             Self::Stdio => "stdio",
             Self::StreamableHttp20260728 => "Streamable HTTP 2026-07-28",
+            Self::StreamableHttp20260728Python => "Streamable HTTP 2026-07-28, Python",
+            Self::Stdio20260728 => "stdio 2026-07-28",
         }
     }
 
-    /// Whether it speaks 2026-07-28, and nothing of before.
-    pub fn is_modern(self) -> bool {
-        self == Self::StreamableHttp20260728
-    }
-
-    /// The package whose release it is, as `tests/foreign/package.json` calls it.
+    /// The package whose release it is, as `tests/foreign/package.json` calls it, or `tests/foreign/requirements.txt`.
     pub fn package(self) -> &'static str {
         match self {
             Self::Sse20241105 => "sdk-2024-11-05",
@@ -91,7 +96,8 @@ impl Client {
             Self::StreamableHttp20250618 => "sdk-2025-06-18",
             Self::StreamableHttp20251125 | Self::WebSocket | Self::Stdio => "@modelcontextprotocol/sdk",
             Self::JsonRpc => "json-rpc-2.0",
-            Self::StreamableHttp20260728 => "@modelcontextprotocol/client",
+            Self::StreamableHttp20260728 | Self::Stdio20260728 => "@modelcontextprotocol/client",
+            Self::StreamableHttp20260728Python => "mcp",
         }
     }
 
@@ -103,7 +109,7 @@ impl Client {
             Self::StreamableHttp20250618 => Some("2025-06-18"),
             Self::StreamableHttp20251125 | Self::WebSocket | Self::Stdio => Some("2025-11-25"),
             Self::JsonRpc => None,
-            Self::StreamableHttp20260728 => Some("2026-07-28"),
+            Self::StreamableHttp20260728 | Self::StreamableHttp20260728Python | Self::Stdio20260728 => Some("2026-07-28"),
         }
     }
 
@@ -115,7 +121,9 @@ impl Client {
             | Self::StreamableHttp20251125
             | Self::WebSocket
             | Self::Stdio
-            | Self::StreamableHttp20260728 => &[Check::Batch],
+            | Self::StreamableHttp20260728
+            | Self::StreamableHttp20260728Python
+            | Self::Stdio20260728 => &[Check::Batch],
             Self::JsonRpc => &[Check::Progress, Check::Elicitation, Check::Sampling, Check::Subscription, Check::ListChanged],
         }
     }
@@ -130,7 +138,8 @@ impl Client {
             Self::WebSocket => &[Server::WebSocket],
             Self::JsonRpc => &[Server::JsonRpc],
             Self::Stdio => &[Server::Stdio],
-            Self::StreamableHttp20260728 => &[Server::StreamableHttp20260728, Server::Stdio20260728],
+            Self::StreamableHttp20260728 | Self::StreamableHttp20260728Python => &[Server::StreamableHttp20260728],
+            Self::Stdio20260728 => &[Server::Stdio20260728],
         }
     }
 
@@ -138,8 +147,12 @@ impl Client {
     /// could not run. A WebSocket client sends no `token`: its URL carries a ticket.
     pub async fn check(self, endpoint: &Endpoint, token: Option<&str>) -> anyhow::Result<Report> {
         let foreign = Foreign::installed()?;
-        let mut command = script(foreign.node(), self.script());
+        let interpreter = if self == Self::StreamableHttp20260728Python { foreign.python() } else { foreign.node() };
+        let mut command = script(interpreter, self.script());
         command.args(["--sdk", self.package(), "--transport", self.transport()]);
+        if self == Self::StreamableHttp20260728Python {
+            command.args(["--mode", "auto"]);
+        }
         match endpoint {
             Endpoint::Url(url) => command.args(["--url", url]),
             Endpoint::Command(words) => command.args(["--command", &serde_json::to_string(words)?]),
@@ -163,7 +176,8 @@ impl Client {
             | Self::WebSocket
             | Self::Stdio => "ts1.mjs",
             Self::JsonRpc => "rpc.mjs",
-            Self::StreamableHttp20260728 => "ts2.mjs",
+            Self::StreamableHttp20260728 | Self::Stdio20260728 => "ts2.mjs",
+            Self::StreamableHttp20260728Python => "py2.py",
         }
     }
 
@@ -173,10 +187,11 @@ impl Client {
             Self::StreamableHttp20250326
             | Self::StreamableHttp20250618
             | Self::StreamableHttp20251125
-            | Self::StreamableHttp20260728 => "http",
+            | Self::StreamableHttp20260728
+            | Self::StreamableHttp20260728Python => "http",
             Self::WebSocket => "ws",
             Self::JsonRpc => "rpc",
-            Self::Stdio => "stdio",
+            Self::Stdio | Self::Stdio20260728 => "stdio",
         }
     }
 }

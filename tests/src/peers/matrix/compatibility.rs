@@ -13,7 +13,7 @@ const INTRODUCTION: &str = "# Compatibility
 
 Generated from a run of every client against every server through the gateway (`tests/e2e`); never edited by hand. At both ends are
 published SDKs and libraries that know nothing of the gateway. A cell counts the checks that passed of those that the client can make;
-a note says what is missing and what the client is told instead. A dash is a pair that the gateway does not carry.
+a note says what is missing and what the client is told instead.
 ";
 
 /// One client and one server, with the gateway between them.
@@ -29,13 +29,7 @@ pub struct Pair {
 
 /// The pairs of the matrix, row by row.
 pub fn pairs() -> impl Iterator<Item = (Client, Server)> {
-    let row = |client: Client| Server::ALL.into_iter().map(move |server| (client, server));
-    Client::ALL.into_iter().flat_map(row).filter(|&(client, server)| is_carried(client, server))
-}
-
-/// Whether the gateway carries a pair: clients of the modern era only reach the server of their own transport.
-fn is_carried(client: Client, server: Server) -> bool {
-    !client.is_modern() || server == Server::StreamableHttp20260728
+    Client::ALL.into_iter().flat_map(|client| Server::ALL.into_iter().map(move |server| (client, server)))
 }
 
 /// Where the page is committed.
@@ -55,7 +49,7 @@ pub fn markdown(pairs: &[Pair], exceptions: &Exceptions) -> anyhow::Result<Strin
     for client in Client::ALL {
         let absent: Vec<&str> = client.absent().iter().map(|check| check.name()).collect();
         let version = client.protocol_version().unwrap_or("no handshake");
-        writeln!(page, "| {} | {} | {version} | {} |", client.name(), npm_release(client.package())?, absent.join(", "))?;
+        writeln!(page, "| {} | {} | {version} | {} |", client.name(), client_release(client)?, absent.join(", "))?;
     }
     page.push_str("\n## Servers\n\n| server | release |\n|---|---|\n");
     for server in Server::ALL {
@@ -79,12 +73,10 @@ fn table(page: &mut String, pairs: &[Pair], exceptions: &Exceptions) -> anyhow::
         write!(page, "| {} |", client.name())?;
         for server in Server::ALL {
             let mut found = pairs.iter().filter(|pair| pair.client == client && pair.server == server);
-            match (is_carried(client, server), found.next(), found.next()) {
-                (true, Some(pair), None) => write!(page, " {} |", cell(pair, exceptions))?,
-                (false, None, _) => page.push_str(" – |"),
-                (true, None, _) => bail!("{client:?} was not run against {server:?}"),
-                (true, Some(_), Some(_)) => bail!("{client:?} was run twice against {server:?}"),
-                (false, Some(_), _) => bail!("{client:?} was run against {server:?}, which is not part of the matrix"),
+            match (found.next(), found.next()) {
+                (Some(pair), None) => write!(page, " {} |", cell(pair, exceptions))?,
+                (None, _) => bail!("{client:?} was not run against {server:?}"),
+                (Some(_), Some(_)) => bail!("{client:?} was run twice against {server:?}"),
             }
         }
         page.push('\n');
@@ -113,18 +105,28 @@ fn npm_release(package: &str) -> anyhow::Result<String> {
     Ok(release.strip_prefix("npm:").map_or_else(|| format!("{package}@{release}"), str::to_owned))
 }
 
+fn client_release(client: Client) -> anyhow::Result<String> {
+    match client {
+        Client::StreamableHttp20260728Python => python_release("requirements.txt", client.package()),
+        _ => npm_release(client.package()),
+    }
+}
+
 fn server_release(server: Server) -> anyhow::Result<String> {
     match server {
         Server::Sse | Server::StreamableHttp | Server::Stdio => npm_release("@modelcontextprotocol/sdk"),
         Server::StreamableHttp20260728 | Server::Stdio20260728 => npm_release("@modelcontextprotocol/server"),
         Server::JsonRpc => npm_release("jayson"),
-        Server::WebSocket => {
-            let path = tests_directory().join("foreign/requirements-python1.txt");
-            let lines = std::fs::read_to_string(&path)?;
-            let line = lines.lines().find(|line| line.starts_with("mcp=="));
-            Ok(line.with_context(|| format!("{} does not name mcp", path.display()))?.to_owned())
-        }
+        Server::WebSocket => python_release("requirements-python1.txt", "mcp"),
     }
+}
+
+/// `mcp==2.3.0`, as a file of requirements pins it.
+fn python_release(requirements: &str, package: &str) -> anyhow::Result<String> {
+    let path = tests_directory().join("foreign").join(requirements);
+    let lines = std::fs::read_to_string(&path)?;
+    let line = lines.lines().find(|line| line.strip_prefix(package).is_some_and(|rest| rest.starts_with("==")));
+    Ok(line.with_context(|| format!("{} does not name {package}", path.display()))?.to_owned())
 }
 
 #[cfg(test)]
@@ -159,9 +161,9 @@ mod tests {
         let row = |name: &str| page.lines().find(|line| line.starts_with(&format!("| {name} |"))).unwrap().to_owned();
         assert_eq!(row("stdio"), "| stdio | 12/12 | 12/12 | 12/12 | 12/12 | 11/12[^1] | 12/12 | 12/12 |");
         assert_eq!(row("JSON-RPC over POST"), "| JSON-RPC over POST | 8/8 | 8/8 | 8/8 | 8/8 | 8/8 | 8/8 | 8/8 |");
-        assert_eq!(row("Streamable HTTP 2026-07-28"), "| Streamable HTTP 2026-07-28 | – | – | – | – | – | 12/12 | – |");
         assert!(page.contains("[^1]: progress: the server cannot stream. The client is told: `no progress was heard`"), "{page}");
         assert!(page.contains("| HTTP+SSE 2024-11-05 | @modelcontextprotocol/sdk@1.10.2 | 2024-11-05 |"), "{page}");
+        assert!(page.contains("| Streamable HTTP 2026-07-28, Python | mcp==2."), "{page}");
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! Streams of changes: a session of its own with the server, which tells what was asked for and can be told, and is over with the stream.
+//! Streams of changes: in the session of the caller's requests, telling what was asked for and can be told.
 
 use mcp_gateway::proto::config::v1::Transport;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{Client, world};
 
 const ID: &str = "io.modelcontextprotocol/subscriptionId";
 
 #[tokio::test]
-async fn a_stream_says_what_it_tells_then_tells_that_and_ends_with_its_session() {
+async fn a_stream_says_what_it_tells_then_tells_that_until_its_client_leaves() {
     for kind in [Transport::HttpSse, Transport::Websocket] {
         let (gateway, server) = world(kind).await;
         let client = Client::of(&gateway);
@@ -29,10 +29,18 @@ async fn a_stream_says_what_it_tells_then_tells_that_and_ends_with_its_session()
         assert_eq!(updated["params"], json!({"uri": "repo://acme/a", "_meta": {ID: "l"}}), "{kind:?}");
         let changed = stream.next().await.unwrap();
         assert_eq!(changed["method"], "notifications/tools/list_changed", "{kind:?}");
-        assert_eq!(gateway.sessions().await, 2);
+        let about_the_same = json!({"notifications": {"resourceSubscriptions": ["repo://acme/a"]}});
+        let mut other = client.send(json!("m"), "subscriptions/listen", about_the_same).await;
+        assert_eq!(other.next().await.unwrap()["params"]["_meta"], json!({ID: "m"}), "{kind:?}");
+        assert_eq!(gateway.sessions().await, 1, "what a request does is told in the session in which it was made");
         drop(stream);
-        // The one for requests stays.
-        while gateway.sessions().await > 1 {}
+        // Whoever is left is told as before.
+        tell("notifications/resources/updated", json!({"uri": "repo://acme/a"}));
+        assert_eq!(other.next().await.unwrap()["params"]["_meta"], json!({ID: "m"}), "{kind:?}");
+        assert_eq!(server.heard("resources/unsubscribe"), Vec::<Value>::new(), "{kind:?}");
+        drop(other);
+        let last = server.hears(|message| message["method"] == "resources/unsubscribe").await;
+        assert_eq!(last["params"], json!({"uri": "repo://acme/a"}));
     }
 }
 

@@ -103,7 +103,11 @@ async fn a_legacy_client_starts_again_and_is_served_by_the_server_of_the_other_e
     is_modern.store(false, SeqCst);
     let refused = client.call(json!(5), "echo", json!({})).await;
     assert!(refused.get("error").is_some(), "{refused}");
-    assert_eq!(text(&client.call(json!(6), "echo", json!({})).await), "legacy", "the session goes on");
+    let call = json!({"jsonrpc": "2.0", "id": 6, "method": "tools/call", "params": {"name": "echo"}});
+    assert_eq!(client.say(call).await, 404, "sessions with a server of the same era are the server's");
+    client.session = None;
+    client.open("2025-06-18").await;
+    assert_eq!(text(&client.call(json!(7), "echo", json!({})).await), "legacy");
     assert_eq!(eras(&gateway), Some(Eras::Legacy));
 }
 

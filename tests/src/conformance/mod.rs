@@ -2,10 +2,12 @@
 //! the committed record of a direct run. Knows nothing of what is behind the URL; used by `tests/e2e` and
 //! `mcpgw-conformance-record`.
 
+mod client;
 mod record;
 mod report;
 mod suite;
 
-pub use record::{Worse, direct, record_path, worse_than, write};
+pub use client::{Scenario, Speaker, play, scenarios};
+pub use record::{Record, Worse, direct, judged, record_path, worse_than, write};
 pub use report::{CheckId, Report, Status, Totals};
 pub use suite::{Suite, run};

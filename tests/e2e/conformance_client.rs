@@ -16,7 +16,7 @@ use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
 use mcp_gateway::proto::admin::v1::{CreateServerRequest, DeleteServerRequest, Server};
 use mcp_gateway::proto::config::v1::{Endpoint, Era};
 use mcpgw_tests::conformance::{Record, Report, Scenario, Speaker, judged, play, scenarios, worse_than};
-use mcpgw_tests::fleet::{Fleet, ORG, Rule};
+use mcpgw_tests::fleet::{Admin, Fleet, ORG, Rule};
 use mcpgw_tests::serve::Served;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,7 +31,9 @@ const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Leads clients to the suite's servers, which are there for one scenario each.
 struct Registrar {
-    fleet: Fleet,
+    admin: Admin,
+    /// Where the gateway is.
+    gateway: String,
     count: AtomicUsize,
 }
 
@@ -55,10 +57,10 @@ async fn register(State(registrar): State<Arc<Registrar>>, Json(wanted): Json<Wa
         server: Some(server),
         ..CreateServerRequest::default()
     };
-    let admin = &registrar.fleet.admin;
+    let admin = &registrar.admin;
     let created = ServerServiceClient::new(admin.channel.clone()).create_server(admin.request(request)).await.unwrap();
     admin.wait(created.into_inner().config_version).await.unwrap();
-    Json(json!({ "url": registrar.fleet.url(&slug), "server": slug }))
+    Json(json!({ "url": format!("{}/o/{ORG}/servers/{slug}/mcp", registrar.gateway), "server": slug }))
 }
 
 /// Two scenarios take every request for one of their client's. To find out whether a server knows the handshake is to send one, without what
@@ -72,19 +74,18 @@ fn era_of(scenario: &str) -> Era {
 
 /// The suite waits until nobody is connected any more; the gateway keeps sessions with servers that it knows.
 async fn forget(State(registrar): State<Arc<Registrar>>, Segment(slug): Segment<String>) -> StatusCode {
-    let admin = &registrar.fleet.admin;
+    let admin = &registrar.admin;
     let request = DeleteServerRequest { name: format!("organizations/{ORG}/servers/{slug}"), ..DeleteServerRequest::default() };
     ServerServiceClient::new(admin.channel.clone()).delete_server(admin.request(request)).await.unwrap();
     StatusCode::NO_CONTENT
 }
 
-async fn registrar() -> Served {
-    let fleet = Fleet::start().await.unwrap();
+async fn registrar(fleet: &Fleet) -> Served {
     let all = &["*"];
     let rule =
         Rule { name: "everybody", server: "*", anonymous: true, tools: all, prompts: all, resources: all, ..Rule::default() };
     fleet.allow(rule).await.unwrap();
-    let state = Arc::new(Registrar { fleet, count: AtomicUsize::new(0) });
+    let state = Arc::new(Registrar { admin: fleet.admin.clone(), gateway: fleet.node.url(""), count: AtomicUsize::new(0) });
     let router = Router::new().route("/", post(register)).route("/{slug}", delete(forget)).with_state(state);
     Served::start(SocketAddr::from(([127, 0, 0, 1], 0)), router, CancellationToken::new()).await.unwrap()
 }
@@ -101,7 +102,8 @@ async fn played(cache: &Path, wanted: impl Fn(Scenario) -> Option<Speaker>) -> R
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_official_suite_finds_nothing_worse_in_a_client_behind_the_gateway_in_its_era_and_in_the_other() {
-    let (cache, registrar) = (tempfile::tempdir().unwrap(), registrar().await);
+    let (cache, fleet) = (tempfile::tempdir().unwrap(), Fleet::start().await.unwrap());
+    let registrar = registrar(&fleet).await;
     let through = Some(format!("http://{}/", registrar.address()));
     let excused: BTreeSet<_> = EXCEPTIONS.iter().map(|(version, check, _)| format!("{version} {check}")).collect();
     let mut failing = BTreeSet::new();

@@ -14,6 +14,7 @@ mod children;
 mod compatibility;
 mod configs;
 mod conformance;
+mod conformance_client;
 mod direct_matrix;
 mod direct_peers;
 mod discovery;

@@ -205,6 +205,10 @@ async fn json(call: Routed, head: &Parts, body: Received, settings: &Settings) -
 /// A refusal of the server's own: passed on as it is, within bounds.
 async fn refused_by_server(call: &Routed, head: &Parts, body: Received, settings: &Settings) -> Result<Reply, Denial> {
     let bytes = collect(body, settings.limits.error_bytes, settings.timeouts.stream_idle).await?;
+    if is_of_a_session_that_only_we_have(call, head.status) {
+        let headers = HeaderMap::from_iter([(header::ALLOW, HeaderValue::from_static("POST"))]);
+        return Ok(whole(StatusCode::METHOD_NOT_ALLOWED, headers, Bytes::new(), Ending::of(Answered::new(Outcome::Error, 0))));
+    }
     let asked = Asked { url: call.url(), era: call.era(), opens: call.operation() == Operation::Initialize };
     settings.upstreams.doubts(asked, head.status, &bytes);
     if call.session().is_some() && lost_session(head.status, &bytes) {
@@ -230,6 +234,13 @@ async fn refused_by_server(call: &Routed, head: &Parts, body: Received, settings
         Ok(Examined { passage: Passage::Withheld(_), .. }) | Err(_) => return Err(RelayDenial::Status(head.status).into()),
     };
     Ok(whole(head.status, headers, bytes, Ending::of(Answered { outcome: Outcome::Error, ..answered })))
+}
+
+/// Whether the server refuses to know a session that it never opened. It then has neither a stream nor an end of sessions, which is all that
+/// the client is told: 404 would mean that its session was lost.
+fn is_of_a_session_that_only_we_have(call: &Routed, status: StatusCode) -> bool {
+    let refused = matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST);
+    refused && call.http_method() != Method::POST && call.session().is_some() && call.upstream_session().is_none()
 }
 
 /// Servers in the wild say 400 where the protocol says 404; the client only starts again on 404.

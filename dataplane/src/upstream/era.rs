@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 use super::Upstreams;
 use super::detect::OPENING;
-use crate::transport::Era;
 use crate::transport::header::{METHOD, PROTOCOL_VERSION, SESSION_ID};
 use crate::transport::server_message::{self, ServerMessage};
+use crate::transport::{Era, Version};
 
 /// Asks what a server offers, in the modern era.
 pub(crate) const DISCOVER: &str = concat!(
@@ -141,7 +141,7 @@ impl Upstreams {
         if let Some(session) = session {
             self.leave(url, credential, session, server).await;
         }
-        Some(if status.is_success() && is_result(&payload(&body)) { Eras::Both } else { Eras::Modern })
+        Some(if status.is_success() && is_handshake(&payload(&body)) { Eras::Both } else { Eras::Modern })
     }
 
     /// Ends a session that was opened to look.
@@ -175,10 +175,17 @@ fn is_discovery(answer: &[u8]) -> bool {
     memchr::memmem::find(answer, b"\"supportedVersions\"").is_some()
 }
 
-/// Whether an answer is a result.
-pub(crate) fn is_result(answer: &[u8]) -> bool {
-    let is_result = |message: &ServerMessage<'_>| matches!(message, ServerMessage::Result { .. });
-    server_message::read(answer).is_ok_and(|messages| messages.iter().any(is_result))
+/// Whether an answer to `initialize` is a handshake. Servers of the modern era alone have been seen to answer with a result as well: with
+/// a version that has no handshake, or with none.
+pub(crate) fn is_handshake(answer: &[u8]) -> bool {
+    let is_handshake = |message: &ServerMessage<'_>| match message {
+        ServerMessage::Result { facts, .. } => {
+            // Versions are dates.
+            facts.protocol_version.as_deref().is_some_and(|version| version < Version::V2026_07_28.as_str())
+        }
+        ServerMessage::Request { .. } | ServerMessage::Notification { .. } | ServerMessage::Error { .. } => false,
+    };
+    server_message::read(answer).is_ok_and(|messages| messages.iter().any(is_handshake))
 }
 
 /// The last message of an answer, whether it is a stream or not.
@@ -195,4 +202,19 @@ fn payload(body: &Bytes) -> Bytes {
         }
     }
     last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_version_that_has_a_handshake_is_one() {
+        let answered = |result: &str| is_handshake(format!(r#"{{"jsonrpc":"2.0","id":0,"result":{result}}}"#).as_bytes());
+        assert!(answered(r#"{"protocolVersion":"2024-11-05","capabilities":{}}"#));
+        assert!(answered(r#"{"protocolVersion":"2025-11-25","capabilities":{}}"#));
+        assert!(!answered(r#"{"resultType":"complete","protocolVersion":"2026-07-28","capabilities":{}}"#));
+        assert!(!answered(r#"{"resultType":"complete"}"#), "a server that answers anything");
+        assert!(!is_handshake(br#"{"jsonrpc":"2.0","id":0,"error":{"code":-32601,"message":"no"}}"#));
+    }
 }

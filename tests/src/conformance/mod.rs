@@ -3,11 +3,13 @@
 //! `mcpgw-conformance-record`.
 
 mod across;
+mod client;
 mod record;
 mod report;
 mod suite;
 
 pub use across::Across;
-pub use record::{Worse, direct, record_path, worse_than, write};
+pub use client::{Scenario, Speaker, play, scenarios};
+pub use record::{Record, Worse, direct, judged, record_path, worse_than, write};
 pub use report::{CheckId, Report, Status, Totals};
 pub use suite::{Suite, run};

@@ -10,7 +10,8 @@ use super::report::{CheckId, Report, Status};
 use super::suite::Suite;
 use crate::foreign::tests_directory;
 
-type Record = BTreeMap<CheckId, Status>;
+/// What was judged, and how.
+pub type Record = BTreeMap<CheckId, Status>;
 
 /// One check that ended worse than in the direct run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +50,14 @@ pub fn direct(suite: Suite) -> anyhow::Result<Record> {
     serde_json::from_str(&text).with_context(|| format!("{} is not a record", path.display()))
 }
 
+/// `report` as a record: without the suite's trace lines.
+pub fn judged(report: &Report) -> Record {
+    report.checks().filter(|(_, status)| *status != Status::Info).map(|(check, status)| (check.clone(), status)).collect()
+}
+
 /// Writes `report` as a record: sorted, one line per check, without the suite's trace lines.
 pub fn write(path: &Path, report: &Report) -> anyhow::Result<()> {
-    let judged: BTreeMap<_, _> = report.checks().filter(|(_, status)| *status != Status::Info).collect();
-    let mut text = serde_json::to_string_pretty(&judged)?;
+    let mut text = serde_json::to_string_pretty(&judged(report))?;
     text.push('\n');
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;

@@ -15,6 +15,7 @@ use crate::transport::server_message::{self, ServerMessage};
 const MODERN_CODES: std::ops::RangeInclusive<i32> = -32099..=-32020;
 const HEADER_MISMATCH: i32 = -32020;
 const MISSING_CAPABILITY: i32 = -32021;
+const UNSUPPORTED_VERSION: i32 = -32022;
 const INVALID_PARAMS: i32 = -32602;
 /// What -32602 about a resource that is not there was before.
 const RESOURCE_NOT_FOUND: i32 = -32002;
@@ -67,7 +68,7 @@ impl Bridge {
         };
         let Some(exchange) = upstream.and_then(|upstream| self.exchanges.remove(&upstream)) else { return Ok(()) };
         match exchange {
-            Exchange::Opening(number) => self.opened(message, number, &answer).await,
+            Exchange::Opening { number, again } => self.opened(message, number, &answer, again).await,
             Exchange::Learning => self.learned(message, matches!(answer, Answer::Complete(_))).await,
             Exchange::Listen => self.listened().await,
             Exchange::Call(call) => self.ended(message, *call, answer).await,
@@ -86,13 +87,20 @@ impl Bridge {
         }
     }
 
-    async fn opened(&mut self, message: &Bytes, number: u64, answer: &Answer) -> Result<(), Over> {
+    async fn opened(&mut self, message: &Bytes, number: u64, answer: &Answer, again: bool) -> Result<(), Over> {
         let Some(client) = &self.client else { return Err(Over) };
         if let Answer::Complete(_) = answer
             && let Some((opened, offer)) = opening::initialized(message, number, client, self.slug())
         {
             self.offer = offer;
             return self.answer(opened, Some(number)).await;
+        }
+        // A server that refuses a version says which it supports, and is asked once more if this is one of them.
+        if let (Answer::Error { code: UNSUPPORTED_VERSION, .. }, false) = (answer, again)
+            && opening::supports_ours(message)
+        {
+            self.ask_what_is_offered(number, true);
+            return Ok(());
         }
         tracing::warn!(server = self.slug(), "a server does not say what it offers");
         self.error(number, -32603, "The server does not say what it offers").await
@@ -179,7 +187,7 @@ impl Bridge {
             None => return Ok(()),
             Some(Exchange::Listen) => return self.listened().await,
             Some(Exchange::Learning) => return self.learned(&Bytes::new(), false).await,
-            Some(Exchange::Opening(number)) => number,
+            Some(Exchange::Opening { number, .. }) => number,
             Some(Exchange::Call(call)) => call.number,
             Some(Exchange::Farewell) => return Ok(()),
             // To look does nothing: it can be done again, until the session's patience ends.

@@ -30,8 +30,11 @@ pub(super) struct Call {
 
 /// What an answer of the server's is for.
 pub(super) enum Exchange {
-    /// `server/discover`, for the `initialize` with this number.
-    Opening(u64),
+    /// `server/discover`, for the `initialize` with this number; whether it was refused once before.
+    Opening {
+        number: u64,
+        again: bool,
+    },
     Call(Box<Call>),
     /// How far the task of a call is.
     Task(Box<Call>),
@@ -50,7 +53,7 @@ impl Exchange {
     pub fn call(&self) -> Option<&Call> {
         match self {
             Self::Call(call) | Self::Task(call) | Self::Updated(call) => Some(call),
-            Self::Opening(_) | Self::Farewell | Self::Listen | Self::Learning => None,
+            Self::Opening { .. } | Self::Farewell | Self::Listen | Self::Learning => None,
         }
     }
 }
@@ -88,11 +91,15 @@ impl Bridge {
     }
 
     fn discover(&mut self, number: u64, opening: &Message) {
-        let client = Client::of(opening);
+        self.client = Some(Client::of(opening));
+        self.ask_what_is_offered(number, false);
+    }
+
+    pub(super) fn ask_what_is_offered(&mut self, number: u64, again: bool) {
         let upstream = self.number();
+        let Some(client) = &self.client else { return };
         let message = client.request(upstream, "server/discover", "");
-        self.client = Some(client);
-        self.exchanges.insert(upstream, Exchange::Opening(number));
+        self.exchanges.insert(upstream, Exchange::Opening { number, again });
         self.send(message, upstream, "server/discover");
     }
 

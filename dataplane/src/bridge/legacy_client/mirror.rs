@@ -90,7 +90,8 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Mirror>) -> R
         if let Some(mark) = property.get("x-mcp-header") {
             let mark = mark.as_str().filter(|mark| !mark.is_empty()).ok_or(Invalid)?;
             let of_type = property.get("type").and_then(Value::as_str);
-            if !matches!(of_type, Some("string" | "integer" | "number" | "boolean")) {
+            // A number has many spellings, of which a header could only have one.
+            if !matches!(of_type, Some("string" | "integer" | "boolean")) {
                 return Err(Invalid);
             }
             let header = format!("{PARAM_PREFIX}{}", mark.to_ascii_lowercase());
@@ -176,6 +177,7 @@ mod tests {
             |name: &str, properties: Value| json!({"name": name, "inputSchema": {"type": "object", "properties": properties}});
         let bad = [
             json!({"a": {"type": "object", "x-mcp-header": "A"}}),
+            json!({"a": {"type": "number", "x-mcp-header": "A"}}),
             json!({"a": {"type": "string", "x-mcp-header": "A B"}}),
             json!({"a": {"type": "string", "x-mcp-header": ""}}),
             json!({"a": {"type": "string", "x-mcp-header": "A"}, "b": {"type": "string", "x-mcp-header": "a"}}),

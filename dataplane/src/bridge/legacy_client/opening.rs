@@ -66,3 +66,10 @@ pub(super) fn initialized(discovered: &[u8], number: u64, client: &Client, slug:
     let message = json!({ "jsonrpc": "2.0", "id": number, "result": opened });
     Some((message.to_string().into(), offer))
 }
+
+/// Whether a server that refused the version of a request names that very version among those that it supports.
+pub(super) fn supports_ours(refusal: &[u8]) -> bool {
+    let refusal: Value = serde_json::from_slice(refusal).unwrap_or_default();
+    let supported = refusal.pointer("/error/data/supported").and_then(Value::as_array);
+    supported.is_some_and(|versions| versions.iter().any(|version| version == Version::V2026_07_28.as_str()))
+}

@@ -166,3 +166,32 @@ async fn a_batch_is_judged_and_sent_message_by_message_in_sessions_that_know_bat
     let answer = gateway.ask(gateway.post(GITHUB, &with, batch)).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (400, -32600), "{answer:?}");
 }
+
+/// A legacy server without sessions, which knows nothing but POST.
+pub fn stateless(seen: &Seen) -> Response<Body> {
+    if seen.method != Method::POST {
+        return status(404);
+    }
+    let message = seen.json();
+    match message["method"].as_str() {
+        Some("initialize") => result(seen, r#"{"protocolVersion":"2025-11-25","capabilities":{}}"#),
+        _ if message.get("id").is_none() => status(202),
+        _ => result(seen, r#"{"content":[]}"#),
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_sessions_has_no_stream_and_no_end_of_them_and_loses_none() {
+    let upstream = Upstream::start(stateless).await;
+    let gateway = Gateway::start(&Scope::at(upstream.address)).await;
+    let engineer = bearer(ENGINEER);
+    let opened = open(&gateway, GITHUB, &engineer, "2025-11-25").await;
+    let session = opened.header("mcp-session-id").unwrap();
+    let with = [("authorization", &*engineer), ("mcp-session-id", session), ("mcp-protocol-version", "2025-11-25")];
+    let path = format!("/servers/{GITHUB}/mcp");
+    for method in [Method::GET, Method::DELETE] {
+        let answer = gateway.ask(gateway.request(method.clone(), &path, &with, "")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("POST")), "{method}: {answer:?}");
+    }
+    assert_eq!(gateway.ask(gateway.post(GITHUB, &with, CALL)).await.status, 200);
+}

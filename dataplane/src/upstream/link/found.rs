@@ -10,7 +10,7 @@ use mcp_gateway::snapshot::Server;
 use tokio::time::timeout;
 
 use super::super::detect::OPENING;
-use super::super::era::{DISCOVER, Eras, is_modern, is_result};
+use super::super::era::{DISCOVER, Eras, is_handshake, is_modern};
 use super::{FromServer, Kind, Link, LinkError, Reach, ToServer, Way};
 use crate::transport::Era;
 
@@ -91,7 +91,7 @@ impl Way {
         if link.to.send(ToServer::new(OPENING.into(), Kind::Initialize(0))).await.is_err() {
             return Ok(false);
         }
-        Ok(timeout(PATIENCE, answer(&mut link)).await.ok().flatten().is_some_and(|message| is_result(&message)))
+        Ok(timeout(PATIENCE, answer(&mut link)).await.ok().flatten().is_some_and(|message| is_handshake(&message)))
     }
 }
 

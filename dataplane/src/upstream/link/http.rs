@@ -272,14 +272,15 @@ impl Connector {
             request.headers_mut().insert(LAST_EVENT_ID, last.clone());
         }
         let (upstreams, limit) = (self.upstreams.clone(), self.way.message_bytes);
+        let has_session = self.session.is_some();
         Box::pin(async move {
             if let Some(after) = after {
                 tokio::time::sleep(after).await;
             }
             let response = match upstreams.carry(request, super::super::LONGEST_WAIT).await {
-                Ok(response) if response.status() == StatusCode::NOT_FOUND => return Came::Lost,
+                Ok(response) if has_session && response.status() == StatusCode::NOT_FOUND => return Came::Lost,
                 Ok(response) if response.status().is_success() && is_events(response.headers()) => response,
-                // A server that has no such stream says 405; others say what they like.
+                // A server that has no such stream says 405; others say what they like, 404 among it where there is no session to be lost.
                 Ok(_) => return Came::StreamEnded { again: None, last: None },
                 Err(_) => return Came::StreamEnded { again: Some(super::LONGEST_RETRY), last },
             };

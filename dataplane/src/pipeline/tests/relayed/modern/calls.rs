@@ -5,6 +5,7 @@ use mcp_gateway::proto::node::v1::Outcome;
 use serde_json::{Value, json};
 
 use super::super::super::scope::{GITHUB, Scope};
+use super::super::super::sessions::stateless;
 use super::super::super::world::{self, Gateway, Upstream, result};
 use super::client::{Client, world};
 
@@ -182,4 +183,24 @@ async fn a_server_whose_greeting_names_no_version_is_not_spoken_to() {
     assert_eq!(answer.status, 502);
     assert_eq!(answer.all().await[0]["error"]["code"], -32603);
     assert_eq!(upstream.seen().iter().filter(|seen| seen.method == http::Method::POST).count(), 1);
+}
+
+#[tokio::test]
+async fn a_server_without_sessions_that_has_no_stream_either_is_greeted_once() {
+    let upstream = Upstream::start(stateless).await;
+    let mut scope = Scope::at(upstream.address);
+    let registered = scope.server(GITHUB);
+    (registered.era, registered.transport) = (Era::Legacy.into(), Transport::StreamableHttp.into());
+    let gateway = Gateway::start(&scope).await;
+    let client = Client::of(&gateway);
+    for number in 1..=3 {
+        let answer = client.call(json!(number), "search_code", json!({})).await;
+        assert_eq!(answer["result"]["content"], json!([]), "{answer}");
+    }
+    let greeted = |seen: &world::Seen| seen.method == http::Method::POST && seen.json()["method"] == "initialize";
+    assert_eq!(
+        upstream.seen().iter().filter(|seen| greeted(seen)).count(),
+        1,
+        "its refusal of a stream is not the end of a session"
+    );
 }

@@ -149,24 +149,6 @@ async fn what_processes_write_is_read_and_followed_on_every_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_may_not_read_any_more_is_told_nothing_more() {
-    let world = World::start().await.unwrap();
-    let mut sockets = world.sockets().await;
-    let key = world.operators_key().await;
-    let arguments = ["server", "logs", OWN, "--follow", "--org", "acme", "--key", &key.secret];
-    let mut following = Following::start(&world.operator, &arguments);
-    for socket in &mut sockets {
-        socket.call("mutter", "before").await;
-        assert!(following.next().await.ends_with(" stderr: before"));
-    }
-    world.revoke(key).await;
-    // Its stream ends without anything happening on it, and no other begins.
-    assert_eq!(following.lines.next_line().await.unwrap(), None);
-    let ended = following.child.wait_with_output().await.unwrap();
-    assert_eq!(ended.status.code(), Some(4), "{}", String::from_utf8_lossy(&ended.stderr));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_are_seen_ended_and_replaced() {
     let world = World::start().await.unwrap();
     let (mut sockets, streams) = (world.sockets().await, world.streams().await);

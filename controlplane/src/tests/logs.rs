@@ -117,7 +117,7 @@ async fn what_administrators_did_is_listed_newest_first_to_those_who_may_read_it
     assert_eq!((newest.organization.as_str(), newest.client_address.as_str()), (ACME, "127.0.0.1"));
     assert_eq!(newest.config_version, admin.version().await);
     let fields = newest.detail.as_ref().and_then(|detail| detail.fields.get("fields")).and_then(|value| value.kind.clone());
-    assert!(matches!(fields, Some(Kind::ListValue(list)) if list.values.len() == 11));
+    assert!(matches!(fields, Some(Kind::ListValue(list)) if list.values.len() == 12));
 
     type Change = Box<dyn Fn(&mut ListAuditLogsRequest)>;
     let whose = email(person.user);

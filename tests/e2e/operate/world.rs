@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use mcp_gateway::proto::admin::v1::api_key_service_client::ApiKeyServiceClient;
 use mcp_gateway::proto::admin::v1::server_service_client::ServerServiceClient;
-use mcp_gateway::proto::admin::v1::{CreateApiKeyResponse, CreateServerRequest, RevokeApiKeyRequest, Role, Server};
+use mcp_gateway::proto::admin::v1::{CreateServerRequest, Role, Server};
 use mcp_gateway::proto::config::v1::{Stdio, StdioScope};
 use mcpgw_tests::cli::{Cli, Ran};
 use mcpgw_tests::fleet::{Admin, Control, MEMBER_PASSWORD, NodeProcess, ORG, Rule};
@@ -26,7 +25,6 @@ pub struct World {
     pub key: String,
     pub operator: Cli,
     pub auditor: Cli,
-    admin: Admin,
     _control: Control,
 }
 
@@ -57,7 +55,7 @@ impl World {
             Cli::signed_in(&control, email, MEMBER_PASSWORD, &flags).await
         };
         let (operator, auditor) = (login(OPERATOR).await?, login(AUDITOR).await?);
-        Ok(Self { nodes, key: key.secret, operator, auditor, admin, _control: control })
+        Ok(Self { nodes, key: key.secret, operator, auditor, _control: control })
     }
 
     /// A socket on each node, each with a process of its own.
@@ -76,19 +74,6 @@ impl World {
             streams.push(Events::begun(node.address(), SHARED, &self.key).await);
         }
         streams
-    }
-
-    /// A key that may do what operators may.
-    pub async fn operators_key(&self) -> CreateApiKeyResponse {
-        let key = self.admin.create_key(ORG, &["operator"]).await.unwrap();
-        self.admin.wait(key.api_key.as_ref().map_or(0, |key| key.config_version)).await.unwrap();
-        key
-    }
-
-    pub async fn revoke(&self, key: CreateApiKeyResponse) {
-        let name = key.api_key.unwrap().name;
-        let request = self.admin.request(RevokeApiKeyRequest { name, ..RevokeApiKeyRequest::default() });
-        ApiKeyServiceClient::new(self.admin.channel.clone()).revoke_api_key(request).await.unwrap();
     }
 
     /// The id of a node, as orders name it.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ::http::Uri;
 use ::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
@@ -17,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::super::Upstreams;
-use super::{Ends, LinkError, Way};
+use super::{Ends, FromServer, LinkError, Way};
 
 /// Either kind of connection.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -47,49 +48,64 @@ impl Connector {
         Ok(Self { socket, keep_alive: way.keep_alive })
     }
 
-    /// Carries messages until either side is gone.
-    pub async fn run(mut self, mut ends: Ends) {
-        let mut ticks = tokio::time::interval_at(Instant::now() + self.keep_alive, self.keep_alive);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = true;
-        let why = loop {
-            tokio::select! {
-                () = ends.closed.cancelled() => break String::new(),
-                next = self.socket.next() => {
-                    heard = true;
-                    match next {
-                        Some(Ok(Message::Text(text))) => {
-                            if !ends.say(Bytes::from(text), None).await {
-                                break String::new();
-                            }
+    /// Carries messages until either side is gone. Both ways at once: a server that does not read before it has said what it has to say would
+    /// otherwise be waited for by whoever it waits for.
+    pub async fn run(self, ends: Ends) {
+        let Ends { mut to, from, closed } = ends;
+        let (mut sink, mut stream) = self.socket.split();
+        let (keep_alive, heard) = (self.keep_alive, AtomicBool::new(true));
+        let listening = async {
+            loop {
+                let next = stream.next().await;
+                heard.store(true, Relaxed);
+                match next {
+                    Some(Ok(Message::Text(text))) => {
+                        let message = FromServer::Message { message: Bytes::from(text), about: None };
+                        if from.send(message).await.is_err() {
+                            return String::new();
                         }
-                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                        Some(Ok(Message::Binary(_))) => break "it sent a binary frame".into(),
-                        Some(Ok(Message::Close(_))) | None => break "it closed the socket".into(),
-                        Some(Err(error)) => break words(&error),
                     }
-                }
-                message = ends.to.recv() => {
-                    let Some(message) = message else { break String::new() };
-                    let Ok(text) = Utf8Bytes::try_from(message.message) else { continue };
-                    if let Err(error) = self.socket.send(Message::Text(text)).await {
-                        break words(&error);
-                    }
-                }
-                _ = ticks.tick() => {
-                    if !std::mem::replace(&mut heard, false) {
-                        break "it did not answer a ping".into();
-                    }
-                    if let Err(error) = self.socket.send(Message::Ping(Bytes::new())).await {
-                        break words(&error);
-                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                    Some(Ok(Message::Binary(_))) => return "it sent a binary frame".into(),
+                    Some(Ok(Message::Close(_))) | None => return "it closed the socket".into(),
+                    Some(Err(error)) => return words(&error),
                 }
             }
         };
+        let telling = async {
+            let mut ticks = tokio::time::interval_at(Instant::now() + keep_alive, keep_alive);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                let frame = tokio::select! {
+                    message = to.recv() => {
+                        let Some(message) = message else { return String::new() };
+                        let Ok(text) = Utf8Bytes::try_from(message.message) else { continue };
+                        Message::Text(text)
+                    }
+                    _ = ticks.tick() => {
+                        if !heard.swap(false, Relaxed) {
+                            return "it did not answer a ping".into();
+                        }
+                        Message::Ping(Bytes::new())
+                    }
+                };
+                match timeout(keep_alive, sink.send(frame)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return words(&error),
+                    Err(_elapsed) => return "it does not read".into(),
+                }
+            }
+        };
+        let why = tokio::select! {
+            () = closed.cancelled() => String::new(),
+            why = listening => why,
+            why = telling => why,
+        };
         let close = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
         // It may be gone already.
-        let _ = timeout(self.keep_alive, self.socket.close(Some(close))).await;
-        ends.down(why).await;
+        let _ = timeout(keep_alive, sink.send(Message::Close(Some(close)))).await;
+        // Nobody listens any more: then nobody has to know.
+        let _ = from.send(FromServer::Down { why }).await;
     }
 }
 

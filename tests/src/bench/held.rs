@@ -147,6 +147,7 @@ impl Holder {
 async fn steady(process: &Measured) -> anyhow::Result<u64> {
     let mut before = process.memory()?.0;
     for _ in 0..LOOKS {
+        // Nobody announces that an allocator has given something back: this is what is measured, not waited for.
         tokio::time::sleep(STEADY).await;
         let now = process.memory()?.0;
         if now.abs_diff(before) <= MOVES {

@@ -128,6 +128,7 @@ async fn events(mut tcp: TcpStream, mut news: broadcast::Receiver<Bytes>) -> any
         tokio::select! {
             message = news.recv() => tcp.write_all(event(std::str::from_utf8(&message?)?).as_bytes()).await?,
             _closed = tcp.readable() => return Ok(()),
+            // The bound of a silent stream's life, far beyond any run.
             () = tokio::time::sleep(KEEP_ALIVE) => return Ok(()),
         }
     }

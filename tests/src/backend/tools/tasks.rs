@@ -61,6 +61,7 @@ async fn slow_compute(call: &Call) -> Outcome {
     let time = Duration::from_secs_f64(seconds.clamp(0.0, 600.0));
     let result = move || said(format!("computed for {seconds} seconds"));
     if !call.dialogue.client().supports_tasks() {
+        // To take time is what this tool is for.
         sleep(time.min(MOST_WAITED)).await;
         return Ok(result().into());
     }

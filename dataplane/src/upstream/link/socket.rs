@@ -102,8 +102,13 @@ impl Connector {
             why = telling => why,
         };
         let close = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+        let part = async {
+            // Refused where the server closed: the answer to that is what is left to send.
+            let _refused = sink.feed(Message::Close(Some(close))).await;
+            sink.close().await
+        };
         // It may be gone already.
-        let _ = timeout(keep_alive, sink.send(Message::Close(Some(close)))).await;
+        let _ = timeout(keep_alive, part).await;
         // Nobody listens any more: then nobody has to know.
         let _ = from.send(FromServer::Down { why }).await;
     }

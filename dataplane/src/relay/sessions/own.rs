@@ -32,38 +32,11 @@ pub(super) async fn of_request(
     (persona, may_ask): (Persona, bool),
     config: &Snapshot,
 ) -> Result<(Handle, Option<Claim>), Denial> {
-    if caller.server().session_per_call {
-        return single(pipeline, caller, persona, config).await;
+    let for_once = caller.server().session_per_call;
+    if for_once || (may_ask && persona.answers()) {
+        return lane(pipeline, caller, persona, config, for_once).await;
     }
-    match may_ask && persona.answers() {
-        true => lane(pipeline, caller, persona, config).await,
-        false => Ok((session(pipeline, caller, Some(persona), config).await?, None)),
-    }
-}
-
-/// A session that ends with the request. A server of the modern era knows none: there is nothing to keep apart.
-async fn single(
-    pipeline: &Arc<Pipeline>,
-    caller: &Authenticated,
-    persona: Persona,
-    config: &Snapshot,
-) -> Result<(Handle, Option<Claim>), Denial> {
-    let place = pipeline.sessions().of_caller(caller, Some(persona));
-    let shared = {
-        let mut sessions = place.lock().await;
-        sessions.retain(|session| !session.is_over());
-        sessions.iter().find(|session| session.is_untouched()).cloned()
-    };
-    if let Some(shared) = shared {
-        return Ok((shared, None));
-    }
-    let session = begun(pipeline, caller, Some(persona), config).await?;
-    if session.is_untouched() {
-        place.lock().await.push(session.clone());
-        return Ok((session, None));
-    }
-    let claim = session.spend();
-    Ok((session, Some(claim)))
+    Ok((session(pipeline, caller, Some(persona), config).await?, None))
 }
 
 /// The gateway's session with the server on behalf of the caller, for modern callers as one that says `persona` of itself.
@@ -84,29 +57,35 @@ pub(super) async fn session(
     Ok(session)
 }
 
-/// A session that one call has to itself, where calls are waited with while the client is asked: whatever the server asks there is about that call, which most servers do not say otherwise.
-/// The first that is free, so that calls one after the other meet the same.
+/// A session that one call has to itself, because most servers do not say which call a question is about: the first that is free, so that
+/// calls one after the other meet the same; or, `for_once`, one that ends with the call. Where nothing is translated, any session does.
 async fn lane(
     pipeline: &Arc<Pipeline>,
     caller: &Authenticated,
     persona: Persona,
     config: &Snapshot,
+    for_once: bool,
 ) -> Result<(Handle, Option<Claim>), Denial> {
     let place = pipeline.sessions().of_caller(caller, Some(persona));
     let free = {
         let mut sessions = place.lock().await;
         sessions.retain(|session| !session.is_over());
-        let claimed = |session: &Handle| match session.is_untouched() {
+        let free = |session: &Handle| match session.is_untouched() {
             true => Some((session.clone(), None)),
+            false if for_once => None,
             false => Some((session.clone(), Some(session.claim()?))),
         };
-        sessions.iter().find_map(claimed)
+        sessions.iter().find_map(free)
     };
     if let Some(free) = free {
         return Ok(free);
     }
     let session = begun(pipeline, caller, Some(persona), config).await?;
-    let claim = if session.is_untouched() { None } else { session.claim() };
+    let claim = match session.is_untouched() {
+        true => None,
+        false if for_once => return Ok((session.clone(), Some(session.spend()))),
+        false => session.claim(),
+    };
     place.lock().await.push(session.clone());
     Ok((session, claim))
 }
